@@ -1,0 +1,1 @@
+//! The engine process: link to the host, clock, API server.

@@ -1,0 +1,1 @@
+//! Containers, execs, images, volumes, networks, events and the metadata database.

@@ -1,0 +1,1 @@
+//! Registry client, layer store, load and save of images.

@@ -1,0 +1,1 @@
+//! PID 1 of the guest, and the client side the engine talks to it with.

@@ -1,0 +1,1 @@
+//! The walls: namespaces, mounts, cgroups, capabilities, seccomp.

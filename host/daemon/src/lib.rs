@@ -1,0 +1,1 @@
+//! The background service: settings, sockets, the machine's life.

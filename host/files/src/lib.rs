@@ -1,0 +1,1 @@
+//! The virtio-fs server process, which alone opens shared paths.

@@ -1,0 +1,1 @@
+//! The virtual machine: traits, plain-data specification and one folder a backend.

@@ -1,0 +1,1 @@
+//! Paths, sockets, locks and services of the host system.

@@ -1,0 +1,1 @@
+//! Virtual devices of our own on Linux: the virtio-vsock device over vhost-user.

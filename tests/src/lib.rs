@@ -1,0 +1,1 @@
+//! Everything above unit level: harness, agent, API, end to end, security, faults.

@@ -1,0 +1,3 @@
+//! The one door for developers: try, test, bench, image, cross.
+
+fn main() {}
