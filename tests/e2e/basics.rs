@@ -1,0 +1,110 @@
+//! The way of one command.
+
+use lighter_tests::Host;
+
+#[test]
+fn hello_greets_from_inside_the_machine() {
+    let Some(host) = Host::shared("hello_greets_from_inside_the_machine") else {
+        return;
+    };
+    let out = host.docker(&["run", "--rm", "lighter/hello"]).ok().out();
+    assert!(out.contains("Hello"), "{out}");
+    assert!(
+        out.contains("6.12"),
+        "the greeting names the guest's kernel: {out}"
+    );
+}
+
+#[test]
+fn run_passes_output_error_and_code() {
+    let Some(host) = Host::shared("run_passes_output_error_and_code") else {
+        return;
+    };
+    let run = host.docker(&[
+        "run",
+        "--rm",
+        "busybox",
+        "sh",
+        "-c",
+        "echo out; echo err >&2; exit 7",
+    ]);
+    let run = run.exits(7);
+    assert_eq!(run.out(), "out\n");
+    assert_eq!(run.err(), "err\n");
+}
+
+#[test]
+fn standard_input_reaches_the_container_and_ends() {
+    let Some(host) = Host::shared("standard_input_reaches_the_container_and_ends") else {
+        return;
+    };
+    let data: Vec<u8> = (0..1_000_000u32).flat_map(|n| n.to_le_bytes()).collect();
+    let run = host
+        .docker_with(&["run", "--rm", "-i", "busybox", "cat"], &data)
+        .ok();
+    assert!(
+        run.stdout == data,
+        "{} bytes came back of {}",
+        run.stdout.len(),
+        data.len()
+    );
+}
+
+#[test]
+fn missing_program_is_127_and_a_directory_126() {
+    let Some(host) = Host::shared("missing_program_is_127_and_a_directory_126") else {
+        return;
+    };
+    let run = host
+        .docker(&["run", "--rm", "busybox", "no-such-program"])
+        .exits(127);
+    assert!(
+        run.err().contains("executable file not found in $PATH"),
+        "{}",
+        run.err()
+    );
+    let run = host.docker(&["run", "--rm", "busybox", "/etc"]).exits(126);
+    assert!(run.err().contains("permission denied"), "{}", run.err());
+    let run = host
+        .docker(&["run", "--rm", "--no-such-flag", "busybox"])
+        .exits(125);
+    assert!(run.err().contains("unknown flag"), "{}", run.err());
+}
+
+#[test]
+fn process_sees_what_the_flags_say() {
+    let Some(host) = Host::shared("process_sees_what_the_flags_say") else {
+        return;
+    };
+    let script = "id -u; pwd; hostname; echo $COLOUR; ulimit -n; touch /x 2>&1; df /t | tail -1 | cut -c1-5; cat /proc/1/comm";
+    let out = host
+        .docker(&[
+            "run",
+            "--rm",
+            "--user",
+            "1000:1000",
+            "--workdir",
+            "/var/w",
+            "--hostname",
+            "boat",
+            "--env",
+            "COLOUR=red",
+            "--ulimit",
+            "nofile=99:99",
+            "--read-only",
+            "--tmpfs",
+            "/t",
+            "--init",
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ])
+        .ok()
+        .out();
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[..5], ["1000", "/var/w", "boat", "red", "99"], "{out}");
+    assert!(lines[5].contains("Read-only file system"), "{out}");
+    assert_eq!(lines[6], "tmpfs", "{out}");
+    assert!(lines[7].contains("init"), "{out}");
+}

@@ -1,0 +1,42 @@
+//! A person at a terminal.
+
+use lighter_tests::terminal::Terminal;
+use lighter_tests::{Host, env};
+
+#[test]
+fn shell_is_typed_into_resized_detached_and_attached_again() {
+    let name = "shell_is_typed_into_resized_detached_and_attached_again";
+    let Some(host) = Host::shared(name) else {
+        return;
+    };
+    let docker = env::path(env::DOCKER).expect("a shared host has it");
+    let to = format!(
+        "DOCKER_HOST=unix://{} {}",
+        host.socket().display(),
+        docker.display()
+    );
+    let Some(terminal) = Terminal::open(
+        "shell",
+        80,
+        24,
+        &format!("{to} run -it --name typed busybox sh; exec sh"),
+    ) else {
+        env::skip(name, "tmux is not installed");
+        return;
+    };
+    terminal.shows("/ #");
+    terminal.keys(&["stty size; echo $((6*7))", "Enter"]);
+    terminal.shows("24 80");
+    terminal.shows("42");
+    terminal.resize(100, 30);
+    terminal.keys(&["stty size", "Enter"]);
+    terminal.shows("30 100");
+    terminal.keys(&["C-p", "C-q"]);
+    terminal.shows("read escape sequence");
+    terminal.keys(&[&format!("{to} attach typed"), "Enter", "Enter"]);
+    terminal.keys(&["echo again $((40+3)); exit 5", "Enter"]);
+    terminal.shows("again 43");
+    terminal.keys(&["echo code $?", "Enter"]);
+    terminal.shows("code 5");
+    host.docker(&["rm", "-f", "typed"]).ok();
+}

@@ -1,0 +1,155 @@
+//! A Lighter with a home of its own, driven through the programs a person would use.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::env;
+use crate::run::{Finished, run};
+
+/// Longest one client command may take. Under emulation a boot is seconds, not minutes.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// One daemon, one virtual machine, in a temporary `LIGHTER_HOME`.
+pub struct Host {
+    home: PathBuf,
+    lighter: PathBuf,
+    docker: PathBuf,
+}
+
+static SHARED: OnceLock<Option<Host>> = OnceLock::new();
+
+impl Host {
+    /// The machine that all tests of one binary share, or `None` (and a counted skip of `test`)
+    /// if the programs are not there.
+    pub fn shared(test: &str) -> Option<&'static Self> {
+        let host = SHARED.get_or_init(|| {
+            let host = Self::new()?;
+            // SHARED is never dropped; the machine must not outlive the tests all the same.
+            at_exit::register(&host);
+            host.lighter(&["up"]).ok();
+            host.docker(&["tag", "lighter/hello", "busybox"]).ok();
+            Some(host)
+        });
+        if host.is_none() {
+            env::skip(
+                test,
+                "the programs under test are not there: run `cargo xtask test`",
+            );
+        }
+        host.as_ref()
+    }
+
+    /// A machine of the test's own, not yet started; `None` if the programs are not there.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let lighter = env::path(env::LIGHTER)?;
+        let docker = env::path(env::DOCKER)?;
+        // Short: the path of a unix socket has 108 bytes.
+        let home = tempfile::Builder::new()
+            .prefix("ltr")
+            .tempdir_in("/tmp")
+            .ok()?
+            .keep();
+        Some(Self {
+            home,
+            lighter,
+            docker,
+        })
+    }
+
+    /// The folder that holds everything of this Lighter.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The socket that docker clients use.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.home.join("run/docker.sock")
+    }
+
+    /// A `lighter` command, ready to have arguments added.
+    #[must_use]
+    pub fn lighter_command(&self) -> Command {
+        let mut command = Command::new(&self.lighter);
+        command
+            .env("LIGHTER_HOME", &self.home)
+            .env("HOME", &self.home)
+            .env_remove("DOCKER_HOST");
+        command.current_dir(&self.home);
+        command
+    }
+
+    /// A `docker` command on this Lighter's socket.
+    #[must_use]
+    pub fn docker_command(&self) -> Command {
+        let mut command = Command::new(&self.docker);
+        command
+            .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
+            .env("DOCKER_CONFIG", self.home.join("docker-config"))
+            .env("HOME", &self.home);
+        command
+    }
+
+    /// Runs `lighter` with these arguments to its end.
+    #[must_use]
+    pub fn lighter(&self, args: &[&str]) -> Finished {
+        let mut command = self.lighter_command();
+        command.args(args);
+        run(command, b"", LIMIT)
+    }
+
+    /// Runs `docker` with these arguments to its end.
+    #[must_use]
+    pub fn docker(&self, args: &[&str]) -> Finished {
+        self.docker_with(args, b"")
+    }
+
+    /// Runs `docker` with these arguments and this standard input to its end.
+    #[must_use]
+    pub fn docker_with(&self, args: &[&str], input: &[u8]) -> Finished {
+        let mut command = self.docker_command();
+        command.args(args);
+        run(command, input, LIMIT)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        end(&self.lighter, &self.home);
+    }
+}
+
+fn end(lighter: &Path, home: &Path) {
+    let ended = Command::new(lighter)
+        .arg("down")
+        .env("LIGHTER_HOME", home)
+        .env("HOME", home)
+        .output();
+    if ended.is_ok_and(|o| o.status.success()) && std::env::var_os("LIGHTER_TEST_KEEP").is_none() {
+        let _ = std::fs::remove_dir_all(home);
+    }
+}
+
+/// Ends the shared machine when the test binary ends.
+mod at_exit {
+    use super::{Host, OnceLock, PathBuf, end};
+
+    static LEFT: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+
+    pub(super) fn register(host: &Host) {
+        if LEFT.set((host.lighter.clone(), host.home.clone())).is_ok() {
+            // libtest leaves through `exit`, which runs this.
+            crate::at_exit::call(stop);
+        }
+    }
+
+    extern "C" fn stop() {
+        if let Some((lighter, home)) = LEFT.get() {
+            end(lighter, home);
+        }
+    }
+}
