@@ -1,1 +1,40 @@
-//! The virtual machine: traits, plain-data specification and one folder a backend.
+//! The virtual machine all containers share, seen from the host.
+//!
+//! ```text
+//!   daemon ── Machine (this crate's client) ──seqpacket──► machine process ──► Hypervisor/Vm ──► guest
+//! ```
+//!
+//! Called by: the daemon, through [`Machine`]; the command `lighter machine`, through
+//! [`process_main`], which is the machine process itself.
+//! Calls: a backend (one folder each) and, on Linux, the devices of `lighter-vmm`.
+//!
+//! [`VmSpec`] is plain data and compiles everywhere; only a backend folder talks to the platform.
+//! The machine process outlives the daemon: the next one finds it by its lock and takes it over.
+//! Nothing here understands a container, an image or a request: streams are bytes.
+
+mod backend;
+mod error;
+mod exit;
+mod launch;
+mod secret;
+mod spec;
+mod status;
+
+// The one place that chooses what the host system offers.
+#[cfg(target_os = "linux")]
+#[path = "linux/mod.rs"]
+mod sys;
+#[cfg(not(target_os = "linux"))]
+#[path = "absent/mod.rs"]
+mod sys;
+
+pub use backend::{
+    Accelerator, Capabilities, ConnectDone, Hypervisor, Incoming, Observation, Vm, VmParts,
+};
+pub use error::{Error, HandOverError};
+pub use exit::ExitReason;
+pub use launch::{ClientStream, LaunchConfig};
+pub use secret::Secret;
+pub use spec::{DeviceShare, Disk, VmSpec};
+pub use status::Status;
+pub use sys::{GuestStream, Machine};

@@ -1,0 +1,26 @@
+//! What a running machine says about itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Accelerator;
+
+/// The machine process's answer to [`crate::Machine::status`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The backend's name, such as `qemu`.
+    pub backend: String,
+    /// The monitor's version as it tells it, such as `10.0.2`.
+    pub backend_version: String,
+    /// What runs the guest's instructions.
+    pub accelerator: Accelerator,
+    /// The machine process.
+    pub pid: u32,
+    /// The monitor's process, where it is one of its own.
+    pub vm_pid: Option<u32>,
+    /// Whether the guest's vsock driver is up.
+    pub guest_ready: bool,
+    /// Open vsock streams.
+    pub streams: u32,
+    /// Milliseconds since the machine was started.
+    pub uptime_ms: u64,
+}
