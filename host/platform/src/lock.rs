@@ -1,0 +1,110 @@
+//! One holder at a time, by a lock of the kernel on an open file.
+//!
+//! The lock goes with its holder, however that ends: a file left behind by a killed process
+//! stops nobody.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Why the lock was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process holds it.
+    #[error("`{}` is held by another process{}", path.display(), holder(*pid))]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// The holder, as far as it wrote itself down.
+        pid: Option<u32>,
+    },
+    /// The file could not be opened or locked.
+    #[error("cannot lock `{}`", path.display())]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+/// A lock held until this is dropped or the process ends.
+#[derive(Debug)]
+pub struct FileLock {
+    file: File,
+}
+
+impl FileLock {
+    /// Takes the lock at `path`, or says who has it. Never waits.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    pub fn try_acquire(path: &Path) -> Result<Self, LockError> {
+        let failed = |source| LockError::Io {
+            path: path.to_path_buf(),
+            source,
+        };
+        let mut file = crate::sys::open_lock_file(path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockError::Held {
+                    path: path.to_path_buf(),
+                    pid: read_pid(&mut file),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        // The number is for people reading the file and for `Held`; the lock does not need it.
+        let noted = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| write!(file, "{}", std::process::id()));
+        noted.map_err(failed)?;
+        Ok(Self { file })
+    }
+
+    /// The open file that carries the lock.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    Read::take(file, 16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_taker_is_told_who_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.lock");
+        let first = FileLock::try_acquire(&path).unwrap();
+        let error = FileLock::try_acquire(&path).unwrap_err();
+        assert!(matches!(&error, LockError::Held { .. }), "{error}");
+        drop(first);
+        FileLock::try_acquire(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_left_behind_stops_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.lock");
+        std::fs::write(&path, "4194304").unwrap();
+        let lock = FileLock::try_acquire(&path).unwrap();
+        drop(lock);
+        let pid = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(pid, std::process::id().to_string());
+    }
+}

@@ -1,0 +1,90 @@
+//! What differs from system to system: the same names in each file, so that nothing above
+//! this folder asks which system it runs on.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+pub use linux::*;
+
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+pub use macos::*;
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub use unix::*;
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub use windows::*;
+
+use std::path::PathBuf;
+
+/// The user on whose behalf everything runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostUser {
+    /// Numeric user id (0 where the system has none).
+    pub uid: u32,
+    /// Numeric group id (0 where the system has none).
+    pub gid: u32,
+    /// Login name.
+    pub name: String,
+    /// Home folder.
+    pub home: PathBuf,
+}
+
+/// The host's name resolution as far as containers should follow it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolution {
+    /// Name servers, as addresses.
+    pub servers: Vec<std::net::IpAddr>,
+    /// Domains tried for short names.
+    pub search: Vec<String>,
+}
+
+/// Reads the lines of a resolver configuration that name servers and search domains.
+#[must_use]
+pub fn parse_resolution(text: &str) -> Resolution {
+    let mut resolution = Resolution::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("nameserver") => {
+                // A scope (`fe80::1%eth0`) means nothing in another machine.
+                resolution.servers.extend(
+                    words
+                        .next()
+                        .and_then(|w| w.parse::<std::net::IpAddr>().ok()),
+                );
+            }
+            Some("search" | "domain") => {
+                resolution.search = words.map(str::to_owned).collect();
+            }
+            _ => {}
+        }
+    }
+    resolution
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolution_keeps_addresses_and_the_last_search_line() {
+        let text = "# made by hand\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nnameserver ::1\n\
+                    domain a.test\nsearch b.test c.test\noptions ndots:2\n";
+        let found = parse_resolution(text);
+        assert_eq!(
+            found.servers,
+            [
+                "10.0.0.1".parse::<std::net::IpAddr>().unwrap(),
+                "::1".parse().unwrap()
+            ]
+        );
+        assert_eq!(found.search, ["b.test", "c.test"]);
+    }
+}
