@@ -1,1 +1,32 @@
-//! Registry client, layer store, load and save of images.
+//! Images: the content store, layers as tar plus EROFS index, the registry client, load and save.
+//!
+//! Called by the engine's image service (`lighter_engine::images`) and, for layer mounts, by its
+//! containers. Calls the kernel for mounts, and the network only through a [`Dialer`].
+//!
+//! ```text
+//!   registry ─┐
+//!   archive  ─┴► inflate ─► layer.tar (hashed while written)
+//!                        └► tar reader ─► EROFS index          commit: verify, fsync, rename
+//! ```
+//!
+//! What an image says is content, never policy: nothing in here opens a path an image names, and
+//! no name is written that the caller did not ask for.
+
+pub mod config;
+pub mod dial;
+pub mod digest;
+mod durable;
+pub mod error;
+pub mod mounts;
+pub mod progress;
+pub mod reference;
+pub mod store;
+
+pub use config::ImageConfig;
+pub use dial::{DialPurpose, DialTarget, Dialer, Stream, TcpDialer};
+pub use digest::Digest;
+pub use error::{Error, Result};
+pub use mounts::LayerMounts;
+pub use progress::{Progress, ProgressDetail, ProgressEvent};
+pub use reference::Reference;
+pub use store::{Collected, LayerFiles, Referenced, SealFile, Store, StoreOptions};

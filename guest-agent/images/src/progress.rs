@@ -1,0 +1,67 @@
+//! What pull and load tell the client while they work.
+
+use std::fmt::Debug;
+
+/// One line of docker's progress stream, not yet JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgressEvent {
+    /// The layer's short ID, or the tag for the first line; none for the closing lines.
+    pub id: Option<String>,
+    /// The words.
+    pub status: String,
+    /// Bytes done and bytes in all (0 when unknown), for the lines that have a bar.
+    pub detail: Option<ProgressDetail>,
+}
+
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProgressDetail {
+    /// Bytes done.
+    pub current: u64,
+    /// Bytes in all; 0 when unknown.
+    pub total: u64,
+}
+
+impl ProgressEvent {
+    /// A line about one layer, without a bar.
+    pub fn layer(id: impl Into<String>, status: impl Into<String>) -> Self {
+        Self {
+            id: Some(id.into()),
+            status: status.into(),
+            detail: None,
+        }
+    }
+
+    /// A line about nothing in particular.
+    pub fn message(status: impl Into<String>) -> Self {
+        Self {
+            id: None,
+            status: status.into(),
+            detail: None,
+        }
+    }
+
+    /// A line with a bar.
+    pub fn bar(id: impl Into<String>, status: impl Into<String>, current: u64, total: u64) -> Self {
+        let detail = Some(ProgressDetail { current, total });
+        Self {
+            id: Some(id.into()),
+            status: status.into(),
+            detail,
+        }
+    }
+}
+
+/// Receives the lines. Called from several tasks at once; must not block.
+pub trait Progress: Debug + Send + Sync {
+    /// Takes one line.
+    fn report(&self, event: ProgressEvent);
+}
+
+/// Throws the lines away.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn report(&self, _event: ProgressEvent) {}
+}
