@@ -1,1 +1,20 @@
-//! The Docker Engine API over HTTP.
+//! The Docker Engine API over HTTP: decode, call the engine, encode.
+//!
+//! Called by the agent with a listener. Calls `lighter-engine` and nothing else.
+//!
+//! One file (or folder) a resource: its routes first, then handlers that only decode and encode,
+//! then the shapes of its answers. Answers have structs of their own that always emit every field
+//! Docker emits. `error` is the only place where a failure becomes a status; `version` the only one
+//! that knows the versions of the API.
+
+mod body;
+mod call;
+mod containers;
+mod error;
+mod query;
+mod router;
+mod serve;
+mod system;
+mod version;
+
+pub use serve::{Listener, serve, serve_connection};

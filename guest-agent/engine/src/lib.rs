@@ -1,1 +1,20 @@
-//! Containers, execs, images, volumes, networks, events and the metadata database.
+//! The engine: containers, execs, images, volumes, networks, events and the metadata database.
+//!
+//! Called by `lighter-api`, which decodes requests and encodes answers and does nothing else.
+//! Calls `lighter-images` (layers), `lighter-runtime` (the walls) and `lighter-init`'s client
+//! (descriptor store and exit journal).
+//!
+//! The engine may be killed at any time: everything that a container needs to go on is held by
+//! PID 1's descriptor store, under the run directory or in the database, and [`Engine::open`]
+//! takes it up again.
+
+pub mod config;
+pub mod db;
+mod engine;
+pub mod error;
+pub mod ids;
+pub mod version;
+
+pub use config::EngineConfig;
+pub use engine::Engine;
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,67 @@
+//! Bodies: whole, streamed, JSON as dockerd writes it.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::error::ApiError;
+
+/// The body of every response.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A body that is known as a whole.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).boxed_unsync()
+}
+
+/// A body that is written while it is sent: the head goes out at once, each chunk as it comes.
+///
+/// The sender notices a client that has gone when its `send` fails.
+pub(crate) fn streamed(chunks: mpsc::Receiver<Bytes>) -> Body {
+    let stream = futures_util::stream::unfold(chunks, |mut chunks| async move {
+        let chunk = chunks.recv().await?;
+        Some((Ok(Frame::data(chunk)), chunks))
+    });
+    BodyExt::boxed_unsync(StreamBody::new(stream))
+}
+
+/// A JSON answer with `status`; a line feed ends it, as Go's encoder does.
+pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Response<Body>, ApiError> {
+    let mut body = serde_json::to_vec(value).map_err(|error| {
+        ApiError::from(lighter_engine::Error::internal("the answer cannot be encoded", error))
+    })?;
+    body.push(b'\n');
+    Ok(with_type(status, "application/json", full(body)))
+}
+
+/// `200 OK` with JSON.
+pub(crate) fn ok<T: Serialize>(value: &T) -> Result<Response<Body>, ApiError> {
+    json(StatusCode::OK, value)
+}
+
+/// `204 No Content`.
+pub(crate) fn no_content() -> Response<Body> {
+    empty(StatusCode::NO_CONTENT)
+}
+
+/// Only a status.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+/// A body with its content type.
+pub(crate) fn with_type(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

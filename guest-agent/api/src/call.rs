@@ -1,0 +1,103 @@
+//! One request, decoded as far as every handler needs it, and its body on demand.
+
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::upgrade::OnUpgrade;
+use hyper::{HeaderMap, Method, Request};
+use lighter_engine::Engine;
+use serde::de::DeserializeOwned;
+
+use crate::error::ApiError;
+use crate::query::{Query, decode_path};
+use crate::version::{self, ApiVersion};
+
+/// The most a JSON body may have; the largest honest one (create with many labels) is far below.
+const JSON_LIMIT: usize = 8 << 20;
+
+/// One request.
+pub(crate) struct Call {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) version: ApiVersion,
+    pub(crate) method: Method,
+    /// The decoded path without the version, split at the slashes.
+    pub(crate) path: Vec<String>,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Incoming,
+    /// Resolves to the raw connection after a 101 was sent.
+    pub(crate) upgrade: OnUpgrade,
+}
+
+impl Call {
+    /// Decodes the head of `request`.
+    pub(crate) fn new(engine: Arc<Engine>, mut request: Request<Incoming>) -> Result<Self, ApiError> {
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (parts, body) = request.into_parts();
+        let (version, path) = version::split(parts.uri.path())?;
+        let path = decode_path(path)?;
+        let path = path.trim_start_matches('/').trim_end_matches('/');
+        Ok(Self {
+            engine,
+            version,
+            method: parts.method,
+            path: path.split('/').map(str::to_owned).collect(),
+            query: Query::parse(parts.uri.query()),
+            headers: parts.headers,
+            body,
+            upgrade,
+        })
+    }
+
+    /// A header as text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Takes the upgrade out, leaving one that never resolves.
+    pub(crate) fn take_upgrade(&mut self) -> OnUpgrade {
+        std::mem::replace(&mut self.upgrade, hyper::upgrade::on(&mut Request::new(())))
+    }
+
+    /// The body, at most `limit` bytes of it.
+    pub(crate) async fn bytes(&mut self, limit: usize) -> Result<Bytes, ApiError> {
+        let body = Limited::new(&mut self.body, limit).collect().await.map_err(|error| {
+            ApiError::bad_request(format!("the request body cannot be read: {error}"))
+        })?;
+        Ok(body.to_bytes())
+    }
+
+    /// The JSON body; an empty one is an error.
+    pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        let body = self.bytes(JSON_LIMIT).await?;
+        if body.is_empty() {
+            return Err(ApiError::bad_request("invalid JSON: got EOF while reading request body"));
+        }
+        self.decode(&body)
+    }
+
+    /// The JSON body, or nothing if it is empty.
+    pub(crate) async fn optional_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
+        let body = self.bytes(JSON_LIMIT).await?;
+        if body.is_empty() { Ok(None) } else { self.decode(&body).map(Some) }
+    }
+
+    fn decode<T: DeserializeOwned>(&self, body: &Bytes) -> Result<T, ApiError> {
+        let kind = self.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+        let essence = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            return Err(ApiError::bad_request(format!(
+                "unsupported Content-Type header ({}): must be 'application/json'",
+                kind.unwrap_or_default()
+            )));
+        }
+        let mut decoder = serde_json::Deserializer::from_reader(body.clone().reader());
+        let value = T::deserialize(&mut decoder)
+            .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
+        decoder.end().map_err(|_| ApiError::bad_request("unexpected content after JSON"))?;
+        Ok(value)
+    }
+}

@@ -1,0 +1,33 @@
+//! `/_ping`, `/version`, `/info`, `/events`, `/auth`, `/system/df`.
+
+use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderValue, PRAGMA};
+use hyper::{Method, Response, StatusCode};
+
+use crate::body::{Body, full, with_type};
+use crate::call::Call;
+use crate::error::ApiError;
+use crate::router::Answer;
+
+/// The routes.
+pub(crate) async fn route(call: Call) -> Answer {
+    let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
+    match (&call.method, path.as_slice()) {
+        (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(ping(&call)),
+        _ => Err(ApiError::page_not_found()),
+    }
+}
+
+fn ping(call: &Call) -> Response<Body> {
+    let head = call.method == Method::HEAD;
+    let body = full(if head { "" } else { "OK" });
+    let mut response = with_type(StatusCode::OK, "text/plain; charset=utf-8", body);
+    let headers = response.headers_mut();
+    headers.insert("builder-version", HeaderValue::from_static("2"));
+    headers.insert("swarm", HeaderValue::from_static("inactive"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    if head {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    response
+}

@@ -1,0 +1,115 @@
+//! What the engine is opened with. The agent fills it from the boot settings; tests by hand.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A boxed future, for the few traits that are used as objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Engine settings under the names of Docker's `daemon.json`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// Mirrors asked before the hub.
+    pub registry_mirrors: Vec<String>,
+    /// Registries (host[:port] or CIDR) that may speak plain HTTP.
+    pub insecure_registries: Vec<String>,
+    /// The log driver of containers that name none; empty means `json-file`.
+    pub log_driver: String,
+    /// Options of that driver.
+    pub log_opts: std::collections::BTreeMap<String, String>,
+    /// Name servers of containers, before those of the boot settings.
+    pub dns: Vec<String>,
+    /// Search domains of containers.
+    pub dns_search: Vec<String>,
+    /// Resolver options of containers.
+    pub dns_opts: Vec<String>,
+    /// Address pools of user-defined networks.
+    pub default_address_pools: Vec<AddressPool>,
+    /// Labels of the engine, shown by `docker info`.
+    pub labels: Vec<String>,
+}
+
+/// One entry of `default-address-pools`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct AddressPool {
+    /// The pool in CIDR notation.
+    pub base: String,
+    /// Prefix length of the networks cut from it.
+    pub size: u8,
+}
+
+/// Gives access to folders of the host.
+///
+/// The agent implements it over the link; the host checks its allow-list and answers the path
+/// under the share's mount.
+pub trait HostShares: Send + Sync {
+    /// Makes `path` of the host usable in the guest and returns where it is.
+    ///
+    /// The error is the text for the user, as the host worded it ("mounts denied: …").
+    fn activate<'a>(
+        &'a self,
+        path: &'a Path,
+        read_only: bool,
+    ) -> BoxFuture<'a, Result<PathBuf, ShareError>>;
+}
+
+/// Why a folder of the host cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ShareError {
+    /// The path does not exist on the host.
+    #[error("bind source path does not exist: {0}")]
+    Missing(PathBuf),
+    /// The host refused it; the text names the setting.
+    #[error("{0}")]
+    Denied(String),
+    /// The host did not answer.
+    #[error("the host did not answer: {0}")]
+    Unavailable(String),
+}
+
+/// No folders of the host at all: for an engine that runs without one.
+#[derive(Debug, Default)]
+pub struct NoHostShares;
+
+impl HostShares for NoHostShares {
+    fn activate<'a>(
+        &'a self,
+        path: &'a Path,
+        _read_only: bool,
+    ) -> BoxFuture<'a, Result<PathBuf, ShareError>> {
+        Box::pin(async move {
+            Err(ShareError::Denied(format!(
+                "mounts denied: {} is not shared from the host (setting `shares`)",
+                path.display()
+            )))
+        })
+    }
+}
+
+/// Everything the engine needs from outside.
+pub struct EngineConfig {
+    /// Root of what survives a restart (`/var/lib/docker`).
+    pub data_root: PathBuf,
+    /// Root of what lives as long as the VM (`/run/lighter`).
+    pub run_dir: PathBuf,
+    /// The socket that containers get for `/var/run/docker.sock` (`/run/docker.sock`).
+    pub api_socket: PathBuf,
+    /// The name shown by `docker info`.
+    pub hostname: String,
+    /// Stable id of this engine, shown by `docker info`.
+    pub machine_id: String,
+    /// Name servers of the host, for containers.
+    pub dns: Vec<String>,
+    /// Search domains of the host.
+    pub dns_search: Vec<String>,
+    /// Settings under the names of `daemon.json`.
+    pub settings: Settings,
+    /// Folders of the host.
+    pub host_shares: Arc<dyn HostShares>,
+}
