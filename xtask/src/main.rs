@@ -1,3 +1,38 @@
-//! The one door for developers: try, test, bench, image, cross.
+//! The one door for developers.
+//!
+//! One file or folder a task, each with `Args` (clap) and `pub fn run(&Args) -> anyhow::Result<()>`.
+//! A new task is a module, a variant of [`Task`] and an arm in [`main`]; its logic stays in its own module.
+//! CI calls these tasks and holds no logic of its own.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod image;
+
+/// Develops Lighter: builds, tries, tests and measures it.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    Image(image::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.task {
+        Task::Image(args) => image::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
