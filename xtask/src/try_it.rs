@@ -1,0 +1,53 @@
+//! `cargo xtask try`: from a fresh machine to a container's output in one command.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::packages::{self, Package, package};
+use crate::{cmd, image};
+
+/// What a machine must have to run Lighter with QEMU, and to build it.
+const NEEDED: &[Package] = &[
+    package("gcc"),
+    package("libc6-dev"),
+    Package { name: "qemu-system-x86", suite: Some("bookworm-backports") },
+];
+
+/// Installs what is missing, builds everything, boots, runs the greeting and says what to do next.
+///
+/// # Errors
+///
+/// When a step fails; the message names it.
+pub fn run(root: &Path) -> Result<()> {
+    packages::ensure(NEEDED)?;
+    image::run(root)?;
+    let lighter = build(root)?;
+    eprintln!("starting the machine and running lighter/hello in it");
+    cmd::run(Command::new(&lighter).arg("up"))?;
+    cmd::run(Command::new(&lighter).args(["run", "--rm", "lighter/hello"]))?;
+    let shown = lighter.display();
+    println!();
+    println!("Lighter runs. What to do next:");
+    println!("  {shown} run -it --rm lighter/hello sh    a shell in a container");
+    println!("  eval \"$({shown} env)\"                    point your own docker CLI at it");
+    println!("  {shown} status                           what is running, and what it costs");
+    println!("  {shown} down                             stop everything");
+    Ok(())
+}
+
+/// Builds the `lighter` program and returns its path.
+///
+/// # Errors
+///
+/// When cargo fails.
+pub fn build(root: &Path) -> Result<PathBuf> {
+    cmd::run(
+        Command::new(env!("CARGO"))
+            .args(["build", "--release", "--package", "lighter-cli"])
+            .current_dir(root),
+    )?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(target.join("release/lighter"))
+}
