@@ -11,7 +11,9 @@ use anyhow::{Context, Result, bail};
 /// When it cannot be started or ends with anything but 0; the message is its command line.
 pub fn run(command: &mut Command) -> Result<()> {
     let line = line(command);
-    let status = command.status().with_context(|| format!("`{line}` could not be started"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("`{line}` could not be started"))?;
     if !status.success() {
         bail!("`{line}` failed: {status}");
     }

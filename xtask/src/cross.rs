@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::packages::{self, package};
-use crate::{cache, cmd};
+use crate::{cmd, paths};
 
 /// The crates that run on every host.
 const HOST: &[&str] = &[
@@ -27,21 +27,34 @@ struct Target {
 }
 
 const TARGETS: &[Target] = &[
-    Target { triple: "aarch64-apple-darwin", verb: "check" },
-    Target { triple: "x86_64-pc-windows-gnu", verb: "build" },
+    Target {
+        triple: "aarch64-apple-darwin",
+        verb: "check",
+    },
+    Target {
+        triple: "x86_64-pc-windows-gnu",
+        verb: "build",
+    },
 ];
+
+/// Check the host crates for macOS and build them for Windows.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
 
 /// Checks for macOS and builds for Windows.
 ///
 /// # Errors
 ///
 /// When a target does not compile.
-pub fn run(root: &Path) -> Result<()> {
+pub fn run(_args: &Args) -> Result<()> {
+    let root = &paths::root();
     for target in TARGETS {
         println!("{} for {}", target.verb, target.triple);
         if rustup_has(target.triple) {
             let mut cargo = Command::new(env!("CARGO"));
-            cargo.args([target.verb, "--quiet", "--target", target.triple]).current_dir(root);
+            cargo
+                .args([target.verb, "--quiet", "--target", target.triple])
+                .current_dir(root);
             cmd::run(cargo.args(packages_args()))?;
         } else {
             in_debian_root(root, target)?;
@@ -55,8 +68,14 @@ fn packages_args() -> Vec<&'static str> {
 }
 
 fn rustup_has(triple: &str) -> bool {
-    let list = Command::new("rustup").args(["target", "list", "--installed"]).output();
-    list.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).lines().any(|l| l == triple))
+    let list = Command::new("rustup")
+        .args(["target", "list", "--installed"])
+        .output();
+    list.is_ok_and(|o| {
+        String::from_utf8_lossy(&o.stdout)
+            .lines()
+            .any(|l| l == triple)
+    })
 }
 
 const SUITE: &str = "forky";
@@ -66,7 +85,7 @@ const TOOLCHAIN: &str = "rustc cargo rust-src gcc libc6-dev gcc-mingw-w64-x86-64
 fn in_debian_root(root: &Path, target: &Target) -> Result<()> {
     packages::ensure(&[package("debootstrap")])?;
     let debian = debian_root()?;
-    let out = cache().join("cross-target");
+    let out = paths::cache().join("cross-target");
     std::fs::create_dir_all(&out)?;
     let words: Vec<String> = packages_args().iter().map(|w| (*w).to_owned()).collect();
     let cargo = format!(
@@ -84,7 +103,15 @@ fn in_debian_root(root: &Path, target: &Target) -> Result<()> {
     "#;
     cmd::run(
         Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "bash", "-euc", script, "cross"])
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "bash",
+                "-euc",
+                script,
+                "cross",
+            ])
             .arg(&debian)
             .arg(root)
             .arg(&out)
@@ -94,11 +121,14 @@ fn in_debian_root(root: &Path, target: &Target) -> Result<()> {
 
 /// Makes the root with Debian's Rust the first time; about three minutes.
 fn debian_root() -> Result<PathBuf> {
-    let debian = cache().join("cross-root");
+    let debian = paths::cache().join("cross-root");
     if debian.join("usr/bin/cargo").exists() {
         return Ok(debian);
     }
-    eprintln!("making a root with Debian {SUITE}'s Rust in {}: about 3 minutes", debian.display());
+    eprintln!(
+        "making a root with Debian {SUITE}'s Rust in {}: about 3 minutes",
+        debian.display()
+    );
     let script = Path::new("/usr/share/debootstrap/scripts").join(SUITE);
     if !script.exists() {
         std::os::unix::fs::symlink("sid", &script).with_context(|| script.display().to_string())?;
@@ -122,7 +152,11 @@ fn debian_root() -> Result<PathBuf> {
         "apt-get -o Acquire::Check-Valid-Until=false update -qq && DEBIAN_FRONTEND=noninteractive \
          apt-get -o Acquire::Check-Valid-Until=false install -y -qq --no-install-recommends {TOOLCHAIN} >/dev/null"
     );
-    cmd::run(Command::new("chroot").arg(&new).args(["sh", "-c", &install]))?;
+    cmd::run(
+        Command::new("chroot")
+            .arg(&new)
+            .args(["sh", "-c", &install]),
+    )?;
     std::fs::copy(Path::new("/").join(certificates), new.join(certificates))?;
     for dir in ["src", "out"] {
         std::fs::create_dir_all(new.join(dir))?;

@@ -8,7 +8,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
+mod cmd;
+mod cross;
 mod image;
+mod packages;
+mod paths;
+mod rooms;
+mod test;
+mod try_it;
 
 /// Develops Lighter: builds, tries, tests and measures it.
 #[derive(Debug, Parser)]
@@ -20,13 +28,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    Try(try_it::Args),
+    Test(test::Args),
+    Bench(bench::Args),
     Image(image::Args),
+    Cross(cross::Args),
+    Rooms(rooms::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.task {
+        Task::Try(args) => try_it::run(args),
+        Task::Test(args) => test::run(args),
+        Task::Bench(args) => bench::run(args),
         Task::Image(args) => image::run(args),
+        Task::Cross(args) => cross::run(args),
+        Task::Rooms(args) => rooms::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

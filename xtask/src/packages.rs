@@ -37,7 +37,10 @@ pub fn ensure(wanted: &[Package]) -> Result<()> {
     }
     let names: Vec<&str> = missing.iter().map(|p| p.name).collect();
     if !is_root() {
-        bail!("these packages are missing: {0}\n\nhint: sudo apt-get install {0}", names.join(" "));
+        bail!(
+            "these packages are missing: {0}\n\nhint: sudo apt-get install {0}",
+            names.join(" ")
+        );
     }
     eprintln!("installing with apt-get: {}", names.join(" "));
     for suite in missing.iter().filter_map(|p| p.suite) {
@@ -57,7 +60,8 @@ pub fn ensure(wanted: &[Package]) -> Result<()> {
 
 fn apt() -> Command {
     let mut apt = Command::new("apt-get");
-    apt.args(["-qq", "-o", "Dpkg::Use-Pty=0"]).env("DEBIAN_FRONTEND", "noninteractive");
+    apt.args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+        .env("DEBIAN_FRONTEND", "noninteractive");
     apt
 }
 
@@ -69,7 +73,9 @@ fn installed(package: &Package) -> bool {
         .output();
     let Ok(shown) = shown else { return false };
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
-    let Some(version) = text.strip_prefix("installed ") else { return false };
+    let Some(version) = text.strip_prefix("installed ") else {
+        return false;
+    };
     // A backport carries `~bpo` in its version; the release's own package does not. Debian 13 and
     // later need no backport, and their version says 13 or above.
     package.suite.is_none_or(|suite| {
@@ -78,7 +84,8 @@ fn installed(package: &Package) -> bool {
 }
 
 fn is_bookworm() -> bool {
-    std::fs::read_to_string("/etc/os-release").is_ok_and(|t| t.contains("VERSION_CODENAME=bookworm"))
+    std::fs::read_to_string("/etc/os-release")
+        .is_ok_and(|t| t.contains("VERSION_CODENAME=bookworm"))
 }
 
 fn is_root() -> bool {
@@ -88,7 +95,10 @@ fn is_root() -> bool {
 
 /// Adds a suite of the system's own mirror to apt's sources.
 fn add_suite(suite: &str) -> Result<()> {
-    let known = Command::new("apt-cache").arg("policy").output().context("apt-cache")?;
+    let known = Command::new("apt-cache")
+        .arg("policy")
+        .output()
+        .context("apt-cache")?;
     if String::from_utf8_lossy(&known.stdout).contains(&format!(" {suite}/main ")) {
         return Ok(());
     }
@@ -136,12 +146,18 @@ pub fn unpacked(cache: &Path, suite: &str, names: &[&str]) -> Result<PathBuf> {
         std::fs::create_dir_all(root.join(dir))?;
     }
     let sources = root.join("sources.list");
-    std::fs::write(&sources, format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()))?;
+    std::fs::write(
+        &sources,
+        format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()),
+    )?;
     let private = |command: &mut Command| {
         for (key, value) in [
             ("Dir::Etc::SourceList", sources.display().to_string()),
             ("Dir::Etc::SourceParts", "/dev/null".to_owned()),
-            ("Dir::State::Lists", root.join("lists").display().to_string()),
+            (
+                "Dir::State::Lists",
+                root.join("lists").display().to_string(),
+            ),
             ("Dir::Cache", root.display().to_string()),
             ("Acquire::Check-Valid-Until", "false".to_owned()),
             ("APT::Sandbox::User", "root".to_owned()),
@@ -154,9 +170,19 @@ pub fn unpacked(cache: &Path, suite: &str, names: &[&str]) -> Result<PathBuf> {
     cmd::run(update.arg("update"))?;
     let mut download = apt();
     private(&mut download);
-    cmd::run(download.arg("download").args(names).current_dir(root.join("debs")))?;
+    cmd::run(
+        download
+            .arg("download")
+            .args(names)
+            .current_dir(root.join("debs")),
+    )?;
     for deb in std::fs::read_dir(root.join("debs"))? {
-        cmd::run(Command::new("dpkg-deb").arg("-x").arg(deb?.path()).arg(root.join("root")))?;
+        cmd::run(
+            Command::new("dpkg-deb")
+                .arg("-x")
+                .arg(deb?.path())
+                .arg(root.join("root")),
+        )?;
     }
     std::fs::write(&stamp, wanted)?;
     Ok(root.join("root"))

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::paths;
+
 /// Which rooms a room may depend on (normal dependencies; tests and xtask are outside the house).
 const ARROWS: &[(&str, &[&str])] = &[
     ("lighter-protocol", &[]),
@@ -17,21 +19,41 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lighter-machine", &["lighter-vmm", "lighter-platform"]),
     (
         "lighter-daemon",
-        &["lighter-machine", "lighter-files", "lighter-platform", "lighter-protocol"],
+        &[
+            "lighter-machine",
+            "lighter-files",
+            "lighter-platform",
+            "lighter-protocol",
+        ],
     ),
     // The one program of the host: its hidden subcommands are the other processes.
     (
         "lighter-cli",
-        &["lighter-daemon", "lighter-machine", "lighter-files", "lighter-platform"],
+        &[
+            "lighter-daemon",
+            "lighter-machine",
+            "lighter-files",
+            "lighter-platform",
+        ],
     ),
     ("lighter-init", &[]),
     ("lighter-runtime", &[]),
     ("lighter-images", &[]),
-    ("lighter-engine", &["lighter-images", "lighter-runtime", "lighter-init"]),
+    (
+        "lighter-engine",
+        &["lighter-images", "lighter-runtime", "lighter-init"],
+    ),
     ("lighter-api", &["lighter-engine"]),
     (
         "lighter-agent",
-        &["lighter-api", "lighter-engine", "lighter-images", "lighter-init", "lighter-protocol", "lighter-runtime"],
+        &[
+            "lighter-api",
+            "lighter-engine",
+            "lighter-images",
+            "lighter-init",
+            "lighter-protocol",
+            "lighter-runtime",
+        ],
     ),
 ];
 
@@ -66,8 +88,17 @@ const OS_PLACES: &[&str] = &[
 const MAX_LINES: usize = 600;
 const LONG_FILES: &[(&str, &str)] = &[];
 
-/// Checks every rule and prints each breach; an error if there was any.
-pub fn run(root: &Path) -> Result<()> {
+/// Check the house rules that no compiler holds.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Checks every rule and prints each breach.
+///
+/// # Errors
+///
+/// If there was a breach.
+pub fn run(_args: &Args) -> Result<()> {
+    let root = &paths::root();
     let mut breaches = Vec::new();
     check_arrows(root, &mut breaches)?;
     let files = sources(root)?;
@@ -89,10 +120,15 @@ pub fn run(root: &Path) -> Result<()> {
 fn check_arrows(root: &Path, breaches: &mut Vec<String>) -> Result<()> {
     let allowed: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     let manifest: toml::Table = read_toml(&root.join("Cargo.toml"))?;
-    let members = manifest["workspace"]["members"].as_array().context("workspace.members")?;
+    let members = manifest["workspace"]["members"]
+        .as_array()
+        .context("workspace.members")?;
     for member in members.iter().filter_map(|m| m.as_str()) {
         let table = read_toml(&root.join(member).join("Cargo.toml"))?;
-        let name = table["package"]["name"].as_str().context("package.name")?.to_owned();
+        let name = table["package"]["name"]
+            .as_str()
+            .context("package.name")?
+            .to_owned();
         if matches!(name.as_str(), "xtask" | "lighter-tests") {
             continue;
         }
@@ -128,7 +164,12 @@ fn room_dependencies(table: &toml::Table) -> Vec<String> {
 }
 
 /// A crate either takes the workspace's lints or repeats them all but `unsafe_code`.
-fn check_lints(member: &str, table: &toml::Table, workspace: &toml::Table, breaches: &mut Vec<String>) {
+fn check_lints(
+    member: &str,
+    table: &toml::Table,
+    workspace: &toml::Table,
+    breaches: &mut Vec<String>,
+) {
     let Some(lints) = table.get("lints") else {
         breaches.push(format!("{member} has no [lints]"));
         return;
@@ -137,12 +178,17 @@ fn check_lints(member: &str, table: &toml::Table, workspace: &toml::Table, breac
         return;
     }
     if !UNSAFE_ROOMS.iter().any(|room| room.starts_with(member)) {
-        breaches.push(format!("{member} has lints of its own but is no room for unsafe code"));
+        breaches.push(format!(
+            "{member} has lints of its own but is no room for unsafe code"
+        ));
     }
     let shared = &workspace["workspace"]["lints"];
     for group in ["rust", "clippy"] {
         let empty = toml::Table::new();
-        let ours = lints.get(group).and_then(|g| g.as_table()).unwrap_or(&empty);
+        let ours = lints
+            .get(group)
+            .and_then(|g| g.as_table())
+            .unwrap_or(&empty);
         for (lint, level) in shared[group].as_table().unwrap_or(&empty) {
             if lint != "unsafe_code" && ours.get(lint) != Some(level) {
                 breaches.push(format!("{member} does not repeat the lint {group}.{lint}"));
@@ -155,30 +201,45 @@ fn check_file(path: &str, text: &str, breaches: &mut Vec<String>) {
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
     let lines = code.lines().count();
     if lines > MAX_LINES && !LONG_FILES.iter().any(|(file, _)| file == &path) {
-        breaches.push(format!("{path} has {lines} lines without tests (at most {MAX_LINES})"));
+        breaches.push(format!(
+            "{path} has {lines} lines without tests (at most {MAX_LINES})"
+        ));
     }
-    let asks_os = ["cfg(target_os", "cfg(unix)", "cfg(windows)", "cfg(not(target_os"];
+    let asks_os = [
+        "cfg(target_os",
+        "cfg(unix)",
+        "cfg(windows)",
+        "cfg(not(target_os",
+    ];
     let os_free = path.starts_with("host/") || path.starts_with("protocol/");
     if os_free
         && !OS_PLACES.iter().any(|place| path.starts_with(place))
         && asks_os.iter().any(|needle| code.contains(needle))
     {
-        breaches.push(format!("{path} asks for the operating system outside its rooms"));
+        breaches.push(format!(
+            "{path} asks for the operating system outside its rooms"
+        ));
     }
     let has_unsafe = code.lines().any(|l| {
         let l = l.trim_start();
-        !l.starts_with("//") && (l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl"))
+        !l.starts_with("//")
+            && (l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl"))
     });
     if has_unsafe && !UNSAFE_ROOMS.iter().any(|room| path.starts_with(room)) {
         breaches.push(format!("{path} holds unsafe code outside its rooms"));
     }
     if path.ends_with("lib.rs") && !text.starts_with("//!") {
-        breaches.push(format!("{path} does not open with a header that says what it is"));
+        breaches.push(format!(
+            "{path} does not open with a header that says what it is"
+        ));
     }
     for (number, line) in text.lines().enumerate() {
         let todo = concat!("TO", "DO");
         if line.contains(todo) && !line.contains('#') {
-            breaches.push(format!("{path}:{} has a {todo} without a reference", number + 1));
+            breaches.push(format!(
+                "{path}:{} has a {todo} without a reference",
+                number + 1
+            ));
         }
     }
 }
@@ -186,7 +247,16 @@ fn check_file(path: &str, text: &str, breaches: &mut Vec<String>) {
 /// The README's map names every top-level folder that holds code.
 fn check_readme(root: &Path, breaches: &mut Vec<String>) -> Result<()> {
     let readme = std::fs::read_to_string(root.join("README.md")).context("README.md")?;
-    for folder in ["host", "guest-agent", "vm-image", "tests", "installer", "protocol", "xtask", "docs"] {
+    for folder in [
+        "host",
+        "guest-agent",
+        "vm-image",
+        "tests",
+        "installer",
+        "protocol",
+        "xtask",
+        "docs",
+    ] {
         if root.join(folder).exists() && !readme.contains(&format!("{folder}/")) {
             breaches.push(format!("README.md does not name {folder}/"));
         }
@@ -197,11 +267,18 @@ fn check_readme(root: &Path, breaches: &mut Vec<String>) -> Result<()> {
 /// Every Rust source of the tree with its path from the root.
 fn sources(root: &Path) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
-    let mut open: Vec<PathBuf> = ["protocol", "host", "guest-agent", "tests", "xtask", "vm-image"]
-        .iter()
-        .map(|d| root.join(d))
-        .filter(|d| d.exists())
-        .collect();
+    let mut open: Vec<PathBuf> = [
+        "protocol",
+        "host",
+        "guest-agent",
+        "tests",
+        "xtask",
+        "vm-image",
+    ]
+    .iter()
+    .map(|d| root.join(d))
+    .filter(|d| d.exists())
+    .collect();
     while let Some(dir) = open.pop() {
         for entry in std::fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
             let path = entry?.path();

@@ -10,38 +10,55 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::packages::{self, Package, package};
-use crate::{cache, cmd, image, rooms, try_it};
+use crate::{cmd, image, paths, rooms, try_it};
 
 /// Clients and servers of other people that drive Lighter in the tests.
-const CLIENTS: &[&str] = &["docker-cli", "docker-compose", "skopeo", "docker-registry"];
+pub const CLIENTS: &[&str] = &["docker-cli", "docker-compose", "skopeo", "docker-registry"];
 
 const NEEDED: &[Package] = &[
     package("tmux"),
     package("busybox-static"),
     package("e2fsprogs"),
     package("fakeroot"),
-    Package { name: "qemu-system-x86", suite: Some("bookworm-backports") },
+    Package {
+        name: "qemu-system-x86",
+        suite: Some("bookworm-backports"),
+    },
 ];
 
-/// Runs the tests. `long` asks for the large counts; `only` for tests whose names contain it.
+/// Run every check and every test; `long` with the large counts.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// `long` for the large counts
+    #[arg(value_parser = ["long"])]
+    counts: Option<String>,
+    /// Only tests whose names contain this
+    name: Option<String>,
+}
+
+/// Runs the tests.
 ///
 /// # Errors
 ///
 /// When any check or test fails.
-pub fn run(root: &Path, long: bool, only: Option<&str>) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
+    let root = &paths::root();
+    let long = args.counts.is_some();
+    let only = args.name.as_deref();
     let started = Instant::now();
     if only.is_none() {
         checks(root)?;
     }
     packages::ensure(NEEDED)?;
-    let clients = packages::unpacked(&cache(), "sid", CLIENTS)?;
-    image::run(root)?;
-    let lighter = try_it::build(root)?;
-    let skips = cache().join("test-skips.txt");
+    let clients = packages::unpacked(&paths::cache(), "sid", CLIENTS)?;
+    image::run(&image::Args::default())?;
+    let lighter = try_it::build()?;
+    let skips = paths::cache().join("test-skips.txt");
     let _ = std::fs::remove_file(&skips);
 
     let mut test = Command::new(env!("CARGO"));
-    test.args(["test", "--workspace", "--no-fail-fast"]).current_dir(root);
+    test.args(["test", "--workspace", "--no-fail-fast"])
+        .current_dir(root);
     test.env("LIGHTER_TEST_BIN", &lighter)
         .env("LIGHTER_TEST_DOCKER", clients.join("usr/bin/docker"))
         .env("LIGHTER_TEST_TOOLS", clients.join("usr/bin"))
@@ -63,11 +80,23 @@ pub fn run(root: &Path, long: bool, only: Option<&str>) -> Result<()> {
 
 /// What needs no machine: rules, format, lints, licences.
 fn checks(root: &Path) -> Result<()> {
-    rooms::run(root)?;
-    cmd::run(Command::new(env!("CARGO")).args(["fmt", "--all", "--check"]).current_dir(root))?;
+    rooms::run(&rooms::Args {})?;
     cmd::run(
         Command::new(env!("CARGO"))
-            .args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
+            .args(["fmt", "--all", "--check"])
+            .current_dir(root),
+    )?;
+    cmd::run(
+        Command::new(env!("CARGO"))
+            .args([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "-D",
+                "warnings",
+            ])
             .current_dir(root),
     )?;
     deny(root)
@@ -75,7 +104,7 @@ fn checks(root: &Path) -> Result<()> {
 
 /// Licences, bans and sources by cargo-deny, which is installed into the cache once.
 fn deny(root: &Path) -> Result<()> {
-    let tools = cache().join("tools");
+    let tools = paths::cache().join("tools");
     let deny = tools.join("bin/cargo-deny");
     if !deny.exists() {
         eprintln!("installing cargo-deny into {}", tools.display());
@@ -88,7 +117,10 @@ fn deny(root: &Path) -> Result<()> {
     }
     let check = |what: &[&str]| {
         let mut command = Command::new(&deny);
-        command.args(["--log-level", "error", "check"]).args(what).current_dir(root);
+        command
+            .args(["--log-level", "error", "check"])
+            .args(what)
+            .current_dir(root);
         command
     };
     cmd::run(&mut check(&["licenses", "bans", "sources"]))?;

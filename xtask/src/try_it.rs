@@ -1,29 +1,36 @@
 //! `cargo xtask try`: from a fresh machine to a container's output in one command.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::packages::{self, Package, package};
-use crate::{cmd, image};
+use crate::{cmd, image, paths};
 
 /// What a machine must have to run Lighter with QEMU, and to build it.
 const NEEDED: &[Package] = &[
     package("gcc"),
     package("libc6-dev"),
-    Package { name: "qemu-system-x86", suite: Some("bookworm-backports") },
+    Package {
+        name: "qemu-system-x86",
+        suite: Some("bookworm-backports"),
+    },
 ];
+
+/// Go from a fresh machine to a container's output.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
 
 /// Installs what is missing, builds everything, boots, runs the greeting and says what to do next.
 ///
 /// # Errors
 ///
 /// When a step fails; the message names it.
-pub fn run(root: &Path) -> Result<()> {
+pub fn run(_args: &Args) -> Result<()> {
     packages::ensure(NEEDED)?;
-    image::run(root)?;
-    let lighter = build(root)?;
+    image::run(&image::Args::default())?;
+    let lighter = build()?;
     eprintln!("starting the machine and running lighter/hello in it");
     cmd::run(Command::new(&lighter).arg("up"))?;
     cmd::run(Command::new(&lighter).args(["run", "--rm", "lighter/hello"]))?;
@@ -42,12 +49,11 @@ pub fn run(root: &Path) -> Result<()> {
 /// # Errors
 ///
 /// When cargo fails.
-pub fn build(root: &Path) -> Result<PathBuf> {
+pub fn build() -> Result<PathBuf> {
     cmd::run(
         Command::new(env!("CARGO"))
             .args(["build", "--release", "--package", "lighter-cli"])
-            .current_dir(root),
+            .current_dir(paths::root()),
     )?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release/lighter"))
+    Ok(paths::target().join("release/lighter"))
 }

@@ -5,7 +5,7 @@
 use anyhow::Result;
 
 /// Build the kernel, the initial root, the data disk's template and the built-in container image.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {}
 
 /// Builds the image.

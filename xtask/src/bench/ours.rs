@@ -1,0 +1,65 @@
+//! Our side of a benchmark: a Lighter in a home of its own, of the size the peer has.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{image, paths, try_it};
+
+/// A Lighter with 2 CPUs and 2 GiB.
+pub struct Ours {
+    lighter: PathBuf,
+    home: PathBuf,
+}
+
+impl Ours {
+    /// Builds everything and writes the settings; starts nothing.
+    ///
+    /// # Errors
+    ///
+    /// When a build fails.
+    pub fn new() -> Result<Self> {
+        image::run(&image::Args::default())?;
+        let lighter = try_it::build()?;
+        let home = PathBuf::from(format!("/tmp/ltb{}", std::process::id()));
+        std::fs::create_dir_all(home.join("config"))?;
+        let settings = "cpus = 2\nmemory = \"2GiB\"\n";
+        std::fs::write(home.join("config/config.toml"), settings)?;
+        Ok(Self { lighter, home })
+    }
+
+    /// The docker socket.
+    #[must_use]
+    pub fn socket(&self) -> String {
+        format!("unix://{}", self.home.join("run/docker.sock").display())
+    }
+
+    /// Runs a `lighter` command.
+    ///
+    /// # Errors
+    ///
+    /// When it fails, with what it said.
+    pub fn lighter(&self, args: &[&str]) -> Result<String> {
+        let out = Command::new(&self.lighter)
+            .args(args)
+            .env("LIGHTER_HOME", &self.home)
+            .env("HOME", &self.home)
+            .env("LIGHTER_IMAGE_DIR", paths::cache().join("image/current"))
+            .stdin(Stdio::null())
+            .output()
+            .context("lighter")?;
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        ensure!(out.status.success(), "lighter {args:?}: {said}");
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        if self.lighter(&["down"]).is_ok() {
+            // Only a folder in /tmp; the figures are already taken.
+            let _ = std::fs::remove_dir_all(&self.home);
+        }
+    }
+}
