@@ -1,0 +1,192 @@
+//! What the daemon and the files process say to each other: plain data, no I/O.
+//!
+//! One message is one packet of JSON on a `SOCK_SEQPACKET` socket, answered by one packet. `AddShare`
+//! carries exactly one descriptor beside it: the directory or regular file to share, opened with `O_PATH`
+//! (or any other way) by the daemon.
+
+use serde::{Deserialize, Serialize};
+
+/// Longest packet either side accepts.
+pub const MAX_PACKET: usize = 64 * 1024;
+
+/// Most shares that can be active at once.
+pub const MAX_SHARES: usize = 1024;
+
+/// The name of a share: one path component below the mount in the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ShareId(String);
+
+/// A share's name was not one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a share's id is 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`, not beginning with `.`: got {0:?}"
+)]
+pub struct BadShareId(String);
+
+impl ShareId {
+    /// Checks that `id` can be one component of a path, and nothing else.
+    ///
+    /// # Errors
+    /// [`BadShareId`] where it is empty, too long, begins with a dot or has another character.
+    pub fn new(id: impl Into<String>) -> Result<Self, BadShareId> {
+        let id = id.into();
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if id.is_empty() || id.len() > 64 || id.starts_with('.') || !id.chars().all(plain) {
+            return Err(BadShareId(id));
+        }
+        Ok(Self(id))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ShareId {
+    type Error = BadShareId;
+
+    fn try_from(id: String) -> Result<Self, Self::Error> {
+        Self::new(id)
+    }
+}
+
+impl From<ShareId> for String {
+    fn from(id: ShareId) -> Self {
+        id.0
+    }
+}
+
+impl std::fmt::Display for ShareId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// From the daemon to the files process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// The first packet on the inherited socket; beside it come three descriptors: the listening
+    /// vhost-user socket, the listening control socket, the side file for attributes.
+    Setup,
+    /// Serve the descriptor beside this message under `id`.
+    AddShare {
+        /// Name below the synthetic root.
+        id: ShareId,
+        /// Every change through this share is refused with EROFS.
+        read_only: bool,
+        /// What the share is, for the log and for `Status`; never opened.
+        label: String,
+    },
+    /// Stop serving `id`: every open file below it fails from then on.
+    RemoveShare {
+        /// Name below the synthetic root.
+        id: ShareId,
+    },
+    /// What is served now.
+    Status,
+}
+
+/// From the files process to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// The answer to [`Request::Status`].
+    Status(Status),
+    /// It was not done.
+    Refused {
+        /// What kind of refusal, for programs.
+        code: RefusalCode,
+        /// The same, for people.
+        message: String,
+    },
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// A share of this id exists with another target or another flag.
+    Exists,
+    /// No share of this id.
+    NotFound,
+    /// The descriptor is missing, or is neither a directory nor a regular file.
+    NotShareable,
+    /// [`MAX_SHARES`] are active.
+    TooMany,
+    /// The packet was not a request.
+    Malformed,
+}
+
+/// What the files process serves, and how much of its budget is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The active shares.
+    pub shares: Vec<ShareStatus>,
+    /// Whether the virtual machine's front end is connected.
+    pub connected: bool,
+    /// Files and directories the guest holds open.
+    pub open_handles: u64,
+    /// Inodes the guest knows.
+    pub nodes: u64,
+    /// Descriptors kept for known inodes.
+    pub cached_descriptors: u64,
+}
+
+/// One active share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareStatus {
+    /// Name below the synthetic root.
+    pub id: ShareId,
+    /// What it was said to be.
+    pub label: String,
+    /// Whether changes are refused.
+    pub read_only: bool,
+    /// Whether it is a directory; else one regular file.
+    pub directory: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn share_ids_are_single_components() {
+        for good in ["a", "home-1", "0123456789abcdef", "x.y", "A_b"] {
+            assert!(ShareId::new(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".x",
+            "a/b",
+            "a\0b",
+            "ä",
+            "a b",
+            &"x".repeat(65),
+        ] {
+            assert!(ShareId::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn messages_have_this_form() {
+        let add = Request::AddShare {
+            id: ShareId::new("h").expect("valid"),
+            read_only: true,
+            label: "/home/ann".into(),
+        };
+        let text = r#"{"request":"add_share","id":"h","read_only":true,"label":"/home/ann"}"#;
+        assert_eq!(serde_json::to_string(&add).expect("plain data"), text);
+        assert_eq!(serde_json::from_str::<Request>(text).expect("same"), add);
+        assert!(
+            serde_json::from_str::<Request>(r#"{"request":"remove_share","id":"../x"}"#).is_err()
+        );
+    }
+}

@@ -1,0 +1,309 @@
+//! The daemon's end: starts the files process, or finds one that outlived an earlier daemon.
+//!
+//! ```text
+//!   daemon                                files process
+//!     ├─ spawn ── stdin: socket pair ──────►│ Setup + {vhost-user listener, control listener, side file}
+//!     │  (keeps one connected vhost-user fd, which it gives to the machine)
+//!     ├─ <run>/files.sock ─────────────────►│ AddShare + fd, RemoveShare, Status
+//! ```
+//!
+//! The process ends by itself when the vhost-user connection ends: its life is the virtual machine's.
+//! Calls block for at most [`ANSWER_TIME`]; an async caller wraps them in `spawn_blocking`.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+    socketpair,
+    sockopt::{Timeout, set_socket_timeout},
+};
+
+use super::packet::{self, PacketError};
+use crate::CONTROL_SOCKET;
+use crate::control::{RefusalCode, Reply, Request, ShareId, Status};
+
+/// How long an answer of the files process may take: it does no file I/O before answering but one `fstat`.
+pub const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// The files process could not be started, reached or persuaded.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// A path of ours could not be opened or bound.
+    #[error("{what} {path}")]
+    Path {
+        /// What was tried.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The program could not be started.
+    #[error("starting {program}")]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The conversation failed.
+    #[error(transparent)]
+    Packet(#[from] PacketError),
+    /// It answered no.
+    #[error("{message}")]
+    Refused {
+        /// What kind of refusal.
+        code: RefusalCode,
+        /// For people.
+        message: String,
+    },
+    /// It answered something else than was asked.
+    #[error("the files process gave an answer of another kind")]
+    Confused,
+}
+
+/// What is needed to start the process.
+#[derive(Debug)]
+pub struct SpawnConfig<'a> {
+    /// The `lighter` program; it is run as `lighter files`.
+    pub exe: &'a Path,
+    /// Where `files.sock` is made (a directory of the user's own, mode 0700).
+    pub run_dir: &'a Path,
+    /// Where the side file for attributes lives, which must outlast the process.
+    pub data_dir: &'a Path,
+    /// Where its log lines go; inherited where `None`.
+    pub log: Option<File>,
+}
+
+/// A files process that this program started.
+#[derive(Debug)]
+pub struct FilesProcess {
+    /// The process, to be waited for.
+    pub child: Child,
+    /// The connected vhost-user socket, for the virtual machine's front end; when it closes, the process ends.
+    pub vhost_user: OwnedFd,
+    /// The control connection.
+    pub control: FilesClient,
+}
+
+impl FilesProcess {
+    /// Starts `lighter files`.
+    ///
+    /// # Errors
+    /// [`FilesError`] naming the step; nothing is left running then.
+    pub fn spawn(config: SpawnConfig<'_>) -> Result<Self, FilesError> {
+        let control = control_listener(&config.run_dir.join(CONTROL_SOCKET))?;
+        let (vhost_listener, vhost_user) = vhost_pair(config.run_dir)?;
+        let side_path = config.data_dir.join("files.attributes");
+        let side = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&side_path)
+            .map_err(|source| FilesError::Path {
+                what: "opening",
+                path: side_path,
+                source,
+            })?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(PacketError::from)?;
+        packet::send(
+            &ours,
+            &Request::Setup,
+            &[vhost_listener.as_fd(), control.as_fd(), side.as_fd()],
+        )?;
+        let mut command = Command::new(config.exe);
+        command
+            .arg("files")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .process_group(0);
+        if let Some(log) = config.log {
+            command.stderr(log);
+        }
+        let mut child = command.spawn().map_err(|source| FilesError::Spawn {
+            program: config.exe.to_owned(),
+            source,
+        })?;
+        // The parent's copy of the child's end goes with the command, so a child that dies is seen as an end.
+        drop(command);
+        match FilesClient::from_socket(ours).and_then(|client| client.ready()) {
+            Ok(control) => Ok(Self {
+                child,
+                vhost_user,
+                control,
+            }),
+            Err(error) => {
+                // Either already gone or not one of ours: it must not linger without anybody knowing it.
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A connection to a files process.
+#[derive(Debug)]
+pub struct FilesClient {
+    socket: OwnedFd,
+}
+
+impl FilesClient {
+    /// Connects to the process that an earlier daemon started; `None` where none lives.
+    ///
+    /// # Errors
+    /// [`FilesError`] where one lives but cannot be reached.
+    pub fn take_over(run_dir: &Path) -> Result<Option<Self>, FilesError> {
+        let path = run_dir.join(CONTROL_SOCKET);
+        let address = SocketAddrUnix::new(&path).map_err(PacketError::from)?;
+        let socket = seqpacket()?;
+        match connect(&socket, &address) {
+            Ok(()) => Self::from_socket(socket).map(Some),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => Ok(None),
+            Err(error) => Err(FilesError::Path {
+                what: "connecting to",
+                path,
+                source: error.into(),
+            }),
+        }
+    }
+
+    /// Serves `target` (a directory or regular file, opened by the caller after its own checks) as `id`.
+    ///
+    /// Adding the same target under the same id and flag again is no error.
+    ///
+    /// # Errors
+    /// [`FilesError::Refused`] where the id is taken, the target is of another kind or there are too many.
+    pub fn add_share(
+        &self,
+        id: &ShareId,
+        target: impl AsFd,
+        read_only: bool,
+        label: &str,
+    ) -> Result<(), FilesError> {
+        let request = Request::AddShare {
+            id: id.clone(),
+            read_only,
+            label: label.to_owned(),
+        };
+        packet::send(&self.socket, &request, &[target.as_fd()])?;
+        self.done()
+    }
+
+    /// Stops serving `id`.
+    ///
+    /// # Errors
+    /// [`FilesError::Refused`] where there is none.
+    pub fn remove_share(&self, id: &ShareId) -> Result<(), FilesError> {
+        packet::send(&self.socket, &Request::RemoveShare { id: id.clone() }, &[])?;
+        self.done()
+    }
+
+    /// What is served now.
+    ///
+    /// # Errors
+    /// [`FilesError`] where the process is gone.
+    pub fn status(&self) -> Result<Status, FilesError> {
+        packet::send(&self.socket, &Request::Status, &[])?;
+        match self.answer()? {
+            Reply::Status(status) => Ok(status),
+            _ => Err(FilesError::Confused),
+        }
+    }
+
+    fn from_socket(socket: OwnedFd) -> Result<Self, FilesError> {
+        for direction in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&socket, direction, Some(ANSWER_TIME)).map_err(PacketError::from)?;
+        }
+        Ok(Self { socket })
+    }
+
+    fn ready(self) -> Result<Self, FilesError> {
+        self.done()?;
+        Ok(self)
+    }
+
+    fn done(&self) -> Result<(), FilesError> {
+        match self.answer()? {
+            Reply::Done => Ok(()),
+            Reply::Status(_) => Err(FilesError::Confused),
+            Reply::Refused { code, message } => Err(FilesError::Refused { code, message }),
+        }
+    }
+
+    fn answer(&self) -> Result<Reply, FilesError> {
+        Ok(packet::receive::<Reply>(&self.socket)?.0)
+    }
+}
+
+fn seqpacket() -> Result<OwnedFd, FilesError> {
+    Ok(socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(PacketError::from)?)
+}
+
+/// A fresh listener at `path`, replacing what a dead process left there.
+fn control_listener(path: &Path) -> Result<OwnedFd, FilesError> {
+    let failed = |what, source: std::io::Error| FilesError::Path {
+        what,
+        path: path.to_owned(),
+        source,
+    };
+    remove_stale(path)?;
+    let socket = seqpacket()?;
+    let address = SocketAddrUnix::new(path).map_err(|e| failed("naming", e.into()))?;
+    // The directory is 0700, so nobody else can reach the socket between bind and chmod.
+    bind(&socket, &address).map_err(|e| failed("binding", e.into()))?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .map_err(|e| failed("protecting", e))?;
+    listen(&socket, 16).map_err(|e| failed("listening on", e.into()))?;
+    Ok(socket)
+}
+
+/// A listening vhost-user socket with one connection already waiting in it, and that connection's other end.
+///
+/// The backend library takes its connection from a listener only; the name is gone before anyone else could use it.
+fn vhost_pair(run_dir: &Path) -> Result<(UnixListener, OwnedFd), FilesError> {
+    let path = run_dir.join("files-vhost.sock");
+    let failed = |what, source| FilesError::Path {
+        what,
+        path: path.clone(),
+        source,
+    };
+    remove_stale(&path)?;
+    let listener = UnixListener::bind(&path).map_err(|e| failed("binding", e))?;
+    let stream = UnixStream::connect(&path).map_err(|e| failed("connecting to", e))?;
+    std::fs::remove_file(&path).map_err(|e| failed("removing", e))?;
+    Ok((listener, stream.into()))
+}
+
+fn remove_stale(path: &Path) -> Result<(), FilesError> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(FilesError::Path {
+            what: "removing",
+            path: path.to_owned(),
+            source: e,
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,3 @@
+//! The file system that is served.
+
+pub mod shares;

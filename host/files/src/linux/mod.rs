@@ -1,0 +1,7 @@
+//! The server itself. Linux only: other hosts share files through their platform's own device.
+
+pub mod client;
+mod control_server;
+mod fs;
+mod packet;
+pub mod process;
