@@ -6,6 +6,7 @@
 //! every system. This crate must never know what travels over a socket it makes.
 
 pub mod dir;
+pub mod disk_template;
 pub mod lock;
 pub mod names;
 pub mod paths;
