@@ -28,8 +28,7 @@ impl Host {
             let host = Self::new()?;
             // SHARED is never dropped; the machine must not outlive the tests all the same.
             at_exit::register(&host);
-            host.lighter(&["up"]).ok();
-            host.docker(&["tag", "lighter/hello", "busybox"]).ok();
+            host.bring_up();
             Some(host)
         });
         if host.is_none() {
@@ -39,6 +38,59 @@ impl Host {
             );
         }
         host.as_ref()
+    }
+
+    /// A machine of the test's own, up and with an image named `busybox`; `None` (and a counted
+    /// skip of `test`) if the programs are not there.
+    #[must_use]
+    pub fn started(test: &str) -> Option<Self> {
+        let Some(host) = Self::new() else {
+            env::skip(
+                test,
+                "the programs under test are not there: run `cargo xtask test`",
+            );
+            return None;
+        };
+        host.bring_up();
+        Some(host)
+    }
+
+    fn bring_up(&self) {
+        self.lighter(&["up"]).ok();
+        self.docker(&["tag", "lighter/hello", "busybox"]).ok();
+    }
+
+    /// The host processes of this Lighter whose command line contains `what`.
+    #[must_use]
+    pub fn processes(&self, what: &str) -> Vec<i32> {
+        let mine = format!("LIGHTER_HOME={}", self.home.display());
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
+                continue;
+            };
+            let read = |file: &str| {
+                let bytes = std::fs::read(entry.path().join(file)).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).replace('\0', " ")
+            };
+            let line = read("cmdline");
+            if !line.is_empty()
+                && line.contains(what)
+                && read("environ").split(' ').any(|v| v == mine)
+            {
+                found.push(pid);
+            }
+        }
+        found
+    }
+
+    /// Kills (SIGKILL) the processes of this Lighter whose command line contains `what`; how many.
+    pub fn kill(&self, what: &str) -> usize {
+        let found = self.processes(what);
+        for pid in &found {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
+        found.len()
     }
 
     /// A machine of the test's own, not yet started; `None` if the programs are not there.

@@ -1,0 +1,7 @@
+//! Faults: what was acknowledged is there afterwards, and what could go on went on.
+//!
+//! Each test has a machine of its own, because it kills parts of it.
+
+mod daemon;
+mod engine;
+mod machine;
