@@ -5,11 +5,13 @@
 //! and the skip is printed and counted. Nothing here may talk to the developer's own Lighter:
 //! every [`Host`] has a `LIGHTER_HOME` of its own.
 
-mod at_exit;
+pub mod at_exit;
 pub mod env;
 pub mod host;
+pub mod reference;
 pub mod run;
 pub mod terminal;
 
 pub use host::Host;
+pub use reference::Reference;
 pub use run::{Finished, run};

@@ -13,10 +13,20 @@ use crate::packages::{self, Package, package};
 use crate::{cmd, image, paths, rooms, try_it};
 
 /// Clients and servers of other people that drive Lighter in the tests.
-pub const CLIENTS: &[&str] = &["docker-cli", "docker-compose", "skopeo", "docker-registry"];
+pub const CLIENTS: &[&str] = &[
+    "docker-cli",
+    "docker-compose",
+    "docker.io",
+    "containerd",
+    "skopeo",
+    "docker-registry",
+];
 
 const NEEDED: &[Package] = &[
     package("tmux"),
+    // The reference daemon's: Debian 12's runc, because newer ones need a newer glibc.
+    package("runc"),
+    package("iptables"),
     package("busybox-static"),
     package("e2fsprogs"),
     package("fakeroot"),

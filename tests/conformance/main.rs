@@ -1,0 +1,49 @@
+//! Ours beside dockerd: the same commands by the same client, the same words back.
+
+mod commands;
+mod fields;
+mod normal;
+
+use std::sync::{Mutex, OnceLock};
+
+use lighter_tests::{Host, Reference};
+
+/// Both engines, with the same image under the name `busybox`.
+struct Both {
+    ours: &'static Host,
+    reference: Mutex<Reference>,
+}
+
+static BOTH: OnceLock<Option<Both>> = OnceLock::new();
+
+fn both(test: &str) -> Option<&'static Both> {
+    let both = BOTH.get_or_init(|| {
+        let ours = Host::shared(test)?;
+        let reference = Reference::start(test)?;
+        at_exit();
+        let archive = ours.home().join("busybox.tar");
+        let name = archive.display().to_string();
+        ours.docker(&["save", "-o", &name, "busybox"]).ok();
+        reference.docker(&["load", "-i", &name]).ok();
+        Some(Both {
+            ours,
+            reference: Mutex::new(reference),
+        })
+    });
+    if both.is_none() {
+        lighter_tests::env::skip(test, "there is nothing to compare");
+    }
+    both.as_ref()
+}
+
+/// The reference sits in a static, which is never dropped: end it when the tests end.
+fn at_exit() {
+    extern "C" fn stop() {
+        if let Some(Some(both)) = BOTH.get()
+            && let Ok(mut reference) = both.reference.lock()
+        {
+            reference.stop();
+        }
+    }
+    lighter_tests::at_exit::call(stop);
+}

@@ -1,0 +1,97 @@
+//! The reference: Debian's own dockerd, unpacked beside the system and run in a network and mount
+//! namespace of its own, so that every doubt about behaviour is settled by asking it.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::env;
+use crate::run::{Finished, run};
+
+/// A running dockerd; ended when dropped.
+pub struct Reference {
+    daemon: Child,
+    dir: tempfile::TempDir,
+    docker: PathBuf,
+}
+
+const START: &str = "set -e; mount --make-rprivate /; ip link set lo up; exec dockerd \
+    --data-root \"$1/data\" --exec-root \"$1/exec\" --pidfile \"$1/pid\" -H \"unix://$1/docker.sock\" --log-level error";
+
+impl Reference {
+    /// Starts it; `None` (and a counted skip of `test`) where it cannot run.
+    #[must_use]
+    pub fn start(test: &str) -> Option<Self> {
+        let tools = env::path(env::TOOLS);
+        let (Some(tools), Some(docker)) = (tools, env::path(env::DOCKER)) else {
+            env::skip(
+                test,
+                "the reference daemon is not there: run `cargo xtask test`",
+            );
+            return None;
+        };
+        let dir = tempfile::Builder::new()
+            .prefix("ref")
+            .tempdir_in("/tmp")
+            .ok()?;
+        let sbin = tools.with_file_name("sbin");
+        let path = format!(
+            "{}:{}:/usr/sbin:/usr/bin:/sbin:/bin",
+            tools.display(),
+            sbin.display()
+        );
+        let daemon = Command::new("unshare")
+            .args(["--net", "--mount", "bash", "-c", START, "reference"])
+            .arg(dir.path())
+            .env("PATH", path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(dir.path().join("log")).ok()?)
+            .spawn()
+            .ok()?;
+        let reference = Self {
+            daemon,
+            dir,
+            docker,
+        };
+        let limit = Instant::now() + Duration::from_secs(60);
+        while reference.docker(&["version"]).code != 0 {
+            if Instant::now() > limit {
+                env::skip(test, "the reference daemon does not start here");
+                return None;
+            }
+            // It has no event for being ready.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Some(reference)
+    }
+
+    /// Ends it; it stops its containers and unmounts.
+    pub fn stop(&mut self) {
+        let _ = Command::new("kill")
+            .arg(self.daemon.id().to_string())
+            .status();
+        let _ = self.daemon.wait();
+        let _ = std::fs::remove_dir_all(self.dir.path());
+    }
+
+    /// Runs `docker` against the reference.
+    #[must_use]
+    pub fn docker(&self, args: &[&str]) -> Finished {
+        let mut command = Command::new(&self.docker);
+        command
+            .env(
+                "DOCKER_HOST",
+                format!("unix://{}/docker.sock", self.dir.path().display()),
+            )
+            .env("DOCKER_CONFIG", self.dir.path().join("config"))
+            .args(args);
+        run(command, b"", Duration::from_secs(120))
+    }
+}
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
