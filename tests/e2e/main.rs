@@ -3,3 +3,4 @@
 mod basics;
 mod interactive;
 mod lifecycle;
+mod pulling;

@@ -9,9 +9,11 @@ pub mod at_exit;
 pub mod env;
 pub mod host;
 pub mod reference;
+pub mod registry;
 pub mod run;
 pub mod terminal;
 
 pub use host::Host;
 pub use reference::Reference;
+pub use registry::Registry;
 pub use run::{Finished, run};
