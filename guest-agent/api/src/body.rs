@@ -33,9 +33,15 @@ pub(crate) fn streamed(chunks: mpsc::Receiver<Bytes>) -> Body {
 }
 
 /// A JSON answer with `status`; a line feed ends it, as Go's encoder does.
-pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Response<Body>, ApiError> {
+pub(crate) fn json<T: Serialize>(
+    status: StatusCode,
+    value: &T,
+) -> Result<Response<Body>, ApiError> {
     let mut body = serde_json::to_vec(value).map_err(|error| {
-        ApiError::from(lighter_engine::Error::internal("the answer cannot be encoded", error))
+        ApiError::from(lighter_engine::Error::internal(
+            "the answer cannot be encoded",
+            error,
+        ))
     })?;
     body.push(b'\n');
     Ok(with_type(status, "application/json", full(body)))
@@ -62,6 +68,8 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
 pub(crate) fn with_type(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }

@@ -34,7 +34,10 @@ pub(crate) struct Call {
 
 impl Call {
     /// Decodes the head of `request`.
-    pub(crate) fn new(engine: Arc<Engine>, mut request: Request<Incoming>) -> Result<Self, ApiError> {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        mut request: Request<Incoming>,
+    ) -> Result<Self, ApiError> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (parts, body) = request.into_parts();
         let (version, path) = version::split(parts.uri.path())?;
@@ -64,9 +67,12 @@ impl Call {
 
     /// The body, at most `limit` bytes of it.
     pub(crate) async fn bytes(&mut self, limit: usize) -> Result<Bytes, ApiError> {
-        let body = Limited::new(&mut self.body, limit).collect().await.map_err(|error| {
-            ApiError::bad_request(format!("the request body cannot be read: {error}"))
-        })?;
+        let body = Limited::new(&mut self.body, limit)
+            .collect()
+            .await
+            .map_err(|error| {
+                ApiError::bad_request(format!("the request body cannot be read: {error}"))
+            })?;
         Ok(body.to_bytes())
     }
 
@@ -74,20 +80,36 @@ impl Call {
     pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         let body = self.bytes(JSON_LIMIT).await?;
         if body.is_empty() {
-            return Err(ApiError::bad_request("invalid JSON: got EOF while reading request body"));
+            return Err(ApiError::bad_request(
+                "invalid JSON: got EOF while reading request body",
+            ));
         }
         self.decode(&body)
     }
 
     /// The JSON body, or nothing if it is empty.
-    pub(crate) async fn optional_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
+    pub(crate) async fn optional_json<T: DeserializeOwned>(
+        &mut self,
+    ) -> Result<Option<T>, ApiError> {
         let body = self.bytes(JSON_LIMIT).await?;
-        if body.is_empty() { Ok(None) } else { self.decode(&body).map(Some) }
+        if body.is_empty() {
+            Ok(None)
+        } else {
+            self.decode(&body).map(Some)
+        }
     }
 
     fn decode<T: DeserializeOwned>(&self, body: &Bytes) -> Result<T, ApiError> {
-        let kind = self.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
-        let essence = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let kind = self
+            .headers
+            .get(CONTENT_TYPE)
+            .map(|value| value.to_str().unwrap_or_default());
+        let essence = kind
+            .unwrap_or_default()
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim();
         if !essence.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::bad_request(format!(
                 "unsupported Content-Type header ({}): must be 'application/json'",
@@ -97,7 +119,9 @@ impl Call {
         let mut decoder = serde_json::Deserializer::from_reader(body.clone().reader());
         let value = T::deserialize(&mut decoder)
             .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
-        decoder.end().map_err(|_| ApiError::bad_request("unexpected content after JSON"))?;
+        decoder
+            .end()
+            .map_err(|_| ApiError::bad_request("unexpected content after JSON"))?;
         Ok(value)
     }
 }

@@ -18,7 +18,11 @@ pub(crate) struct ApiError {
 impl ApiError {
     /// The request is wrong in itself.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, message: message.into(), plain: false }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            message: message.into(),
+            plain: false,
+        }
     }
 
     /// No such route.
@@ -53,14 +57,21 @@ impl ApiError {
             return response;
         }
         let (kind, body) = if self.plain {
-            ("text/plain; charset=utf-8", format!("{}\n", self.message).into_bytes())
+            (
+                "text/plain; charset=utf-8",
+                format!("{}\n", self.message).into_bytes(),
+            )
         } else {
-            let mut body = serde_json::to_vec(&Shape { message: &self.message })
-                .unwrap_or_else(|_| b"{\"message\":\"\"}".to_vec());
+            let mut body = serde_json::to_vec(&Shape {
+                message: &self.message,
+            })
+            .unwrap_or_else(|_| b"{\"message\":\"\"}".to_vec());
             body.push(b'\n');
             ("application/json", body)
         };
-        response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
         *response.body_mut() = full(body);
         response
     }
@@ -83,6 +94,10 @@ impl From<Error> for ApiError {
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::warn!(%message, "a request failed");
         }
-        Self { status, message, plain: false }
+        Self {
+            status,
+            message,
+            plain: false,
+        }
     }
 }

@@ -11,12 +11,19 @@ pub(crate) struct Query(Vec<(String, String)>);
 impl Query {
     pub(crate) fn parse(text: Option<&str>) -> Self {
         let pairs = form_urlencoded::parse(text.unwrap_or_default().as_bytes());
-        Self(pairs.map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
+        Self(
+            pairs
+                .map(|(key, value)| (key.into_owned(), value.into_owned()))
+                .collect(),
+        )
     }
 
     /// The first value of `key`.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The first value of `key`, or nothing if it is empty.
@@ -26,7 +33,10 @@ impl Query {
 
     /// Every value of `key`.
     pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A flag, read as dockerd does: anything but "", "0", "no", "false" and "none" is true.
@@ -46,9 +56,13 @@ impl Query {
 
     /// A number, absent if empty.
     pub(crate) fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, ApiError> {
-        let Some(value) = self.filled(key) else { return Ok(None) };
+        let Some(value) = self.filled(key) else {
+            return Ok(None);
+        };
         value.parse().map(Some).map_err(|_| {
-            ApiError::bad_request(format!("invalid value for '{key}': \"{value}\" is not a number"))
+            ApiError::bad_request(format!(
+                "invalid value for '{key}': \"{value}\" is not a number"
+            ))
         })
     }
 }
@@ -67,7 +81,9 @@ mod tests {
     #[test]
     fn flags_as_docker_reads_them() {
         let query = Query::parse(Some("a=1&b=0&c=&d=true&e=None&f=False"));
-        let set: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"].map(|key| query.flag(key)).into();
+        let set: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"]
+            .map(|key| query.flag(key))
+            .into();
         assert_eq!(set, [true, false, false, true, false, false, false]);
         assert!(query.flag_or("g", true));
     }

@@ -40,7 +40,9 @@ impl Listener for tokio::net::UnixListener {
     type Stream = tokio::net::UnixStream;
 
     async fn accept(&mut self) -> io::Result<Self::Stream> {
-        tokio::net::UnixListener::accept(self).await.map(|(stream, _)| stream)
+        tokio::net::UnixListener::accept(self)
+            .await
+            .map(|(stream, _)| stream)
     }
 }
 
@@ -48,7 +50,9 @@ impl Listener for tokio::net::UnixListener {
 pub async fn serve<L: Listener>(engine: Arc<Engine>, mut listener: L) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok(stream) => {
                 let engine = Arc::clone(&engine);
@@ -98,6 +102,9 @@ async fn answer(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Bod
     headers.insert("api-version", HeaderValue::from_static(MAXIMUM_TEXT));
     headers.insert("docker-experimental", HeaderValue::from_static("false"));
     headers.insert("ostype", HeaderValue::from_static("linux"));
-    headers.insert(SERVER, HeaderValue::from_static("Docker/28.5.2-lighter (linux)"));
+    headers.insert(
+        SERVER,
+        HeaderValue::from_static("Docker/28.5.2-lighter (linux)"),
+    );
     response
 }

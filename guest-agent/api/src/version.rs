@@ -29,7 +29,9 @@ pub(crate) use lighter_engine::version::{API as MAXIMUM_TEXT, MINIMUM_API as MIN
 
 /// Splits `/v1.51/rest` into the version and `/rest`.
 pub(crate) fn split(path: &str) -> Result<(ApiVersion, &str), ApiError> {
-    let Some((text, version, rest)) = prefix(path) else { return Ok((MAXIMUM, path)) };
+    let Some((text, version, rest)) = prefix(path) else {
+        return Ok((MAXIMUM, path));
+    };
     if version > MAXIMUM {
         return Err(ApiError::bad_request(format!(
             "client version {text} is too new. Maximum supported API version is {MAXIMUM_TEXT}"
@@ -64,7 +66,10 @@ mod tests {
         assert_eq!(split("/v1.24/info").unwrap(), (MINIMUM, "/info"));
         assert_eq!(split("/_ping").unwrap(), (MAXIMUM, "/_ping"));
         // `volumes` begins with a v too.
-        assert_eq!(split("/volumes/x.y/z").unwrap(), (MAXIMUM, "/volumes/x.y/z"));
+        assert_eq!(
+            split("/volumes/x.y/z").unwrap(),
+            (MAXIMUM, "/volumes/x.y/z")
+        );
     }
 
     #[test]
@@ -75,7 +80,10 @@ mod tests {
             "client version 9.99 is too new. Maximum supported API version is 1.51"
         );
         let old = split("/v1.10/info").unwrap_err();
-        assert!(old.message().starts_with("client version 1.10 is too old. Minimum"));
+        assert!(
+            old.message()
+                .starts_with("client version 1.10 is too old. Minimum")
+        );
     }
 
     #[test]

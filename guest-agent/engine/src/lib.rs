@@ -8,11 +8,16 @@
 //! PID 1's descriptor store, under the run directory or in the database, and [`Engine::open`]
 //! takes it up again.
 
+pub mod clock;
 pub mod config;
 pub mod db;
 mod engine;
 pub mod error;
+pub mod events;
+pub mod filters;
 pub mod ids;
+pub mod model;
+pub mod names;
 pub mod version;
 
 pub use config::EngineConfig;

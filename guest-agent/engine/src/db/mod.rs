@@ -41,7 +41,9 @@ pub enum DbError {
     #[error("a record of the database is not what it should be: {0}")]
     Record(#[from] serde_json::Error),
     /// Written by a newer engine.
-    #[error("the database has schema {found}, this engine knows up to {known}; use the newer engine")]
+    #[error(
+        "the database has schema {found}, this engine knows up to {known}; use the newer engine"
+    )]
     Newer {
         /// Version in the file.
         found: i64,
@@ -96,7 +98,10 @@ impl Db {
             .name("db-writer".into())
             .stack_size(512 * 1024)
             .spawn(move || write_loop(&connection, &queue))?;
-        Ok(Self { jobs: Some(jobs), writer: Some(writer) })
+        Ok(Self {
+            jobs: Some(jobs),
+            writer: Some(writer),
+        })
     }
 
     /// Runs `change` in a transaction and waits until it is kept as `sync` says.
@@ -134,13 +139,23 @@ impl Db {
             }
             Box::new(|_| {})
         });
-        if self.send(Job { sync: Sync::Lazy, run }).is_err() {
+        if self
+            .send(Job {
+                sync: Sync::Lazy,
+                run,
+            })
+            .is_err()
+        {
             tracing::error!("a database change came after the close");
         }
     }
 
     fn send(&self, job: Job) -> Result<(), DbError> {
-        self.jobs.as_ref().ok_or(DbError::Closed)?.send(job).map_err(|_| DbError::Closed)
+        self.jobs
+            .as_ref()
+            .ok_or(DbError::Closed)?
+            .send(job)
+            .map_err(|_| DbError::Closed)
     }
 }
 
@@ -160,7 +175,11 @@ fn in_savepoint<T>(
 ) -> Result<T, DbError> {
     connection.execute_batch("SAVEPOINT job")?;
     let result = change(connection);
-    let end = if result.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
+    let end = if result.is_ok() {
+        "RELEASE job"
+    } else {
+        "ROLLBACK TO job; RELEASE job"
+    };
     connection.execute_batch(end)?;
     result
 }
@@ -218,7 +237,9 @@ mod tests {
     async fn names(db: &Db) -> Vec<String> {
         db.write(Sync::Lazy, |connection| {
             let mut statement = connection.prepare("SELECT name FROM volumes ORDER BY name")?;
-            let names = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let names = statement
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
             Ok(names)
         })
         .await
@@ -260,6 +281,9 @@ mod tests {
         let connection = Connection::open(dir.path().join("engine.db")).unwrap();
         connection.pragma_update(None, "user_version", 999).unwrap();
         drop(connection);
-        assert!(matches!(Db::open(dir.path()), Err(DbError::Newer { found: 999, .. })));
+        assert!(matches!(
+            Db::open(dir.path()),
+            Err(DbError::Newer { found: 999, .. })
+        ));
     }
 }

@@ -1,0 +1,161 @@
+//! The `filters` parameter of list, prune and events.
+//!
+//! Both encodings of the wire are read: `{"label":{"k=v":true}}` (Docker's CLI, Compose) and
+//! `{"label":["k=v"]}` (docker-py, dockerode). Values of one key are alternatives, but for
+//! `label`, where all must match.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+
+/// Most values of all keys together; a filter is not a place to send data.
+const LIMIT: usize = 4096;
+
+/// Decoded filters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filters(BTreeMap<String, Vec<String>>);
+
+impl Filters {
+    /// Decodes the parameter; an absent or empty one filters nothing.
+    pub fn parse(text: Option<&str>, known: &[&str]) -> Result<Self> {
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return Ok(Self::default());
+        };
+        let invalid = || Error::invalid("invalid filter");
+        let value: serde_json::Value = serde_json::from_str(text).map_err(|_| invalid())?;
+        let mut filters = BTreeMap::new();
+        let mut count = 0;
+        for (key, values) in value.as_object().ok_or_else(invalid)? {
+            let values: Vec<String> = match values {
+                serde_json::Value::Array(list) => list
+                    .iter()
+                    .map(|value| value.as_str().map(str::to_owned).ok_or_else(invalid))
+                    .collect::<Result<_>>()?,
+                serde_json::Value::Object(set) => set
+                    .iter()
+                    .filter(|(_, on)| on.as_bool() == Some(true))
+                    .map(|(value, _)| value.clone())
+                    .collect(),
+                _ => return Err(invalid()),
+            };
+            count += values.len();
+            if count > LIMIT {
+                return Err(Error::invalid("invalid filter: too many values"));
+            }
+            if !known.contains(&key.as_str()) {
+                return Err(Error::invalid(format!("invalid filter '{key}'")));
+            }
+            filters.insert(key.clone(), values);
+        }
+        Ok(Self(filters))
+    }
+
+    /// The values of `key`.
+    pub fn values(&self, key: &str) -> &[String] {
+        self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether `key` filters anything.
+    pub fn has(&self, key: &str) -> bool {
+        !self.values(key).is_empty()
+    }
+
+    /// True if `key` filters nothing or `matches` one of its values.
+    pub fn any(&self, key: &str, matches: impl Fn(&str) -> bool) -> bool {
+        let values = self.values(key);
+        values.is_empty() || values.iter().any(|value| matches(value))
+    }
+
+    /// True if `key` filters nothing or one of its values is `value`.
+    pub fn exact(&self, key: &str, value: &str) -> bool {
+        self.any(key, |wanted| wanted == value)
+    }
+
+    /// A boolean filter: `true`/`1`, `false`/`0`, or absent.
+    pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
+        let mut answer = None;
+        for value in self.values(key) {
+            let value_read = match value.as_str() {
+                "1" | "true" | "True" | "TRUE" | "t" | "T" => true,
+                "0" | "false" | "False" | "FALSE" | "f" | "F" => false,
+                _ => return Err(Error::invalid(format!("invalid filter '{key}={value}'"))),
+            };
+            if answer.is_some_and(|known| known != value_read) {
+                return Err(Error::invalid(format!("invalid filter '{key}'")));
+            }
+            answer = Some(value_read);
+        }
+        Ok(answer)
+    }
+
+    /// True if `labels` has all that `label` asks for and none of `label!`.
+    pub fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
+        let has = |wanted: &String| match wanted.split_once('=') {
+            Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
+            None => labels.contains_key(wanted),
+        };
+        self.values("label").iter().all(has) && !self.values("label!").iter().any(has)
+    }
+}
+
+/// Whether `name` is matched by a `name` filter: a regular expression, searched anywhere in it.
+/// What is no expression is compared as text.
+pub fn name_matches(pattern: &str, name: &str) -> bool {
+    regex_lite::Regex::new(pattern).map_or(pattern == name, |regex| regex.is_match(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: &[&str] = &["label", "label!", "name", "status", "dangling"];
+
+    #[test]
+    fn both_encodings_mean_the_same() {
+        let new = Filters::parse(Some(r#"{"label":{"a=b":true,"c":false}}"#), KNOWN).unwrap();
+        let old = Filters::parse(Some(r#"{"label":["a=b"]}"#), KNOWN).unwrap();
+        assert_eq!(new, old);
+    }
+
+    #[test]
+    fn errors_are_worded_as_docker_words_them() {
+        for (text, message) in [
+            ("xx", "invalid filter"),
+            (r#"{"label":5}"#, "invalid filter"),
+            (r#"{"bogus":["a"]}"#, "invalid filter 'bogus'"),
+        ] {
+            assert_eq!(
+                Filters::parse(Some(text), KNOWN).unwrap_err().text(),
+                message
+            );
+        }
+    }
+
+    #[test]
+    fn all_labels_must_match() {
+        let labels: BTreeMap<_, _> = [
+            ("a".to_owned(), "b".to_owned()),
+            ("c".to_owned(), String::new()),
+        ]
+        .into();
+        let parse = |text| Filters::parse(Some(text), KNOWN).unwrap();
+        assert!(parse(r#"{"label":["a=b","c"]}"#).labels(&labels));
+        assert!(!parse(r#"{"label":["a=b","d"]}"#).labels(&labels));
+        assert!(!parse(r#"{"label!":["a"]}"#).labels(&labels));
+    }
+
+    #[test]
+    fn name_patterns() {
+        for (pattern, name, expected) in [
+            ("web", "my-web-1", true),
+            ("^web$", "web", true),
+            ("^/web$", "/web", true),
+            ("^web$", "web1", false),
+            ("^(a|b)$", "b", true),
+            ("a.*z", "xaybz1", true),
+            ("^a.*z$", "abz1", false),
+        ] {
+            assert_eq!(name_matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}
