@@ -16,6 +16,7 @@ pub mod error;
 pub mod events;
 pub mod filters;
 pub mod ids;
+pub mod logs;
 pub mod model;
 pub mod names;
 pub mod version;
