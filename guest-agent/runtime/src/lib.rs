@@ -1,1 +1,43 @@
-//! The walls: namespaces, mounts, cgroups, capabilities, seccomp.
+//! The walls of a container: namespaces, mounts, cgroup, devices, capabilities, seccomp.
+//!
+//! ```text
+//!  engine (tokio, many threads)                      lighter-enter (one thread, static)
+//!  Launcher::prepare ──clone3 into the cgroup,──►    mounts, pivot_root, masks, terminal
+//!     │                new namespaces, child of init      │
+//!  Prepared::start ──opens the gate────────────────► user, capabilities, seccomp, exec
+//!     ◄──────────── exec happened / step and errno ───────┘
+//! ```
+//!
+//! Called by: the engine ([`Launcher`], [`Cgroup`], [`mounts`]) and by the program
+//! `lighter-enter` ([`enter::main`]), which does inside the new namespaces what cannot be
+//! done from a process with threads.
+//! Calls: the kernel only.
+//!
+//! Everything inside a container's root file system is reached by descriptor and
+//! `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`; a path string is never resolved twice
+//! and never outside the container's root. The crate never blocks for longer than the start
+//! of a process takes, knows no engine object, and starts no thread that outlives a call.
+
+pub mod caps;
+mod cgroup;
+pub mod defaults;
+pub mod enter;
+mod error;
+mod launcher;
+pub mod mounts;
+pub mod seccomp;
+mod spec;
+mod sys;
+mod wire;
+
+pub use cgroup::{
+    Cgroup, CgroupError, CgroupRoot, CpuStats, DeviceIo, MemoryStats, OomWatch, PidsStats, Stats,
+    Warning,
+};
+pub use error::{FailureKind, Operation, StartError};
+pub use launcher::{ContainerFds, ExecTarget, Launcher, LauncherConfig, Prepared, Stdio};
+pub use spec::{
+    BlkioThrottle, Capabilities, ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule,
+    ExecSpec, Mount, MountFlags, MountKind, Namespace, Namespaces, ProcessSpec, Propagation,
+    Resources, Rlimit, RlimitResource, Seccomp, TerminalSize,
+};

@@ -1,0 +1,207 @@
+//! The device filter of a group: a BPF program that answers which device may be opened or made.
+//!
+//! Without it a container's root, who has `CAP_MKNOD`, could make a node for the machine's disk
+//! and read it. Rules are tried from the last to the first; a device that none speaks of is
+//! refused.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::sys;
+use crate::{DeviceKind, DeviceRule};
+
+/// Loaded programs by their rules: nearly every container has the same.
+#[derive(Debug, Default)]
+pub(super) struct FilterCache {
+    programs: HashMap<Vec<DeviceRule>, Arc<OwnedFd>>,
+}
+
+impl FilterCache {
+    /// More different rule sets than this are not kept.
+    const LIMIT: usize = 64;
+
+    pub(super) fn program(&mut self, rules: &[DeviceRule]) -> sys::Result<Arc<OwnedFd>> {
+        if let Some(program) = self.programs.get(rules) {
+            return Ok(Arc::clone(program));
+        }
+        let program = Arc::new(load(&compile(rules))?);
+        if self.programs.len() >= Self::LIMIT {
+            self.programs.clear();
+        }
+        self.programs.insert(rules.to_vec(), Arc::clone(&program));
+        Ok(program)
+    }
+}
+
+/// One eBPF instruction.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+const BPF_DEVCG_DEV_BLOCK: i32 = 1;
+const BPF_DEVCG_DEV_CHAR: i32 = 2;
+const BPF_DEVCG_ACC_MKNOD: i32 = 1;
+const BPF_DEVCG_ACC_READ: i32 = 2;
+const BPF_DEVCG_ACC_WRITE: i32 = 4;
+
+// Registers: 1 context; 2 kind; 3 access; 4 major; 5 minor; 0 answer and scratch.
+const LOAD_WORD: u8 = 0x61;
+const MOVE_IMMEDIATE: u8 = 0xb4;
+const MOVE_REGISTER: u8 = 0xbc;
+const AND_IMMEDIATE: u8 = 0x54;
+const SHIFT_RIGHT: u8 = 0x74;
+const JUMP_IF_NOT_EQUAL: u8 = 0x56;
+const EXIT: u8 = 0x95;
+
+const fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
+    Instruction {
+        code,
+        registers: from << 4 | to,
+        offset,
+        immediate,
+    }
+}
+
+/// `struct bpf_cgroup_dev_ctx` is { access << 16 | kind, major, minor }.
+fn compile(rules: &[DeviceRule]) -> Vec<Instruction> {
+    let mut program = vec![
+        instruction(LOAD_WORD, 2, 1, 0, 0),
+        instruction(MOVE_REGISTER, 3, 2, 0, 0),
+        instruction(AND_IMMEDIATE, 2, 0, 0, 0xffff),
+        instruction(SHIFT_RIGHT, 3, 0, 0, 16),
+        instruction(LOAD_WORD, 4, 1, 4, 0),
+        instruction(LOAD_WORD, 5, 1, 8, 0),
+    ];
+    for rule in rules.iter().rev() {
+        rule_code(rule, &mut program);
+    }
+    program.push(instruction(MOVE_IMMEDIATE, 0, 0, 0, 0));
+    program.push(instruction(EXIT, 0, 0, 0, 0));
+    program
+}
+
+/// Answers if the rule speaks of the device, else falls through to the next rule.
+fn rule_code(rule: &DeviceRule, program: &mut Vec<Instruction>) {
+    let mut tests = vec![];
+    if let Some(kind) = rule.kind {
+        let kind = match kind {
+            DeviceKind::Char => BPF_DEVCG_DEV_CHAR,
+            DeviceKind::Block => BPF_DEVCG_DEV_BLOCK,
+        };
+        tests.push(instruction(JUMP_IF_NOT_EQUAL, 2, 0, 0, kind));
+    }
+    // Numbers above i31 cannot be devices: the kernel's major has 12 bits, its minor 20.
+    if let Some(major) = rule.major {
+        tests.push(instruction(JUMP_IF_NOT_EQUAL, 4, 0, 0, major as i32));
+    }
+    if let Some(minor) = rule.minor {
+        tests.push(instruction(JUMP_IF_NOT_EQUAL, 5, 0, 0, minor as i32));
+    }
+    let mut access = 0;
+    access |= if rule.access.read {
+        BPF_DEVCG_ACC_READ
+    } else {
+        0
+    };
+    access |= if rule.access.write {
+        BPF_DEVCG_ACC_WRITE
+    } else {
+        0
+    };
+    access |= if rule.access.mknod {
+        BPF_DEVCG_ACC_MKNOD
+    } else {
+        0
+    };
+    let all = BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE;
+    if access != all {
+        // Allowed only if nothing is asked for beyond the rule; refused only if something of
+        // the rule is asked for.
+        tests.push(instruction(MOVE_REGISTER, 0, 3, 0, 0));
+        if rule.allow {
+            tests.push(instruction(AND_IMMEDIATE, 0, 0, 0, all & !access));
+            tests.push(instruction(JUMP_IF_NOT_EQUAL, 0, 0, 0, 0));
+        } else {
+            tests.push(instruction(AND_IMMEDIATE, 0, 0, 0, access));
+            tests.push(instruction(JUMP_IF_EQUAL, 0, 0, 0, 0));
+        }
+    }
+    // Every jump goes past the two instructions of the answer.
+    let length = tests.len();
+    for (at, test) in tests.iter_mut().enumerate() {
+        if test.code == JUMP_IF_NOT_EQUAL || test.code == JUMP_IF_EQUAL {
+            test.offset = (length - at - 1 + 2) as i16;
+        }
+    }
+    program.append(&mut tests);
+    program.push(instruction(MOVE_IMMEDIATE, 0, 0, 0, rule.allow.into()));
+    program.push(instruction(EXIT, 0, 0, 0, 0));
+}
+
+const JUMP_IF_EQUAL: u8 = 0x16;
+
+#[repr(C, align(8))]
+#[derive(Default)]
+struct LoadAttr {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buffer: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface_index: u32,
+    expected_attach_type: u32,
+}
+
+#[repr(C, align(8))]
+#[derive(Default)]
+struct AttachAttr {
+    target: u32,
+    program: u32,
+    attach_type: u32,
+    flags: u32,
+    replaced: u32,
+}
+
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+/// A group below may add a filter of its own, and both must allow.
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+fn load(program: &[Instruction]) -> sys::Result<OwnedFd> {
+    let mut attr = LoadAttr {
+        program_type: BPF_PROG_TYPE_CGROUP_DEVICE,
+        instruction_count: u32::try_from(program.len()).map_err(|_| Errno::TOOBIG)?,
+        instructions: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        expected_attach_type: BPF_CGROUP_DEVICE,
+        ..LoadAttr::default()
+    };
+    attr.name[..15].copy_from_slice(b"lighter_devices");
+    sys::bpf(BPF_PROG_LOAD, &mut attr).map(sys::own)
+}
+
+pub(super) fn attach(group: BorrowedFd<'_>, program: BorrowedFd<'_>) -> sys::Result<()> {
+    let mut attr = AttachAttr {
+        target: group.as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        attach_type: BPF_CGROUP_DEVICE,
+        flags: BPF_F_ALLOW_MULTI,
+        replaced: 0,
+    };
+    sys::bpf(BPF_PROG_ATTACH, &mut attr).map(drop)
+}

@@ -1,0 +1,417 @@
+//! The kernel calls that `rustix` does not wrap, each as a narrow safe function.
+//!
+//! Called by every other module of the crate; the only one that holds raw system calls.
+
+mod clone;
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+pub use clone::{Child, CloneRequest, clone_and_exec};
+
+/// Result of a raw call.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+fn check(value: libc::c_long) -> Result<libc::c_long> {
+    if value < 0 {
+        // `libc::syscall` has put the reason into errno.
+        let code = std::io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EIO);
+        return Err(Errno::from_raw_os_error(code));
+    }
+    Ok(value)
+}
+
+/// What the kernel said, in the lower-case words Go programs (and so docker's clients) use.
+pub fn errno_text(errno: Errno) -> String {
+    let text = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(letters).collect::<String>()
+    })
+}
+
+/// Attributes for [`mount_setattr`], as `struct mount_attr`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MountAttr {
+    /// `MOUNT_ATTR_*` to set.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub clear: u64,
+    /// `MS_PRIVATE` and its siblings, or 0.
+    pub propagation: u64,
+    /// User namespace of an id-mapped mount.
+    pub userns_fd: u64,
+}
+
+/// Changes the mount that `mount` is the root of, with `recursive` those below it as well.
+pub fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: mount_setattr(2) reads a NUL-terminated path and `size` bytes of `attr`; both live
+    // until the call returns and nothing is written.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            std::ptr::from_ref(attr),
+            size_of::<MountAttr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Joins the namespaces of `kinds` (`CLONE_NEW*`) that `of` (a pidfd or a namespace file) names.
+pub fn setns(of: BorrowedFd<'_>, kinds: libc::c_int) -> Result<()> {
+    // SAFETY: setns(2) takes no pointer.
+    check(unsafe { libc::syscall(libc::SYS_setns, of.as_raw_fd(), kinds) }).map(drop)
+}
+
+/// Leaves the namespaces of `kinds` for fresh ones.
+pub fn unshare(kinds: libc::c_int) -> Result<()> {
+    // SAFETY: unshare(2) takes no pointer; only `CLONE_NEW*` kinds are passed, which do not
+    // change what this process's memory or descriptors mean.
+    check(unsafe { libc::syscall(libc::SYS_unshare, kinds) }).map(drop)
+}
+
+/// Marks every descriptor from `first` upwards close-on-exec.
+pub fn close_on_exec_from(first: RawFd) -> Result<()> {
+    // SAFETY: close_range(2) takes no pointer, and with CLOSE_RANGE_CLOEXEC closes nothing now.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first as libc::c_uint,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    })
+    .map(drop)
+}
+
+/// Puts the descriptor that `from` is at number `to` as well, without close-on-exec.
+pub fn dup_to(from: BorrowedFd<'_>, to: RawFd) -> Result<()> {
+    if from.as_raw_fd() == to {
+        // SAFETY: F_SETFD takes an integer.
+        return check(unsafe { libc::fcntl(to, libc::F_SETFD, 0) }.into()).map(drop);
+    }
+    // SAFETY: dup3(2) takes no pointer. The caller gives up what was at `to`: the standard
+    // streams, which nothing in this crate owns.
+    check(unsafe { libc::syscall(libc::SYS_dup3, from.as_raw_fd(), to, 0) }).map(drop)
+}
+
+/// Replaces this process; returns only on failure.
+///
+/// `argv` and `envp` end with a null pointer each, as the caller's types make sure.
+pub fn execveat(dir: BorrowedFd<'_>, path: &CStr, argv: &CStrings, envp: &CStrings) -> Errno {
+    let flags = if path.is_empty() {
+        libc::AT_EMPTY_PATH
+    } else {
+        0
+    };
+    // SAFETY: path is NUL-terminated; argv and envp are null-terminated arrays of NUL-terminated
+    // strings owned by `CStrings`, alive until the call returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            dir.as_raw_fd(),
+            path.as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            flags,
+        )
+    };
+    check(result).err().unwrap_or(Errno::IO)
+}
+
+/// Replaces this process by the program at `path`; returns only on failure.
+pub fn execve(path: &CStr, argv: &CStrings, envp: &CStrings) -> Errno {
+    // SAFETY: as for `execveat`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_execve,
+            path.as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+        )
+    };
+    check(result).err().unwrap_or(Errno::IO)
+}
+
+/// Strings in the shape `execve(2)` wants.
+#[derive(Debug)]
+pub struct CStrings {
+    // The pointers point into these; a CString's bytes do not move when the CString does.
+    owned: Vec<std::ffi::CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+// SAFETY: the pointers are into bytes that this value owns and never changes.
+unsafe impl Sync for CStrings {}
+
+impl CStrings {
+    /// `None` if one of the strings holds a NUL byte.
+    pub fn new<T: AsRef<[u8]>>(strings: impl IntoIterator<Item = T>) -> Option<Self> {
+        let owned = strings
+            .into_iter()
+            .map(|text| std::ffi::CString::new(text.as_ref()).ok())
+            .collect::<Option<Vec<_>>>()?;
+        let pointers = owned
+            .iter()
+            .map(|text| text.as_ptr())
+            .chain(std::iter::once(std::ptr::null()))
+            .collect();
+        Some(Self { owned, pointers })
+    }
+
+    /// The null-terminated array.
+    pub fn as_ptr(&self) -> *const *const libc::c_char {
+        self.pointers.as_ptr()
+    }
+
+    /// The strings.
+    pub fn strings(&self) -> &[std::ffi::CString] {
+        &self.owned
+    }
+}
+
+/// Whether capability `number` is in this process's bounding set.
+pub fn bounding_has(number: u32) -> bool {
+    // SAFETY: PR_CAPBSET_READ takes integers.
+    unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(number), 0, 0, 0) == 1 }
+}
+
+fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> Result<()> {
+    // SAFETY: the callers below use only options whose arguments are integers.
+    check(unsafe { libc::prctl(option, a, b, 0, 0) }.into()).map(drop)
+}
+
+/// Takes capability `number` out of the bounding set for good.
+pub fn bounding_drop(number: u32) -> Result<()> {
+    prctl(libc::PR_CAPBSET_DROP, number.into(), 0)
+}
+
+/// Empties the ambient set.
+pub fn ambient_clear() -> Result<()> {
+    prctl(
+        libc::PR_CAP_AMBIENT,
+        libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong,
+        0,
+    )
+}
+
+/// Adds capability `number` to the ambient set.
+pub fn ambient_raise(number: u32) -> Result<()> {
+    prctl(
+        libc::PR_CAP_AMBIENT,
+        libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong,
+        number.into(),
+    )
+}
+
+/// Keeps the permitted set when the user changes from root.
+pub fn keep_capabilities(keep: bool) -> Result<()> {
+    prctl(libc::PR_SET_KEEPCAPS, keep.into(), 0)
+}
+
+/// No exec gains privileges from here on.
+pub fn no_new_privileges() -> Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
+}
+
+/// Makes the memory and `/proc/PID` of this process unreachable for others until the next exec.
+pub fn not_dumpable() -> Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 0, 0)
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Sets the three classic capability sets of this thread.
+pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = CapHeader {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let half = |shift: u32| CapData {
+        effective: (effective >> shift) as u32,
+        permitted: (permitted >> shift) as u32,
+        inheritable: (inheritable >> shift) as u32,
+    };
+    let data = [half(0), half(32)];
+    // SAFETY: version 3 reads one header and two data records; both are alive and of that layout.
+    check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) })
+        .map(drop)
+}
+
+/// Installs a system call filter on this thread.
+///
+/// `program` is whole 8-byte classic BPF instructions; the kernel checks them.
+pub fn seccomp_filter(program: &[u8], flags: u64) -> Result<()> {
+    #[repr(C)]
+    struct Program {
+        length: libc::c_ushort,
+        filter: *const u8,
+    }
+    let length = u16::try_from(program.len() / 8).map_err(|_| Errno::INVAL)?;
+    let program = Program {
+        length,
+        filter: program.as_ptr(),
+    };
+    // SAFETY: seccomp(2) reads `length` instructions of 8 bytes from `filter`, a live slice of at
+    // least that size (the instruction struct has no alignment demand on the user's side).
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            std::ptr::from_ref(&program),
+        )
+    })
+    .map(drop)
+}
+
+/// Gives this process a session keyring of its own.
+pub fn join_session_keyring(name: &CStr) -> Result<()> {
+    // SAFETY: KEYCTL_JOIN_SESSION_KEYRING reads a NUL-terminated name.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            name.as_ptr(),
+        )
+    })
+    .map(drop)
+}
+
+/// The `bpf(2)` call; returns what the kernel returned.
+pub fn bpf<T>(command: libc::c_int, attr: &mut T) -> Result<libc::c_long> {
+    // SAFETY: bpf(2) reads (and for some commands writes) at most `size` bytes of `attr`, a live
+    // repr(C) value of that size; pointers inside it are the caller's live buffers.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attr),
+            size_of::<T>(),
+        )
+    })
+}
+
+/// Takes ownership of a descriptor number that a call of this module has just returned.
+pub fn own(fd: libc::c_long) -> OwnedFd {
+    // SAFETY: the caller passes what the kernel returned a moment ago: open and owned by nobody.
+    unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
+}
+
+/// Takes ownership of a descriptor that this process was started with.
+///
+/// Returns `None` if nothing is open at that number. Each number may be taken once.
+pub fn take_inherited(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: F_GETFD takes no pointer.
+    let open = unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+    // SAFETY: open, and inherited over exec: no Rust object of this program owns it.
+    (number > 2 && open).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The slave side of a pseudo terminal, opened through its master and through no path.
+pub fn pty_peer(master: BorrowedFd<'_>, flags: libc::c_int) -> Result<OwnedFd> {
+    // SAFETY: TIOCGPTPEER takes an integer and returns a new descriptor.
+    check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as _, flags) }.into()).map(own)
+}
+
+/// Unlocks the slave side of a pseudo terminal.
+pub fn pty_unlock(master: BorrowedFd<'_>) -> Result<()> {
+    let unlock: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int, alive here.
+    check(
+        unsafe {
+            libc::ioctl(
+                master.as_raw_fd(),
+                libc::TIOCSPTLCK as _,
+                std::ptr::from_ref(&unlock),
+            )
+        }
+        .into(),
+    )
+    .map(drop)
+}
+
+/// Gives every signal its default action and unblocks all of them.
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: an all-zero kernel sigaction is SIG_DFL without flags; the fourth argument is
+        // the size of the kernel's signal set. SIGKILL and SIGSTOP answer EINVAL, which is fine.
+        unsafe {
+            let action = [0u64; 4];
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                action.as_ptr(),
+                std::ptr::null::<u8>(),
+                8usize,
+            );
+        }
+    }
+    set_signal_mask(0);
+}
+
+/// Sets the signal mask of this thread and returns the former one.
+pub fn set_signal_mask(mask: u64) -> u64 {
+    let mut former = 0u64;
+    // SAFETY: rt_sigprocmask reads and writes 8 bytes each.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            std::ptr::from_ref(&mask),
+            std::ptr::from_mut(&mut former),
+            8usize,
+        );
+    }
+    former
+}
+
+/// Brings the loopback interface of this process's network namespace up.
+pub fn loopback_up() -> Result<()> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: ifreq is plain data for which all zeros is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, alive here.
+    check(
+        unsafe {
+            libc::ioctl(
+                socket.as_fd().as_raw_fd(),
+                libc::SIOCSIFFLAGS as _,
+                std::ptr::from_ref(&request),
+            )
+        }
+        .into(),
+    )
+    .map(drop)
+}
