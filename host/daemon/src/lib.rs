@@ -1,1 +1,176 @@
 //! The background service: settings, sockets, the machine's life.
+//!
+//! ```text
+//!   docker.sock ──► docker_socket ──┐
+//!                                   ├──► vm (one owner of the machine) ──► lighter-machine
+//!   control.sock ─► control ────────┘
+//!   guest's own wishes ──► host_port (dial for me, shares)
+//! ```
+//!
+//! Called by: the program's hidden subcommand `daemon`. Calls: `lighter-machine` for the virtual
+//! machine, `lighter-platform` for everything of the host.
+//!
+//! A crash or `kill -9` of this process leaves the machine running; the next daemon takes it over.
+//! A wanted end (SIGTERM, `lighter down`) stops the containers within their time and the machine.
+//! The daemon never understands a byte of what passes over `docker.sock`.
+
+pub mod control;
+mod docker_socket;
+mod host_port;
+pub mod settings;
+pub mod shares;
+mod start;
+pub mod vm;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lighter_platform::HostPaths;
+use lighter_platform::sys;
+use lighter_protocol::ShutdownReason;
+use tokio::sync::{Notify, mpsc, watch};
+
+use host_port::{Dials, HostPort};
+use shares::AllowList;
+pub use start::{Readiness, StartError};
+use start::{Sockets, Started};
+use vm::{Recipe, Vm};
+
+/// What the routes of the control socket work on.
+#[derive(Debug)]
+pub struct Daemon {
+    paths: HostPaths,
+    vm: Vm,
+    allowed: Arc<AllowList>,
+    dials: Arc<Dials>,
+    /// Becomes true when the machine has ended and the daemon is about to.
+    ended: watch::Receiver<bool>,
+    /// Told when a client that asked for the end has its answer.
+    answered: Notify,
+}
+
+/// How long the answer to `down` may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Runs the daemon until somebody ends it. With `notify`, one line of JSON on standard output
+/// tells the starter that it is ready, or why not.
+#[must_use]
+pub fn main(notify: bool) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run(notify));
+    // A blocking job (an unpacking kernel) must not hold up an end that was asked for.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    code
+}
+
+async fn run(notify: bool) -> ExitCode {
+    match start::start() {
+        Ok(started) => {
+            announce(notify, &Readiness::Ready);
+            live(started).await;
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            announce(
+                notify,
+                &Readiness::Failed(vm::Failure::of(&error, error.hint())),
+            );
+            eprintln!(
+                "error: {}",
+                vm::Failure::of(&error, error.hint()).full_text()
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn announce(notify: bool, readiness: &Readiness) {
+    if !notify {
+        return;
+    }
+    let line = serde_json::to_string(readiness).unwrap_or_default();
+    let mut out = std::io::stdout();
+    // A starter that has gone does not matter to the daemon.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    if let Err(error) = sys::close_stdout() {
+        tracing::warn!(%error, "standard output stays open");
+    }
+}
+
+async fn live(started: Started) {
+    let Started {
+        paths,
+        exe,
+        sockets,
+        settings,
+        lock,
+        boot_limit,
+    } = started;
+    let home = sys::host_user()
+        .map(|user| user.home)
+        .unwrap_or_else(|_| paths.data.clone());
+    let allowed = Arc::new(AllowList::new(home, &paths));
+    allowed.set_named(&settings.shares);
+    let dials = Arc::new(Dials::default());
+    let (guests_in, guests) = mpsc::channel(4);
+    let host_port = HostPort {
+        dials: Arc::clone(&dials),
+        allowed: Arc::clone(&allowed),
+    };
+    tokio::spawn(host_port.serve(guests));
+    let recipe = Recipe {
+        paths: paths.clone(),
+        exe,
+        boot_limit,
+        allowed: Arc::clone(&allowed),
+    };
+    let vm = Vm::spawn(recipe, guests_in);
+    let (ended_in, ended) = watch::channel(false);
+    let daemon = Arc::new(Daemon {
+        paths,
+        vm: vm.clone(),
+        allowed,
+        dials,
+        ended,
+        answered: Notify::new(),
+    });
+    let (end, mut ending) = mpsc::channel(4);
+    let Sockets { docker, control } = sockets;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "daemon is up");
+    let asked = tokio::select! {
+        signal = sys::stop_requested() => {
+            tracing::info!(signal = signal.unwrap_or("an error of the handler"), "ending");
+            None
+        }
+        force = ending.recv() => force,
+        () = docker_socket::serve(&docker, &vm) => None,
+        () = control::server::serve(&control, &daemon, &end) => None,
+    };
+    // New clients find nobody; those that were accepted go down with the machine.
+    docker.unlink();
+    control.unlink();
+    let reason = if asked.is_some() {
+        ShutdownReason::User
+    } else {
+        ShutdownReason::Host
+    };
+    vm.stop(reason, asked == Some(true)).await;
+    ended_in.send_replace(true);
+    if asked.is_some() {
+        // Whoever asked may have gone; the end does not depend on it.
+        let _ = tokio::time::timeout(LAST_WORDS, daemon.answered.notified()).await;
+    }
+    drop(lock);
+    tracing::info!("daemon is down");
+}

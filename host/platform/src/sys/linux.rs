@@ -17,6 +17,9 @@ pub fn default_run_dir(superuser: bool, base: &directories::BaseDirs) -> PathBuf
     }
 }
 
+/// Where programs put temporary files, beside what the environment says.
+pub const TEMPORARY_FOLDERS: &[&str] = &["/tmp", "/var/tmp"];
+
 /// The host's memory in bytes.
 #[must_use]
 pub fn total_memory_bytes() -> u64 {

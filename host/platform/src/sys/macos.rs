@@ -11,6 +11,9 @@ pub fn default_run_dir(superuser: bool, base: &directories::BaseDirs) -> PathBuf
     base.home_dir().join(".lighter/run")
 }
 
+/// Where programs put temporary files, beside what the environment says.
+pub const TEMPORARY_FOLDERS: &[&str] = &["/tmp", "/private/tmp", "/private/var/folders"];
+
 /// The host's memory in bytes.
 #[must_use]
 pub fn total_memory_bytes() -> u64 {

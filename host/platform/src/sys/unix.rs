@@ -158,6 +158,24 @@ pub async fn connect_local(path: &Path) -> io::Result<LocalStream> {
     tokio::net::UnixStream::connect(path).await
 }
 
+/// Takes a client's socket out of the runtime, to be given away.
+///
+/// # Errors
+/// What the system answers.
+pub fn into_owned(stream: LocalStream) -> io::Result<OwnedFd> {
+    stream.into_std().map(OwnedFd::from)
+}
+
+/// Takes back what was not given away.
+///
+/// # Errors
+/// What the system answers.
+pub fn from_owned(stream: OwnedFd) -> io::Result<LocalStream> {
+    let stream = std::os::unix::net::UnixStream::from(stream);
+    stream.set_nonblocking(true)?;
+    tokio::net::UnixStream::from_std(stream)
+}
+
 /// The listening sockets that a service manager handed over, with the file name each is bound to.
 ///
 /// Empty when there are none. To be called once, early, and within a runtime.

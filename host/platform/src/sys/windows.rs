@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
+use std::os::windows::io::{AsHandle, IntoRawHandle, OwnedHandle};
 use std::os::windows::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -297,6 +298,30 @@ pub fn trust_roots_pem() -> io::Result<String> {
 #[must_use]
 pub fn ending_signal(_status: ExitStatus) -> Option<i32> {
     None
+}
+
+/// Where programs put temporary files, beside what the environment says: nowhere else.
+pub const TEMPORARY_FOLDERS: &[&str] = &[];
+
+/// Takes a client's pipe out of the runtime, to be given away.
+///
+/// # Errors
+/// What the system answers.
+pub fn into_owned(stream: LocalStream) -> io::Result<OwnedHandle> {
+    match &stream {
+        LocalStream::Server(pipe) => pipe.as_handle().try_clone_to_owned(),
+        LocalStream::Client(pipe) => pipe.as_handle().try_clone_to_owned(),
+    }
+}
+
+/// Takes back what was not given away.
+///
+/// # Errors
+/// What the system answers.
+pub fn from_owned(stream: OwnedHandle) -> io::Result<LocalStream> {
+    // SAFETY: the handle is owned here, is a pipe that a tokio server accepted (so opened for
+    // overlapped access), and its ownership goes into the new value.
+    unsafe { NamedPipeServer::from_raw_handle(stream.into_raw_handle()) }.map(LocalStream::Server)
 }
 
 /// The host's memory in bytes.

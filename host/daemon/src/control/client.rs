@@ -1,0 +1,72 @@
+//! The asking end, for the command line.
+
+use std::io;
+use std::path::Path;
+
+use lighter_platform::sys::{LocalStream, connect_local};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+use super::{Event, MOST_LINE, Request};
+
+/// Why nothing came back.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("the daemon is not running")]
+    NotRunning,
+    /// The conversation broke off.
+    #[error("the daemon broke off the conversation")]
+    BrokenOff,
+    /// The socket failed.
+    #[error("cannot talk to the daemon")]
+    Io(#[from] io::Error),
+    /// A daemon of another build.
+    #[error("the daemon said something this program does not understand (another version?)")]
+    Strange(#[from] serde_json::Error),
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub struct Conversation {
+    stream: BufReader<LocalStream>,
+}
+
+impl Conversation {
+    /// Connects and asks.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn start(socket: &Path, request: &Request) -> Result<Self, ClientError> {
+        let mut stream = connect_local(socket)
+            .await
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    ClientError::NotRunning
+                }
+                _ => ClientError::Io(error),
+            })?;
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        stream.write_all(&line).await?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
+    }
+
+    /// The next that comes back.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn next(&mut self) -> Result<Event, ClientError> {
+        let mut line = Vec::new();
+        let most = MOST_LINE as u64;
+        (&mut self.stream)
+            .take(most)
+            .read_until(b'\n', &mut line)
+            .await?;
+        if line.last() != Some(&b'\n') {
+            return Err(ClientError::BrokenOff);
+        }
+        Ok(serde_json::from_slice(&line)?)
+    }
+}

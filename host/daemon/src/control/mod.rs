@@ -1,0 +1,109 @@
+//! The daemon's own routes, on a socket of their own: `up`, `down`, `status` and the like.
+//!
+//! One request per connection: a line of JSON there, then lines of [`Event`] back, the last of
+//! which ends the matter. Both ends are one program, so the form may change with it; `version`
+//! lets a client of another build say so instead of guessing.
+
+pub mod client;
+pub mod server;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::vm::Failure;
+
+/// The longest line either side accepts.
+const MOST_LINE: usize = 256 << 10;
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Start the machine and wait until it can be used.
+    Up {
+        /// Where it was typed: shared with containers from now on.
+        folder: Option<PathBuf>,
+    },
+    /// End the machine, then the daemon.
+    Down {
+        /// Without waiting for containers: as if its power was cut.
+        force: bool,
+    },
+    /// How things are. Starts nothing.
+    Status,
+    /// Read the settings again; what takes effect at once does.
+    Reload,
+}
+
+/// What comes back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// What is being done now.
+    Progress {
+        /// In words.
+        step: String,
+    },
+    /// Done; nothing follows.
+    Done,
+    /// The answer to [`Request::Status`]; nothing follows.
+    Status(Box<Status>),
+    /// Not done; nothing follows.
+    Failed(Failure),
+}
+
+/// How things are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// Where the Docker API is.
+    pub docker_socket: PathBuf,
+    /// The machine.
+    pub machine: MachineStatus,
+    /// Connections dialled for the engine: open now.
+    pub dials_open: u32,
+    /// Connections dialled for the engine since the daemon started.
+    pub dials_total: u64,
+    /// The open ones: target, and the registry they are for.
+    pub dials: Vec<String>,
+    /// Host folders that containers may be given.
+    pub shares: Vec<String>,
+}
+
+/// The machine's part of [`Status`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct MachineStatus {
+    /// `off`, `booting`, `ready`, `stopping` or `failed`.
+    pub state: String,
+    /// What is being done, or why it failed.
+    pub detail: Option<String>,
+    /// The hypervisor and its version.
+    pub backend: Option<String>,
+    /// `kvm` or `tcg`.
+    pub accelerator: Option<String>,
+    /// The machine's process.
+    pub pid: Option<u32>,
+    /// Milliseconds the boot took.
+    pub boot_ms: Option<u64>,
+    /// Milliseconds since it can be used.
+    pub uptime_ms: Option<u64>,
+    /// The guest's kernel.
+    pub kernel: Option<String>,
+    /// The agent's version.
+    pub agent: Option<String>,
+    /// Open streams between host and guest.
+    pub streams: Option<u32>,
+    /// Memory of the guest.
+    pub memory_total: Option<u64>,
+    /// Memory the guest uses.
+    pub memory_used: Option<u64>,
+    /// Size of the data disk.
+    pub disk_total: Option<u64>,
+    /// What of it is used.
+    pub disk_used: Option<u64>,
+}

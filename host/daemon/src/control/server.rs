@@ -1,0 +1,200 @@
+//! The answering end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lighter_platform::sys::{LocalListener, LocalStream};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::mpsc;
+
+use super::{Event, MOST_LINE, MachineStatus, Request, Status};
+use crate::Daemon;
+use crate::settings::Settings;
+use crate::vm::{Failure, Guest, Phase};
+
+/// Accepts clients for as long as the daemon lives; a wish for its end goes into `end`.
+pub async fn serve(listener: &LocalListener, daemon: &Arc<Daemon>, end: &mpsc::Sender<bool>) {
+    loop {
+        match listener.accept().await {
+            Ok(stream) => {
+                let (daemon, end) = (Arc::clone(daemon), end.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = converse(stream, &daemon, &end).await {
+                        tracing::debug!(%error, "a control client went away");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a control client");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(
+    stream: LocalStream,
+    daemon: &Arc<Daemon>,
+    end: &mpsc::Sender<bool>,
+) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = Vec::new();
+    (&mut stream)
+        .take(MOST_LINE as u64)
+        .read_until(b'\n', &mut line)
+        .await?;
+    let mut stream = stream.into_inner();
+    let request: Request = match serde_json::from_slice(&line) {
+        Ok(request) => request,
+        Err(error) => {
+            let text = format!("the daemon does not understand this request: {error}");
+            return send(&mut stream, &Event::Failed(Failure::plain(text))).await;
+        }
+    };
+    match request {
+        Request::Up { folder } => up(&mut stream, daemon, folder).await,
+        Request::Down { force } => {
+            // The daemon's end is waited for by its sockets' end: this stream closes with it.
+            let ended = end.send(force).await;
+            if ended.is_err() {
+                tracing::debug!("already ending");
+            }
+            daemon
+                .ended
+                .clone()
+                .wait_for(|ended| *ended)
+                .await
+                .map_err(io::Error::other)?;
+            send(&mut stream, &Event::Done).await?;
+            daemon.answered.notify_one();
+            Ok(())
+        }
+        Request::Status => {
+            let status = status(daemon).await;
+            send(&mut stream, &Event::Status(Box::new(status))).await
+        }
+        Request::Reload => match Settings::load(&daemon.paths.config_file()) {
+            Ok(settings) => {
+                daemon.allowed.set_named(&settings.shares);
+                send(&mut stream, &Event::Done).await
+            }
+            Err(error) => {
+                send(
+                    &mut stream,
+                    &Event::Failed(Failure::of(&error, Some(error.hint()))),
+                )
+                .await
+            }
+        },
+    }
+}
+
+async fn send(stream: &mut LocalStream, event: &Event) -> io::Result<()> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
+}
+
+async fn up(
+    stream: &mut LocalStream,
+    daemon: &Arc<Daemon>,
+    folder: Option<std::path::PathBuf>,
+) -> io::Result<()> {
+    if let Some(folder) = folder.filter(|folder| folder.is_absolute()) {
+        daemon.allowed.add_typed(folder);
+    }
+    let mut phase = daemon.vm.watch();
+    let ready = daemon.vm.ready();
+    tokio::pin!(ready);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut ready => break outcome,
+            changed = phase.changed() => {
+                if changed.is_err() {
+                    break Err(Failure::plain("the daemon is ending"));
+                }
+                let step = match &*phase.borrow_and_update() {
+                    Phase::Booting(step) => Some((*step).to_owned()),
+                    Phase::Stopping => Some("waiting for the last machine to stop".to_owned()),
+                    _ => None,
+                };
+                if let Some(step) = step {
+                    send(stream, &Event::Progress { step }).await?;
+                }
+            }
+        }
+    };
+    let last = match outcome {
+        Ok(_) => Event::Done,
+        Err(failure) => Event::Failed(failure),
+    };
+    send(stream, &last).await
+}
+
+async fn status(daemon: &Arc<Daemon>) -> Status {
+    let phase = daemon.vm.watch().borrow().clone();
+    let plain = |state: &str, detail: Option<String>| MachineStatus {
+        state: state.to_owned(),
+        detail,
+        ..MachineStatus::default()
+    };
+    let machine = match phase {
+        Phase::Off => plain("off", None),
+        Phase::Booting(step) => plain("booting", Some(step.to_owned())),
+        Phase::Stopping => plain("stopping", None),
+        Phase::Failed(failure) => plain("failed", Some(failure.full_text())),
+        Phase::Ready(guest) => ready_status(&guest).await,
+    };
+    let dials = daemon.dials.snapshot();
+    let shares = daemon.allowed.entries().into_iter().map(|entry| {
+        let mode = if entry.read_only { " (read-only)" } else { "" };
+        format!("{}{mode}", entry.path.display())
+    });
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        docker_socket: daemon.paths.docker_socket(),
+        machine,
+        dials_open: u32::try_from(dials.open.len()).unwrap_or(u32::MAX),
+        dials_total: dials.total,
+        dials: dials.open,
+        shares: shares.collect(),
+    }
+}
+
+async fn ready_status(guest: &Guest) -> MachineStatus {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let (host, inside) = tokio::join!(guest.machine.status(), guest.link.status());
+    let host = host.ok();
+    let inside = inside.unwrap_or_default();
+    let known = |value: u64| Some(value).filter(|value| *value != 0);
+    MachineStatus {
+        state: "ready".to_owned(),
+        detail: None,
+        backend: host
+            .as_ref()
+            .map(|h| format!("{} {}", h.backend, h.backend_version)),
+        accelerator: host
+            .as_ref()
+            .map(|h| format!("{:?}", h.accelerator).to_lowercase()),
+        pid: host.as_ref().and_then(|h| h.vm_pid.or(Some(h.pid))),
+        boot_ms: guest.boot_time.map(millis),
+        uptime_ms: Some(millis(guest.since.elapsed())),
+        kernel: Some(guest.welcome.kernel.clone()),
+        agent: Some(guest.welcome.agent_version.clone()),
+        streams: host.as_ref().map(|h| h.streams),
+        memory_total: known(inside.memory_total_bytes),
+        memory_used: known(
+            inside
+                .memory_total_bytes
+                .saturating_sub(inside.memory_available_bytes),
+        ),
+        disk_total: known(inside.disk_total_bytes),
+        disk_used: known(
+            inside
+                .disk_total_bytes
+                .saturating_sub(inside.disk_free_bytes),
+        ),
+    }
+}

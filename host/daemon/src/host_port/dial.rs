@@ -1,0 +1,290 @@
+//! "Dial for me": the host connects to a registry on the engine's behalf, so that its resolver,
+//! its VPN and its routes apply, then carries bytes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lighter_protocol::{Dial, DialPurpose, Failed, FailedCode, Opened};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::rules::is_close;
+use super::{failed, refuse};
+use crate::vm::MessageStream;
+
+/// Most connections open at once: a pull of many layers uses a few dozen.
+const MOST_OPEN: usize = 256;
+/// Most connections begun within [`RATE_TIME`].
+const MOST_RATE: u32 = 300;
+/// The time over which the rate is counted.
+const RATE_TIME: Duration = Duration::from_secs(10);
+/// Longest wait for a name's addresses.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(15);
+/// Longest wait for one address; the next is tried after it.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Most addresses of one name that are tried.
+const MOST_ADDRESSES: usize = 8;
+
+/// The connections made for the engine.
+#[derive(Debug, Default)]
+pub struct Dials {
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    open: BTreeMap<u64, String>,
+    total: u64,
+    window: Option<(Instant, u32)>,
+}
+
+/// What `status` shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The open connections: target, and the registry they are for.
+    pub open: Vec<String>,
+    /// All that were begun.
+    pub total: u64,
+}
+
+/// An entry in the book, struck out when dropped.
+struct Entry<'a> {
+    dials: &'a Dials,
+    number: u64,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.dials.book().open.remove(&self.number);
+    }
+}
+
+impl Dials {
+    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is open now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let book = self.book();
+        Snapshot {
+            open: book.open.values().cloned().collect(),
+            total: book.total,
+        }
+    }
+
+    /// Answers one request and carries its bytes to the end.
+    pub(super) async fn serve(self: &Arc<Self>, mut stream: MessageStream, wanted: Dial) {
+        let (_entry, target) = match self.connect(&wanted).await {
+            Ok(done) => done,
+            Err(failed) => {
+                tracing::info!(
+                    host = wanted.host,
+                    port = wanted.port,
+                    reason = failed.message,
+                    "not dialled"
+                );
+                return refuse(stream, failed).await;
+            }
+        };
+        let peer = target
+            .peer_addr()
+            .map(|peer| peer.to_string())
+            .unwrap_or_default();
+        tracing::debug!(host = wanted.host, peer, "dialled for the engine");
+        if stream.send(Opened::Dial { peer }).await.is_err() {
+            return;
+        }
+        // How a connection ends is the business of its two ends.
+        let _ = carry(stream, target).await;
+    }
+
+    async fn connect(&self, wanted: &Dial) -> Result<(Entry<'_>, TcpStream), Failed> {
+        let DialPurpose::Registry {
+            user_named,
+            registry,
+        } = &wanted.purpose
+        else {
+            let text = "this host does not know that purpose".to_owned();
+            return Err(failed(FailedCode::Denied, text));
+        };
+        let entry = self.enter(format!("{}:{} for {registry}", wanted.host, wanted.port))?;
+        let addresses = resolve(&wanted.host, wanted.port).await?;
+        let allowed = allowed(addresses, *user_named, &wanted.host)?;
+        let target = first_that_answers(&allowed, &wanted.host).await?;
+        Ok((entry, target))
+    }
+
+    /// Writes a connection into the book, if there is room in it.
+    fn enter(&self, line: String) -> Result<Entry<'_>, Failed> {
+        let mut book = self.book();
+        if book.open.len() >= MOST_OPEN {
+            let text = format!("more than {MOST_OPEN} connections at once");
+            return Err(failed(FailedCode::Busy, text));
+        }
+        let now = Instant::now();
+        let (began, count) = match book.window {
+            Some((began, count)) if now.duration_since(began) < RATE_TIME => (began, count + 1),
+            _ => (now, 1),
+        };
+        book.window = Some((began, count));
+        if count > MOST_RATE {
+            let text = format!(
+                "more than {MOST_RATE} connections in {} s",
+                RATE_TIME.as_secs()
+            );
+            return Err(failed(FailedCode::Busy, text));
+        }
+        book.total += 1;
+        let number = book.total;
+        book.open.insert(number, line);
+        Ok(Entry {
+            dials: self,
+            number,
+        })
+    }
+}
+
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failed> {
+    let name = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    let looked_up = tokio::net::lookup_host((name, port));
+    match tokio::time::timeout(RESOLVE_LIMIT, looked_up).await {
+        Ok(Ok(addresses)) => Ok(addresses.take(MOST_ADDRESSES).collect()),
+        Ok(Err(error)) => Err(failed(
+            FailedCode::Resolve,
+            format!("lookup {host}: {error}"),
+        )),
+        Err(_) => Err(failed(
+            FailedCode::Timeout,
+            format!("lookup {host}: no answer in time"),
+        )),
+    }
+}
+
+/// What of a name's addresses may be dialled.
+///
+/// Judged by address, not by name: a name of anybody's may have the address 127.0.0.1.
+fn allowed(
+    addresses: Vec<SocketAddr>,
+    user_named: bool,
+    host: &str,
+) -> Result<Vec<SocketAddr>, Failed> {
+    if addresses.is_empty() {
+        return Err(failed(
+            FailedCode::Resolve,
+            format!("lookup {host}: no address"),
+        ));
+    }
+    let kept: Vec<_> = addresses
+        .into_iter()
+        .filter(|a| user_named || !is_close(a.ip()))
+        .collect();
+    if kept.is_empty() {
+        let text = format!(
+            "`{host}` is an address of this host or its surroundings, and not the registry that \
+             was named"
+        );
+        return Err(failed(FailedCode::Denied, text));
+    }
+    Ok(kept)
+}
+
+async fn first_that_answers(addresses: &[SocketAddr], host: &str) -> Result<TcpStream, Failed> {
+    let mut last = failed(FailedCode::Unreachable, format!("dial {host}: no address"));
+    for address in addresses {
+        let error = match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // Small requests and their answers should not wait for one another.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        let code = match error.kind() {
+            io::ErrorKind::ConnectionRefused => FailedCode::ConnectionRefused,
+            io::ErrorKind::TimedOut => FailedCode::Timeout,
+            _ => FailedCode::Unreachable,
+        };
+        last = failed(code, format!("dial tcp {address}: {error}"));
+    }
+    Err(last)
+}
+
+/// Carries bytes both ways, each direction to its own end.
+async fn carry(stream: MessageStream, mut target: TcpStream) -> io::Result<()> {
+    let (mut guest, early) = stream.into_raw();
+    target.write_all(&early).await?;
+    tokio::io::copy_bidirectional(&mut guest, &mut target).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(list: &[&str]) -> Vec<SocketAddr> {
+        list.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn close_addresses_are_left_to_the_registry_the_user_named() {
+        let both = addresses(&["127.0.0.1:5000", "93.184.216.34:5000"]);
+        assert_eq!(allowed(both.clone(), true, "r").unwrap().len(), 2);
+        assert_eq!(
+            allowed(both, false, "r").unwrap(),
+            addresses(&["93.184.216.34:5000"])
+        );
+        let refused = allowed(addresses(&["169.254.169.254:80"]), false, "r").unwrap_err();
+        assert_eq!(refused.code, FailedCode::Denied);
+    }
+
+    #[test]
+    fn number_and_rate_are_bounded() {
+        let dials = Dials::default();
+        let held: Vec<_> = (0..MOST_OPEN)
+            .map(|n| dials.enter(n.to_string()).ok().unwrap())
+            .collect();
+        assert_eq!(
+            dials.enter("more".into()).err().unwrap().code,
+            FailedCode::Busy
+        );
+        drop(held);
+        assert_eq!(dials.snapshot().open.len(), 0);
+        let accepted = (0..MOST_RATE)
+            .filter(|_| dials.enter("again".into()).is_ok())
+            .count();
+        assert!(
+            accepted < MOST_RATE as usize,
+            "the rate counts what was open before"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_name_with_nobody_listening_is_refused_as_such() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = first_that_answers(&[address], "here").await.unwrap_err();
+        assert_eq!(error.code, FailedCode::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn an_address_in_brackets_is_resolved() {
+        assert_eq!(
+            resolve("[::1]", 5000).await.unwrap(),
+            addresses(&["[::1]:5000"])
+        );
+        assert_eq!(
+            resolve("127.0.0.1", 5000).await.unwrap(),
+            addresses(&["127.0.0.1:5000"])
+        );
+    }
+}

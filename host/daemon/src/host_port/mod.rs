@@ -1,0 +1,117 @@
+//! What the guest may ask the host for: one stream a request, opened by the guest.
+//!
+//! Anyone inside the guest who gets hold of the port may connect; only the agent has the secret.
+//! Everything before the secret is bounded: the frame's length, the time, the number of streams.
+
+mod dial;
+mod rules;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lighter_machine::{GuestStream, Machine};
+use lighter_protocol::{Failed, FailedCode, MAX_OPEN_FRAME, Message, Open, Request, Secret, port};
+use tokio::sync::{Semaphore, mpsc};
+
+pub use dial::Dials;
+
+use crate::shares::AllowList;
+use crate::vm::MessageStream;
+
+/// Streams that have not shown the secret yet; more are closed at once.
+const MOST_UNPROVEN: usize = 64;
+/// How long a stream may take to show it.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
+
+/// What requests are answered from.
+#[derive(Debug)]
+pub struct HostPort {
+    /// The connections made for the engine.
+    pub dials: Arc<Dials>,
+    /// The folders that may be given.
+    pub allowed: Arc<AllowList>,
+}
+
+impl HostPort {
+    /// Serves every machine that comes up, one after the other.
+    pub async fn serve(self, mut machines: mpsc::Receiver<Machine>) {
+        let this = Arc::new(self);
+        while let Some(machine) = machines.recv().await {
+            tokio::spawn(Arc::clone(&this).serve_machine(machine));
+        }
+    }
+
+    async fn serve_machine(self: Arc<Self>, machine: Machine) {
+        let unproven = Arc::new(Semaphore::new(MOST_UNPROVEN));
+        let secret = Secret::new(*machine.secret().bytes());
+        while let Some((number, stream)) = machine.incoming().await {
+            if number != port::HOST {
+                tracing::debug!(number, "the guest asks for a port that is not served");
+                continue;
+            }
+            let Ok(permit) = Arc::clone(&unproven).try_acquire_owned() else {
+                tracing::warn!("too many streams without the secret; one is closed");
+                continue;
+            };
+            let (this, secret) = (Arc::clone(&self), secret.clone());
+            tokio::spawn(async move {
+                let opened = tokio::time::timeout(OPEN_LIMIT, open(stream, &secret)).await;
+                drop(permit);
+                if let Ok(Some((stream, request))) = opened {
+                    this.answer(stream, request).await;
+                }
+            });
+        }
+    }
+
+    async fn answer(&self, stream: MessageStream, request: Request) {
+        match request {
+            Request::Dial(wanted) => self.dials.serve(stream, wanted).await,
+            Request::ActivateShare(wanted) => {
+                let failed = match self.allowed.check(std::path::Path::new(&wanted.path)) {
+                    Err(denied) => failed(FailedCode::Denied, denied.to_string()),
+                    Ok(_) => failed(
+                        FailedCode::Unsupported,
+                        "this host does not serve files to the machine yet".to_owned(),
+                    ),
+                };
+                refuse(stream, failed).await;
+            }
+            Request::Unknown => {
+                let text = "this host does not know that request".to_owned();
+                refuse(stream, failed(FailedCode::Unsupported, text)).await;
+            }
+        }
+    }
+}
+
+fn failed(code: FailedCode, message: String) -> Failed {
+    Failed { code, message }
+}
+
+async fn refuse(mut stream: MessageStream, failed: Failed) {
+    // A guest that does not listen to the reason has gone.
+    let _ = stream.send(failed).await;
+}
+
+/// The first frame of a stream, if it is an open with this boot's secret.
+async fn open(stream: GuestStream, secret: &Secret) -> Option<(MessageStream, Request)> {
+    let mut stream = MessageStream::with_limit(stream, MAX_OPEN_FRAME);
+    let refusal = match stream.receive().await {
+        Ok(Message::Open(Open {
+            secret: shown,
+            request,
+        })) if shown == *secret => {
+            return Some((stream, request));
+        }
+        Ok(Message::Open(_)) => failed(FailedCode::Secret, "not this boot's secret".to_owned()),
+        Ok(other) => failed(
+            FailedCode::Malformed,
+            format!("`{}` instead of an open", other.name()),
+        ),
+        Err(error) => failed(FailedCode::Malformed, error.to_string()),
+    };
+    tracing::warn!(refusal.message, "a stream of the guest is refused");
+    refuse(stream, refusal).await;
+    None
+}

@@ -1,0 +1,155 @@
+//! Every setting: its name, what it is for, and when a change of it takes effect.
+//!
+//! The one table that `lighter config` prints and that unknown keys are held against.
+
+/// When a changed setting takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// With the next request.
+    AtOnce,
+    /// When the virtual machine starts the next time.
+    NextStart,
+}
+
+/// What a value looks like, for reading one from the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Switch,
+    /// Text, sizes among it.
+    Text,
+    /// A list of texts.
+    List,
+    /// A table of texts.
+    Table,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name; a dot leads into a section.
+    pub name: &'static str,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// When a change takes effect.
+    pub effect: Effect,
+    /// What it is for.
+    pub doc: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, effect: Effect, doc: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        effect,
+        doc,
+    }
+}
+
+/// All settings, in the order they are shown.
+pub const KEYS: &[Key] = &[
+    key(
+        "cpus",
+        Kind::Number,
+        Effect::NextStart,
+        "processors of the machine; default: all of the host",
+    ),
+    key(
+        "memory",
+        Kind::Text,
+        Effect::NextStart,
+        "memory of the machine, taken as it is used; default: half of the host's",
+    ),
+    key(
+        "disk",
+        Kind::Text,
+        Effect::NextStart,
+        "size of the data disk, taken as it is used; can only grow; default: 64GiB",
+    ),
+    key(
+        "shares",
+        Kind::List,
+        Effect::AtOnce,
+        "further host folders that containers may be given, such as `/srv/data` or `/etc/app:ro`",
+    ),
+    key(
+        "engine.registry-mirrors",
+        Kind::List,
+        Effect::NextStart,
+        "mirrors asked before Docker Hub",
+    ),
+    key(
+        "engine.insecure-registries",
+        Kind::List,
+        Effect::NextStart,
+        "registries that may be spoken to without a known certificate",
+    ),
+    key(
+        "engine.log-driver",
+        Kind::Text,
+        Effect::NextStart,
+        "log driver of containers that name none",
+    ),
+    key(
+        "engine.log-opts",
+        Kind::Table,
+        Effect::NextStart,
+        "options of that log driver",
+    ),
+    key(
+        "engine.dns",
+        Kind::List,
+        Effect::NextStart,
+        "name servers for containers",
+    ),
+    key(
+        "engine.dns-search",
+        Kind::List,
+        Effect::NextStart,
+        "search domains for containers",
+    ),
+    key(
+        "engine.dns-opts",
+        Kind::List,
+        Effect::NextStart,
+        "resolver options for containers",
+    ),
+    key(
+        "engine.default-address-pools",
+        Kind::List,
+        Effect::NextStart,
+        "ranges that networks take their addresses from, each `{ base, size }`",
+    ),
+    key(
+        "engine.labels",
+        Kind::List,
+        Effect::NextStart,
+        "labels shown by `docker info`",
+    ),
+    key(
+        "engine.shutdown-timeout",
+        Kind::Number,
+        Effect::NextStart,
+        "seconds containers get to stop when the machine stops; default: 15",
+    ),
+    key(
+        "engine.max-concurrent-downloads",
+        Kind::Number,
+        Effect::NextStart,
+        "layers downloaded at once; default: 3",
+    ),
+    key(
+        "engine.debug",
+        Kind::Switch,
+        Effect::NextStart,
+        "debug messages in the engine's log",
+    ),
+];
+
+/// The setting of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}

@@ -1,0 +1,463 @@
+//! The settings: one typed TOML file, read by the daemon, edited by hand or by `lighter config`.
+//!
+//! An unknown key is an error that proposes the nearest known one, never ignored: a misspelt
+//! limit that silently does nothing is worse than a daemon that says so. Editing keeps comments.
+
+pub mod keys;
+mod size;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lighter_platform::{DirError, nearest};
+use lighter_protocol::EngineSettings;
+use serde::{Deserialize, Serialize};
+
+pub use keys::{Effect, KEYS, Key, Kind};
+pub use size::{ByteSize, SizeError};
+
+/// Everything that can be set; what the file leaves out has its default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Processors of the machine; none means all of the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Memory of the machine; none means half of the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// Size of the data disk.
+    pub disk: ByteSize,
+    /// Host folders containers may be given, beside the ones that always are.
+    pub shares: Vec<String>,
+    /// The engine's own settings, under the names `daemon.json` gives them.
+    pub engine: EngineSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cpus: None,
+            memory: None,
+            disk: ByteSize(64 << 30),
+            shares: Vec::new(),
+            engine: EngineSettings::default(),
+        }
+    }
+}
+
+/// Least memory a machine is given.
+const LEAST_MEMORY: u64 = 128 << 20;
+/// Least size of the data disk.
+const LEAST_DISK: u64 = 1 << 30;
+/// Largest size of the data disk: 16 TiB is the limit of ext4 with 4 KiB blocks.
+const LARGEST_DISK: u64 = 16 << 40;
+/// Most processors the guest's kernel is built for.
+const MOST_CPUS: u32 = 64;
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The settings file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is no TOML, or a value has the wrong type.
+    #[error("`{}` is not valid: {message}", path.display())]
+    Syntax {
+        /// The settings file.
+        path: PathBuf,
+        /// The parser's words.
+        message: String,
+    },
+    /// A key that does not exist.
+    #[error("there is no setting `{key}`")]
+    Unknown {
+        /// What was written.
+        key: String,
+        /// What was probably meant.
+        nearest: Option<&'static str>,
+    },
+    /// A value out of its bounds.
+    #[error("`{key}` cannot be `{value}`: {why}")]
+    Value {
+        /// The setting.
+        key: &'static str,
+        /// What was written.
+        value: String,
+        /// What it must be.
+        why: String,
+    },
+    /// The file cannot be written.
+    #[error(transparent)]
+    Write(#[from] DirError),
+}
+
+impl SettingsError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Unknown {
+                nearest: Some(name),
+                ..
+            } => format!("did you mean `{name}`?"),
+            Self::Unknown { .. } => "see all settings with `lighter config list`".to_owned(),
+            Self::Read { path, .. } | Self::Syntax { path, .. } => {
+                format!(
+                    "correct `{}`, or move it away to start from the defaults",
+                    path.display()
+                )
+            }
+            Self::Value { key, .. } => {
+                format!("set another with `lighter config set {key} VALUE`")
+            }
+            Self::Write(error) => error.hint(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the file; one that is not there means the defaults.
+    ///
+    /// # Errors
+    /// See [`SettingsError`].
+    pub fn load(path: &Path) -> Result<Self, SettingsError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(SettingsError::Read {
+                path: path.to_path_buf(),
+                source,
+            }),
+        }
+    }
+
+    /// Reads settings from text; `path` is for messages.
+    ///
+    /// # Errors
+    /// See [`SettingsError`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
+        let syntax = |error: toml::de::Error| SettingsError::Syntax {
+            path: path.to_path_buf(),
+            message: error.to_string().trim().to_owned(),
+        };
+        let table: toml::Table = toml::from_str(text).map_err(syntax)?;
+        check_names(&table, "")?;
+        let settings: Self = toml::from_str(text).map_err(syntax)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        let refuse =
+            |key, value: String, why: String| Err(SettingsError::Value { key, value, why });
+        if let Some(cpus) = self.cpus
+            && !(1..=MOST_CPUS).contains(&cpus)
+        {
+            return refuse(
+                "cpus",
+                cpus.to_string(),
+                format!("it must be 1 to {MOST_CPUS}"),
+            );
+        }
+        if let Some(memory) = self.memory
+            && memory.0 < LEAST_MEMORY
+        {
+            return refuse(
+                "memory",
+                memory.to_string(),
+                "it must be at least 128MiB".to_owned(),
+            );
+        }
+        if !(LEAST_DISK..=LARGEST_DISK).contains(&self.disk.0) {
+            return refuse(
+                "disk",
+                self.disk.to_string(),
+                "it must be 1GiB to 16TiB".to_owned(),
+            );
+        }
+        for share in &self.shares {
+            if !share.starts_with('/') && !share.starts_with('~') && !Path::new(share).is_absolute()
+            {
+                return refuse(
+                    "shares",
+                    share.clone(),
+                    "it must be an absolute path".to_owned(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Processors the machine gets on this host.
+    #[must_use]
+    pub fn effective_cpus(&self) -> u32 {
+        let host = std::thread::available_parallelism()
+            .map_or(1, |n| u32::try_from(n.get()).unwrap_or(MOST_CPUS));
+        self.cpus.unwrap_or(host).clamp(1, MOST_CPUS)
+    }
+
+    /// Memory the machine gets on this host, in whole MiB.
+    #[must_use]
+    pub fn effective_memory(&self) -> u64 {
+        const MIB: u64 = 1 << 20;
+        let half = lighter_platform::sys::total_memory_bytes() / 2;
+        let wanted = self.memory.map_or(half, |memory| memory.0);
+        (wanted / MIB * MIB).max(LEAST_MEMORY)
+    }
+}
+
+/// Refuses names that are no settings. `engine.log-opts` is the user's own table.
+fn check_names(table: &toml::Table, prefix: &str) -> Result<(), SettingsError> {
+    for (name, value) in table {
+        let full = format!("{prefix}{name}");
+        if keys::find(&full).is_some() {
+            continue;
+        }
+        match value {
+            toml::Value::Table(inner) if full == "engine" => check_names(inner, "engine.")?,
+            _ => return Err(unknown(full)),
+        }
+    }
+    Ok(())
+}
+
+fn unknown(key: String) -> SettingsError {
+    let names = KEYS.iter().map(|key| key.name);
+    // `registry-mirrors` at the top is nearest to the same name in its section.
+    let in_section = KEYS
+        .iter()
+        .map(|k| k.name)
+        .find(|n| n.strip_prefix("engine.") == Some(&key));
+    let nearest = in_section.or_else(|| nearest(&key, names));
+    SettingsError::Unknown { key, nearest }
+}
+
+/// The value of one setting as the file has it, or its default, as TOML.
+///
+/// # Errors
+/// An unknown name, or a file that cannot be read.
+pub fn get(path: &Path, name: &str) -> Result<Option<String>, SettingsError> {
+    if keys::find(name).is_none() {
+        return Err(unknown(name.to_owned()));
+    }
+    let settings = Settings::load(path)?;
+    let Ok(toml::Value::Table(table)) = toml::Value::try_from(&settings) else {
+        return Ok(None);
+    };
+    let value = match name.strip_prefix("engine.") {
+        Some(inner) => table.get("engine").and_then(|engine| engine.get(inner)),
+        None => table.get(name),
+    };
+    Ok(value.map(|value| match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }))
+}
+
+/// Changes one setting in the file and keeps everything else in it, comments included.
+///
+/// # Errors
+/// See [`SettingsError`]; the file is unchanged then.
+pub fn set(path: &Path, name: &str, value: &str) -> Result<&'static Key, SettingsError> {
+    let key = keys::find(name).ok_or_else(|| unknown(name.to_owned()))?;
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(source) => {
+            return Err(SettingsError::Read {
+                path: path.to_path_buf(),
+                source,
+            });
+        }
+    };
+    let mut document: toml_edit::DocumentMut =
+        text.parse()
+            .map_err(|error: toml_edit::TomlError| SettingsError::Syntax {
+                path: path.to_path_buf(),
+                message: error.to_string().trim().to_owned(),
+            })?;
+    let item = toml_edit::value(read_value(key, value)?);
+    match name.strip_prefix("engine.") {
+        Some(inner) => {
+            if document.get("engine").is_none() {
+                document["engine"] = toml_edit::table();
+            }
+            document["engine"][inner] = item;
+        }
+        None => document[name] = item,
+    }
+    let text = document.to_string();
+    Settings::parse(&text, path)?;
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(|source| DirError::Create {
+            path: dir.to_path_buf(),
+            source,
+        })?;
+    }
+    lighter_platform::write_durably(path, text.as_bytes())?;
+    Ok(key)
+}
+
+/// A value from the command line: TOML where it is TOML, else text; a comma makes a list.
+fn read_value(key: &'static Key, text: &str) -> Result<toml_edit::Value, SettingsError> {
+    let wrong = |why: &str| SettingsError::Value {
+        key: key.name,
+        value: text.to_owned(),
+        why: why.to_owned(),
+    };
+    match key.kind {
+        Kind::Number => Ok(text
+            .parse::<i64>()
+            .map_err(|_| wrong("it must be a whole number"))?
+            .into()),
+        Kind::Switch => Ok(text
+            .parse::<bool>()
+            .map_err(|_| wrong("it must be true or false"))?
+            .into()),
+        Kind::Text => Ok(text.into()),
+        Kind::List if !text.trim_start().starts_with('[') => {
+            let parts = text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
+            Ok(parts.collect::<toml_edit::Array>().into())
+        }
+        Kind::List => text
+            .parse()
+            .map_err(|_| wrong("it must be a list such as `[\"a\", \"b\"]`")),
+        Kind::Table => text
+            .parse()
+            .map_err(|_| wrong("it must be a table such as `{ max-size = \"10m\" }`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, SettingsError> {
+        Settings::parse(text, Path::new("config.toml"))
+    }
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        assert_eq!(parse("").unwrap(), Settings::default());
+        assert_eq!(Settings::default().disk.0, 64 << 30);
+    }
+
+    #[test]
+    fn all_kinds_of_values_are_read() {
+        let settings = parse(
+            "cpus = 2\nmemory = '2GiB'\nshares = ['/srv:ro']\n[engine]\n\
+             registry-mirrors = ['https://m.test']\nlog-opts = { max-size = '10m' }\n\
+             default-address-pools = [{ base = '10.0.0.0/8', size = 24 }]\n",
+        )
+        .unwrap();
+        assert_eq!(
+            (settings.cpus, settings.memory),
+            (Some(2), Some(ByteSize(2 << 30)))
+        );
+        assert_eq!(settings.engine.log_opts["max-size"], "10m");
+        assert_eq!(settings.engine.default_address_pools[0].size, 24);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest() {
+        for (text, expected) in [
+            ("memroy = '1g'", Some("memory")),
+            (
+                "[engine]\nregistry-mirror = []",
+                Some("engine.registry-mirrors"),
+            ),
+            ("registry-mirrors = []", Some("engine.registry-mirrors")),
+            ("quux = 1", None),
+        ] {
+            match parse(text).unwrap_err() {
+                SettingsError::Unknown { nearest, .. } => assert_eq!(nearest, expected, "{text}"),
+                other => panic!("{text}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn values_out_of_bounds_name_their_key() {
+        for text in [
+            "cpus = 0",
+            "memory = '1m'",
+            "disk = '1m'",
+            "shares = ['work']",
+        ] {
+            assert!(
+                matches!(parse(text), Err(SettingsError::Value { .. })),
+                "{text}"
+            );
+        }
+        assert!(matches!(
+            parse("cpus = 'two'"),
+            Err(SettingsError::Syntax { .. })
+        ));
+    }
+
+    #[test]
+    fn setting_one_key_keeps_comments_and_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c/config.toml");
+        set(&path, "cpus", "2").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("# mine\n{text}")).unwrap();
+        let key = set(
+            &path,
+            "engine.registry-mirrors",
+            "https://a.test,https://b.test",
+        )
+        .unwrap();
+        assert_eq!(key.effect, Effect::NextStart);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# mine\ncpus = 2\n"), "{text}");
+        assert_eq!(
+            Settings::load(&path).unwrap().engine.registry_mirrors.len(),
+            2
+        );
+        assert_eq!(get(&path, "cpus").unwrap().as_deref(), Some("2"));
+        assert_eq!(get(&path, "disk").unwrap().as_deref(), Some("64GiB"));
+    }
+
+    #[test]
+    fn a_refused_value_leaves_the_file_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        set(&path, "cpus", "2").unwrap();
+        assert!(set(&path, "cpus", "1000").is_err());
+        assert!(set(&path, "memory", "lots").is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "cpus = 2\n");
+    }
+
+    #[test]
+    fn every_key_is_known_to_the_typed_settings() {
+        let written = toml::Value::try_from(Settings {
+            cpus: Some(1),
+            memory: Some(ByteSize(LEAST_MEMORY)),
+            engine: EngineSettings {
+                shutdown_timeout: Some(1),
+                max_concurrent_downloads: Some(1),
+                ..EngineSettings::default()
+            },
+            ..Settings::default()
+        })
+        .unwrap();
+        for key in KEYS {
+            let found = match key.name.strip_prefix("engine.") {
+                Some(inner) => written["engine"].get(inner).is_some(),
+                None => written.get(key.name).is_some(),
+            };
+            assert!(found, "{}", key.name);
+        }
+    }
+}

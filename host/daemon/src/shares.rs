@@ -1,0 +1,285 @@
+//! Which host folders containers may be given.
+//!
+//! Always: the user's home, the folders for temporary files, the folder where `lighter up` was
+//! typed, and what the setting `shares` adds. Never: our own folders. Only when the setting names
+//! exactly them: the folders that hold keys. The host decides; the guest can only ask.
+
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use lighter_platform::HostPaths;
+use lighter_protocol::Share;
+
+/// Folders below the home that hold keys.
+const KEY_FOLDERS: &[&str] = &[".ssh", ".gnupg", ".aws", "Library/Keychains"];
+
+/// One allowed folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The folder.
+    pub path: PathBuf,
+    /// Whether nothing in the guest may write below it.
+    pub read_only: bool,
+}
+
+/// Why a path was not given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Not an absolute path without `..`.
+    #[error("`{0}` is no absolute path")]
+    NotAbsolute(String),
+    /// One of our own folders.
+    #[error("mounts denied: `{0}` belongs to Lighter itself")]
+    Own(String),
+    /// A folder with keys, not named exactly.
+    #[error(
+        "mounts denied: `{0}` holds keys; to share it all the same, name exactly this folder in \
+         the setting `shares`"
+    )]
+    Keys(String),
+    /// Not on the list.
+    #[error(
+        "mounts denied: `{0}` is not below a shared folder; add it with `lighter config set \
+         shares {0}`"
+    )]
+    NotListed(String),
+}
+
+/// The allow-list of this host.
+#[derive(Debug)]
+pub struct AllowList {
+    home: PathBuf,
+    own: Vec<PathBuf>,
+    fixed: Vec<Entry>,
+    /// What the settings add; replaced when they are read again.
+    named: Mutex<Vec<Entry>>,
+    /// The folders where `lighter up` was typed.
+    typed: Mutex<Vec<PathBuf>>,
+}
+
+impl AllowList {
+    /// The list for a user whose home is `home`.
+    #[must_use]
+    pub fn new(home: PathBuf, paths: &HostPaths) -> Self {
+        let writable = |path: PathBuf| Entry {
+            path,
+            read_only: false,
+        };
+        let mut fixed = vec![writable(home.clone()), writable(std::env::temp_dir())];
+        fixed.extend(
+            lighter_platform::sys::TEMPORARY_FOLDERS
+                .iter()
+                .map(|p| writable(p.into())),
+        );
+        fixed.dedup();
+        Self {
+            home,
+            own: vec![
+                paths.config.clone(),
+                paths.data.clone(),
+                paths.cache.clone(),
+                paths.run.clone(),
+            ],
+            fixed,
+            named: Mutex::new(Vec::new()),
+            typed: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Takes the entries of the setting `shares`: a path, `~` for the home, `:ro` at the end.
+    pub fn set_named(&self, shares: &[String]) {
+        let entries = shares.iter().map(|share| self.parse(share)).collect();
+        *self.named.lock().unwrap_or_else(PoisonError::into_inner) = entries;
+    }
+
+    fn parse(&self, share: &str) -> Entry {
+        let (path, read_only) = match share.strip_suffix(":ro") {
+            Some(path) => (path, true),
+            None => (share.strip_suffix(":rw").unwrap_or(share), false),
+        };
+        let path = match path.strip_prefix('~') {
+            Some(rest) => self.home.join(rest.trim_start_matches('/')),
+            None => PathBuf::from(path),
+        };
+        Entry {
+            path: path.components().collect(),
+            read_only,
+        }
+    }
+
+    /// Adds the folder where `lighter up` was typed.
+    pub fn add_typed(&self, folder: PathBuf) {
+        // A list that grows without bound would be a leak; nobody types `up` in 64 places.
+        let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
+        if folder != Path::new("/") && typed.len() < 64 && !typed.contains(&folder) {
+            typed.push(folder);
+        }
+    }
+
+    /// All entries, the most exact first.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        let mut all = self
+            .named
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        all.extend(self.fixed.iter().cloned());
+        let typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(typed.iter().map(|path| Entry {
+            path: path.clone(),
+            read_only: false,
+        }));
+        all.sort_by_key(|entry| std::cmp::Reverse(entry.path.components().count()));
+        all
+    }
+
+    /// The list in the form the guest is told.
+    #[must_use]
+    pub fn announced(&self) -> Vec<Share> {
+        let share = |(index, entry): (usize, Entry)| Share {
+            id: format!("s{index}"),
+            host_path: entry.path.to_string_lossy().into_owned(),
+            read_only: entry.read_only,
+        };
+        self.entries().into_iter().enumerate().map(share).collect()
+    }
+
+    /// Whether `path` may be given, and if so, whether only for reading.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn check(&self, path: &Path) -> Result<Entry, Denied> {
+        let shown = path.display().to_string();
+        let plain = |c: Component<'_>| !matches!(c, Component::ParentDir | Component::CurDir);
+        if !path.is_absolute() || !path.components().all(plain) {
+            return Err(Denied::NotAbsolute(shown));
+        }
+        // A folder above one of ours would give ours with it, but the home is such a folder:
+        // what lies below is kept out by the process that serves the files.
+        if self.own.iter().any(|own| path.starts_with(own)) {
+            return Err(Denied::Own(shown));
+        }
+        let named = self
+            .named
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let exactly = named
+            .iter()
+            .any(|entry| path.starts_with(&entry.path) && self.is_key_folder(&entry.path));
+        if self.is_key_folder(path) && !exactly {
+            return Err(Denied::Keys(shown));
+        }
+        self.entries()
+            .into_iter()
+            .find(|entry| path.starts_with(&entry.path))
+            .map(|entry| Entry {
+                path: path.to_path_buf(),
+                read_only: entry.read_only,
+            })
+            .ok_or(Denied::NotListed(shown))
+    }
+
+    fn is_key_folder(&self, path: &Path) -> bool {
+        KEY_FOLDERS
+            .iter()
+            .any(|folder| path.starts_with(self.home.join(folder)))
+    }
+
+    /// Our own folders and the key folders that are not named: hidden below every share.
+    #[must_use]
+    pub fn hidden(&self) -> Vec<PathBuf> {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = KEY_FOLDERS.iter().map(|folder| self.home.join(folder));
+        let kept = keys.filter(|folder| !named.iter().any(|entry| entry.path == *folder));
+        self.own.iter().cloned().chain(kept).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(shares: &[&str]) -> AllowList {
+        let at = |name: &str| PathBuf::from(format!("/home/ann/.l/{name}"));
+        let paths = HostPaths {
+            config: at("config"),
+            data: at("data"),
+            cache: at("cache"),
+            run: at("run"),
+        };
+        let list = AllowList::new("/home/ann".into(), &paths);
+        list.set_named(&shares.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        list
+    }
+
+    #[test]
+    fn home_and_temporary_folders_are_shared_and_others_not() {
+        let list = list(&[]);
+        assert!(!list.check(Path::new("/home/ann/work")).unwrap().read_only);
+        assert!(list.check(Path::new("/tmp/x")).is_ok());
+        assert!(matches!(
+            list.check(Path::new("/etc")),
+            Err(Denied::NotListed(_))
+        ));
+        assert!(matches!(
+            list.check(Path::new("/home/annika")),
+            Err(Denied::NotListed(_))
+        ));
+        list.add_typed("/srv/project".into());
+        assert!(list.check(Path::new("/srv/project/a")).is_ok());
+    }
+
+    #[test]
+    fn our_own_folders_and_keys_are_refused() {
+        let list = list(&["~"]);
+        assert!(matches!(
+            list.check(Path::new("/home/ann/.l/data/disk.img")),
+            Err(Denied::Own(_))
+        ));
+        assert!(matches!(
+            list.check(Path::new("/home/ann/.ssh")),
+            Err(Denied::Keys(_))
+        ));
+        assert!(matches!(
+            list.check(Path::new("/home/ann/.aws/credentials")),
+            Err(Denied::Keys(_))
+        ));
+        assert!(list.check(Path::new("/home/ann/.sshrc")).is_ok());
+    }
+
+    #[test]
+    fn a_key_folder_named_exactly_is_shared() {
+        let list = list(&["~/.ssh:ro"]);
+        assert!(
+            list.check(Path::new("/home/ann/.ssh/known_hosts"))
+                .unwrap()
+                .read_only
+        );
+        assert!(matches!(
+            list.check(Path::new("/home/ann/.gnupg")),
+            Err(Denied::Keys(_))
+        ));
+    }
+
+    #[test]
+    fn the_most_exact_entry_decides() {
+        let list = list(&["/home/ann/docs:ro", "/srv"]);
+        assert!(list.check(Path::new("/home/ann/docs/a")).unwrap().read_only);
+        assert!(!list.check(Path::new("/home/ann/other")).unwrap().read_only);
+    }
+
+    #[test]
+    fn a_path_with_dots_is_no_path() {
+        let list = list(&[]);
+        assert!(matches!(
+            list.check(Path::new("/tmp/../etc")),
+            Err(Denied::NotAbsolute(_))
+        ));
+        assert!(matches!(
+            list.check(Path::new("tmp")),
+            Err(Denied::NotAbsolute(_))
+        ));
+    }
+}

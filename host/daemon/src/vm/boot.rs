@@ -1,0 +1,330 @@
+//! From nothing to a guest that answers, or from a machine found running to the same.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use lighter_machine::{Disk, Error as MachineError, LaunchConfig, Machine, VmSpec};
+use lighter_platform::HostPaths;
+use lighter_platform::sys;
+use lighter_protocol::{
+    BootSettings, EngineState, Health, Hello, HostUser, Message, Refused, RefusedCode, Secret,
+    VERSION, Welcome, port,
+};
+use tokio::sync::mpsc;
+
+use super::stream::StreamError;
+use super::{Failure, Guest, Link, MessageStream, prepare};
+use crate::settings::Settings;
+use crate::shares::AllowList;
+
+/// What every start is made from; settings are read anew each time.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// Where our files are.
+    pub paths: HostPaths,
+    /// The program that is also the machine process.
+    pub exe: PathBuf,
+    /// Longest time from launch to an engine that answers.
+    pub boot_limit: Duration,
+    /// Which host folders containers may be given.
+    pub allowed: Arc<AllowList>,
+}
+
+/// How long containers get to stop when no setting says otherwise.
+const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(15);
+/// Pause between attempts to reach a guest that is not up yet.
+const RETRY: Duration = Duration::from_millis(10);
+
+impl Recipe {
+    /// How long containers get to stop.
+    #[must_use]
+    pub fn shutdown_limit(&self) -> Duration {
+        Settings::load(&self.paths.config_file())
+            .ok()
+            .and_then(|settings| settings.engine.shutdown_timeout)
+            .map_or(DEFAULT_SHUTDOWN, |seconds| {
+                Duration::from_secs(seconds.into())
+            })
+    }
+}
+
+/// Brings a guest up. The machine is put into `launched` as soon as it exists, so that a caller
+/// who drops this future can end it.
+///
+/// # Errors
+/// Why there is no guest; the machine may still be there and has to be ended by the caller.
+pub async fn boot(
+    recipe: &Recipe,
+    found: Option<Machine>,
+    launched: &Arc<Mutex<Option<Machine>>>,
+    guests: &mpsc::Sender<Machine>,
+    progress: &(dyn Fn(&'static str) + Sync),
+) -> Result<Guest, Failure> {
+    let began = Instant::now();
+    let fresh = found.is_none();
+    let settings = Settings::load(&recipe.paths.config_file())
+        .map_err(|error| Failure::of(&error, Some(error.hint())))?;
+    let prepared = prepare_files(recipe, &settings, fresh, progress).await?;
+    let machine = match found {
+        Some(machine) => machine,
+        None => {
+            progress("starting the virtual machine");
+            launch(recipe, &settings, &prepared).await?
+        }
+    };
+    *launched.lock().unwrap_or_else(PoisonError::into_inner) = Some(machine.clone());
+    // Nobody listening only means that the daemon is ending.
+    let _ = guests.send(machine.clone()).await;
+    let hello = hello(recipe, &settings, &prepared, &machine);
+    progress("waiting for the guest");
+    let greeted = tokio::select! {
+        greeted = tokio::time::timeout(recipe.boot_limit, greet(&machine, &hello, progress)) => greeted,
+        reason = machine.exited() => return Err(Failure::from_exit(&reason)),
+    };
+    let (stream, welcome) = match greeted {
+        Ok(Ok(greeted)) => greeted,
+        Ok(Err(failure)) => return Err(failure.with_console(prepare::console_tail(&recipe.paths))),
+        Err(_) => return Err(silent(recipe)),
+    };
+    let boot_time = fresh.then(|| began.elapsed());
+    tracing::info!(
+        ?boot_time,
+        kernel = welcome.kernel,
+        agent = welcome.agent_version,
+        "guest is ready"
+    );
+    let link = Link::spawn(stream, machine.clone(), hello);
+    Ok(Guest {
+        machine,
+        link,
+        welcome: Arc::new(welcome),
+        since: Instant::now(),
+        boot_time,
+    })
+}
+
+fn silent(recipe: &Recipe) -> Failure {
+    Failure {
+        message: format!(
+            "the virtual machine did not answer within {} seconds",
+            recipe.boot_limit.as_secs()
+        ),
+        hint: Some("look at the whole console with `lighter doctor --console`".to_owned()),
+        console_tail: None,
+    }
+    .with_console(prepare::console_tail(&recipe.paths))
+}
+
+async fn prepare_files(
+    recipe: &Recipe,
+    settings: &Settings,
+    fresh: bool,
+    progress: &(dyn Fn(&'static str) + Sync),
+) -> Result<prepare::Prepared, Failure> {
+    if fresh {
+        progress("preparing disk and kernel");
+    }
+    let (paths, disk) = (recipe.paths.clone(), settings.disk.0);
+    // Unpacking and disk writes would hold up every other client of this one-threaded process.
+    tokio::task::spawn_blocking(move || prepare::prepare(&paths, disk))
+        .await
+        .map_err(|error| Failure::of(&error, None))?
+        .map_err(|error| Failure::of(&error, error.hint()))
+}
+
+async fn launch(
+    recipe: &Recipe,
+    settings: &Settings,
+    prepared: &prepare::Prepared,
+) -> Result<Machine, Failure> {
+    let failed = |error: MachineError| Failure::of(&error, error.hint().map(str::to_owned));
+    let mut secret = [0_u8; 32];
+    getrandom::fill(&mut secret)
+        .map_err(|error| Failure::plain(format!("the host has no random numbers: {error}")))?;
+    let spec = VmSpec {
+        cpus: settings.effective_cpus(),
+        memory_bytes: settings.effective_memory(),
+        kernel: prepared.kernel.clone(),
+        initramfs: prepared.initramfs.clone(),
+        cmdline_extra: Vec::new(),
+        disks: vec![Disk {
+            path: prepared.disk.clone(),
+            read_only: false,
+        }],
+        shares: Vec::new(),
+        console_log: recipe.paths.console_log(),
+        console_limit: 256 << 10,
+    };
+    let log = sys::open_log(&recipe.paths.daemon_log()).ok();
+    let config = LaunchConfig {
+        run_dir: recipe.paths.run.clone(),
+        exe: recipe.exe.clone(),
+        args: vec!["machine".to_owned()],
+        spec,
+        secret: lighter_machine::Secret::new(secret),
+        share_sockets: Vec::new(),
+        log,
+        hold: Vec::new(),
+    };
+    match Machine::launch(config).await {
+        // Left by a daemon that died between two looks: it is ours all the same.
+        Err(MachineError::AlreadyRunning) => Machine::take_over(&recipe.paths.run)
+            .await
+            .map_err(failed)?
+            .ok_or_else(|| failed(MachineError::Gone)),
+        other => other.map_err(failed),
+    }
+}
+
+fn hello(
+    recipe: &Recipe,
+    settings: &Settings,
+    prepared: &prepare::Prepared,
+    machine: &Machine,
+) -> Hello {
+    let resolution = sys::resolution();
+    let trust_roots_pem = sys::trust_roots_pem().unwrap_or_else(|error| {
+        tracing::warn!(%error, "no trusted certificates found on this host");
+        String::new()
+    });
+    let host_user = sys::host_user()
+        .map(|user| HostUser {
+            uid: user.uid,
+            gid: user.gid,
+            name: user.name,
+            home: user.home.to_string_lossy().into_owned(),
+        })
+        .unwrap_or_default();
+    let boot = BootSettings {
+        clock_unix_ns: unix_now(),
+        machine_id: prepared.machine_id.clone(),
+        hostname: "lighter".to_owned(),
+        dns: resolution.servers.iter().map(ToString::to_string).collect(),
+        search: resolution.search,
+        trust_roots_pem,
+        shares: recipe.allowed.announced(),
+        engine: settings.engine.clone(),
+        disk_size_bytes: prepared.disk_bytes,
+        host_user,
+    };
+    let secret = Secret::new(*machine.secret().bytes());
+    Hello {
+        version: VERSION,
+        secret,
+        boot: Box::new(boot),
+    }
+}
+
+/// Nanoseconds since 1970 on this host's clock.
+pub fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Greets the guest until its engine answers. Bounded by the caller.
+async fn greet(
+    machine: &Machine,
+    hello: &Hello,
+    progress: &(dyn Fn(&'static str) + Sync),
+) -> Result<(MessageStream, Welcome), Failure> {
+    loop {
+        let mut stream = connect(machine).await?;
+        let answer = match introduce(&mut stream, hello).await {
+            Ok(answer) => answer,
+            // The agent was restarted in the middle of it, or is not fully there: once more.
+            Err(StreamError::Closed | StreamError::Io(_)) => {
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+            Err(StreamError::Message(error)) => return Err(Failure::of(&error, None)),
+        };
+        let welcome = answer.map_err(|refused| refusal(&refused))?;
+        progress("waiting for the engine");
+        match engine_ready(&mut stream).await {
+            Ok(Ok(())) => return Ok((stream, welcome)),
+            Ok(Err(failure)) => return Err(failure),
+            Err(_) => tokio::time::sleep(RETRY).await,
+        }
+    }
+}
+
+async fn connect(machine: &Machine) -> Result<MessageStream, Failure> {
+    loop {
+        match machine.connect(port::CONTROL).await {
+            Ok(stream) => return Ok(MessageStream::new(stream)),
+            Err(MachineError::NotReady | MachineError::Refused { .. } | MachineError::Timeout) => {
+                tokio::time::sleep(RETRY).await;
+            }
+            // Its end is told with the console's last lines by whoever watches the machine.
+            Err(MachineError::Gone) => std::future::pending().await,
+            Err(error) => return Err(Failure::of(&error, error.hint().map(str::to_owned))),
+        }
+    }
+}
+
+/// Says hello on a fresh stream.
+pub(super) async fn introduce(
+    stream: &mut MessageStream,
+    hello: &Hello,
+) -> Result<Result<Welcome, Refused>, StreamError> {
+    let mut hello = hello.clone();
+    hello.boot.clock_unix_ns = unix_now();
+    stream.send(hello).await?;
+    loop {
+        match stream.receive().await? {
+            Message::Welcome(welcome) => return Ok(Ok(welcome)),
+            Message::Refused(refused) => return Ok(Err(refused)),
+            other => tracing::debug!(message = other.name(), "before the welcome"),
+        }
+    }
+}
+
+fn refusal(refused: &Refused) -> Failure {
+    let hint = match refused.code {
+        RefusedCode::WrongDisk => Some(
+            "the data disk belongs to another installation: bring its `machine-id` back beside \
+             `disk.img`, or move `disk.img` away to start with an empty one"
+                .to_owned(),
+        ),
+        RefusedCode::Version => {
+            Some("program and image are of different versions: install Lighter again".to_owned())
+        }
+        RefusedCode::Secret => {
+            Some("end the machine with `lighter down --force` and start again".to_owned())
+        }
+        _ => None,
+    };
+    Failure {
+        message: format!("the virtual machine refused to start: {}", refused.message),
+        hint,
+        console_tail: None,
+    }
+}
+
+/// Waits until the engine serves; the inner error is its own word that it cannot.
+async fn engine_ready(stream: &mut MessageStream) -> Result<Result<(), Failure>, StreamError> {
+    let mut seq = 0;
+    loop {
+        seq += 1;
+        stream.send(Health { seq }).await?;
+        let state = loop {
+            match stream.receive().await? {
+                Message::HealthOk(health) if health.seq == seq => break health.engine,
+                other => tracing::debug!(message = other.name(), "while the engine starts"),
+            }
+        };
+        match state {
+            EngineState::Ready => return Ok(Ok(())),
+            EngineState::Failed { message } => {
+                return Ok(Err(Failure::plain(format!(
+                    "the engine could not start: {message}"
+                ))));
+            }
+            EngineState::Starting | EngineState::Stopping | EngineState::Other => {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}

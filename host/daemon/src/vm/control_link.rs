@@ -1,0 +1,287 @@
+//! The conversation with the guest's agent while the machine is up: health, clock, shutdown.
+//!
+//! One task owns the stream. The agent may die and be restarted by its init at any time: then the
+//! stream ends, and the task greets the new one with the same secret. Only a guest that stays
+//! silent for [`SILENCE`] is given up.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use lighter_machine::Machine;
+use lighter_protocol::{
+    ByeOk, ByeReason, Clock, Health, Hello, Message, Shutdown, ShutdownReason, Status, StatusOk,
+    port,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::MessageStream;
+use super::boot::{introduce, unix_now};
+use super::stream::StreamError;
+
+/// Time between two signs of life.
+const BEAT: Duration = Duration::from_secs(5);
+/// A guest that gives no sign of life for this long is given up. Long, because an emulated guest
+/// under load is slow, and giving up ends every container.
+const SILENCE: Duration = Duration::from_secs(120);
+/// A clock that went this far from the host's is set again, at the next beat.
+const DRIFT: Duration = Duration::from_millis(500);
+/// The clock is set this often whatever it shows: an emulated guest's runs at its own pace.
+const CLOCK_EVERY: u32 = 12;
+/// What a guest gets for its own part of a shutdown, beyond the containers' time.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(30);
+
+/// Why the conversation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// The guest said bye.
+    Bye,
+    /// The guest was given up, for this reason.
+    Silent(String),
+}
+
+enum Wish {
+    ShutDown {
+        limit: Duration,
+        reason: ShutdownReason,
+    },
+    Status(oneshot::Sender<StatusOk>),
+}
+
+/// The handle on the conversation.
+#[derive(Debug, Clone)]
+pub struct Link {
+    wishes: mpsc::Sender<Wish>,
+    ended: watch::Receiver<Option<LinkEnd>>,
+}
+
+impl Link {
+    /// Goes on with a stream on which the guest has been greeted by `hello`.
+    pub(super) fn spawn(stream: MessageStream, machine: Machine, hello: Hello) -> Self {
+        let (wishes, inbox) = mpsc::channel(16);
+        let (ended_in, ended) = watch::channel(None);
+        let talk = Talk {
+            machine,
+            hello,
+            inbox,
+            seq: 0,
+            beats: 0,
+            last_sign: Instant::now(),
+            clock: ClockWatch::new(),
+            asked: HashMap::new(),
+        };
+        tokio::spawn(async move {
+            let end = talk.run(stream).await;
+            ended_in.send_replace(Some(end));
+        });
+        Self { wishes, ended }
+    }
+
+    /// Waits for the end of the conversation.
+    pub async fn ended(&self) -> LinkEnd {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(LinkEnd::Bye),
+            Err(_) => LinkEnd::Silent("the conversation with it broke".to_owned()),
+        }
+    }
+
+    /// Asks the guest to stop its containers within `limit` and itself; whether it said bye.
+    pub async fn shut_down(&self, limit: Duration, reason: ShutdownReason) -> bool {
+        if self
+            .wishes
+            .send(Wish::ShutDown { limit, reason })
+            .await
+            .is_err()
+        {
+            return self.ended().await == LinkEnd::Bye;
+        }
+        let waited = tokio::time::timeout(limit + SHUTDOWN_MARGIN, self.ended()).await;
+        waited == Ok(LinkEnd::Bye)
+    }
+
+    /// The guest's own figures, if it gives them soon.
+    pub async fn status(&self) -> Option<StatusOk> {
+        let (reply, answer) = oneshot::channel();
+        self.wishes.send(Wish::Status(reply)).await.ok()?;
+        tokio::time::timeout(Duration::from_secs(2), answer)
+            .await
+            .ok()?
+            .ok()
+    }
+}
+
+struct Talk {
+    machine: Machine,
+    hello: Hello,
+    inbox: mpsc::Receiver<Wish>,
+    seq: u64,
+    beats: u32,
+    last_sign: Instant,
+    clock: ClockWatch,
+    asked: HashMap<u64, oneshot::Sender<StatusOk>>,
+}
+
+impl Talk {
+    async fn run(mut self, first: MessageStream) -> LinkEnd {
+        let mut stream = first;
+        loop {
+            match self.converse(&mut stream).await {
+                Ok(end) => return end,
+                Err(error) => tracing::info!(%error, "the agent is gone; greeting the next"),
+            }
+            self.asked.clear();
+            match tokio::time::timeout(SILENCE, self.greet_again()).await {
+                Ok(fresh) => stream = fresh,
+                Err(_) => return silent(),
+            }
+        }
+    }
+
+    /// Until the stream breaks (an error) or the conversation is over.
+    async fn converse(&mut self, stream: &mut MessageStream) -> Result<LinkEnd, StreamError> {
+        self.last_sign = Instant::now();
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = stream.receive() => {
+                    self.last_sign = Instant::now();
+                    if self.heard(stream, message?).await? {
+                        return Ok(LinkEnd::Bye);
+                    }
+                }
+                wish = self.inbox.recv() => match wish {
+                    Some(wish) => self.granted(stream, wish).await?,
+                    // All handles are gone: the daemon ends.
+                    None => return Ok(LinkEnd::Bye),
+                },
+                _ = beat.tick() => {
+                    if self.last_sign.elapsed() > SILENCE {
+                        return Ok(silent());
+                    }
+                    self.beat(stream).await?;
+                }
+            }
+        }
+    }
+
+    async fn beat(&mut self, stream: &mut MessageStream) -> Result<(), StreamError> {
+        self.seq += 1;
+        self.beats += 1;
+        stream.send(Health { seq: self.seq }).await?;
+        if self.clock.jumped() || self.beats.is_multiple_of(CLOCK_EVERY) {
+            stream
+                .send(Clock {
+                    unix_ns: unix_now(),
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn granted(&mut self, stream: &mut MessageStream, wish: Wish) -> Result<(), StreamError> {
+        match wish {
+            Wish::ShutDown { limit, reason } => {
+                let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                stream.send(Shutdown { timeout_ms, reason }).await
+            }
+            Wish::Status(reply) => {
+                self.seq += 1;
+                self.asked.insert(self.seq, reply);
+                stream.send(Status { seq: self.seq }).await
+            }
+        }
+    }
+
+    /// Whether that was the guest's bye.
+    async fn heard(
+        &mut self,
+        stream: &mut MessageStream,
+        message: Message,
+    ) -> Result<bool, StreamError> {
+        match message {
+            Message::StatusOk(status) => {
+                if let Some(reply) = self.asked.remove(&status.seq) {
+                    // Whoever asked may have given up.
+                    let _ = reply.send(status);
+                }
+            }
+            Message::Bye(bye) => {
+                let reason = match &bye.reason {
+                    ByeReason::Shutdown => "shutdown".to_owned(),
+                    ByeReason::Failed { message } => message.clone(),
+                    ByeReason::Other => "another reason".to_owned(),
+                };
+                tracing::info!(reason, "the guest says bye");
+                // Noted by the machine process first: after the answer the guest may be gone.
+                if let Err(error) = self.machine.bye_seen(&reason).await {
+                    tracing::debug!(%error, "the machine is gone already");
+                }
+                stream.send(ByeOk {}).await?;
+                return Ok(true);
+            }
+            Message::Health(health) => {
+                let answer = lighter_protocol::HealthOk {
+                    seq: health.seq,
+                    engine: lighter_protocol::EngineState::default(),
+                };
+                stream.send(answer).await?;
+            }
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    /// Greets the agent that init has started in the place of the last one.
+    async fn greet_again(&self) -> MessageStream {
+        loop {
+            if let Ok(stream) = self.machine.connect(port::CONTROL).await {
+                let mut stream = MessageStream::new(stream);
+                match introduce(&mut stream, &self.hello).await {
+                    Ok(Ok(_)) => return stream,
+                    Ok(Err(refused)) => {
+                        tracing::warn!(message = refused.message, "the new agent refuses us");
+                    }
+                    Err(_) => {}
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn silent() -> LinkEnd {
+    LinkEnd::Silent(format!(
+        "the guest gave no sign of life for {} seconds",
+        SILENCE.as_secs()
+    ))
+}
+
+/// Sees when the host's clock was set, or stood still while the host slept.
+struct ClockWatch {
+    wall: SystemTime,
+    steady: Instant,
+}
+
+impl ClockWatch {
+    fn new() -> Self {
+        Self {
+            wall: SystemTime::now(),
+            steady: Instant::now(),
+        }
+    }
+
+    fn jumped(&mut self) -> bool {
+        let expected = self.wall + self.steady.elapsed();
+        let now = SystemTime::now();
+        let off = match now.duration_since(expected) {
+            Ok(ahead) => ahead,
+            Err(behind) => behind.duration(),
+        };
+        *self = Self {
+            wall: now,
+            steady: Instant::now(),
+        };
+        off > DRIFT
+    }
+}

@@ -1,0 +1,350 @@
+//! The life of the one virtual machine that all containers share.
+//!
+//! ```text
+//!   Off ──start──► Booting ──welcome──► Ready ──stop──► Stopping ──► Off
+//!                     │                   │
+//!                     └──── failed ───────┴──► Failed(reason), left by the next start
+//! ```
+//!
+//! Called by: the sockets, through [`Vm::ready`], and whoever ends the daemon, through
+//! [`Vm::stop`]. Calls: [`boot`] to make a machine, [`link`] to talk to its guest.
+//!
+//! One task owns the state; everyone else sends it a wish and watches. Nothing outside may hold
+//! on to a [`Guest`] longer than one use: the machine it stands for may be stopping.
+
+pub mod boot;
+mod control_link;
+mod failure;
+pub mod prepare;
+mod stream;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lighter_machine::{ExitReason, Machine};
+use lighter_protocol::{ShutdownReason, Welcome};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use boot::Recipe;
+pub use control_link::{Link, LinkEnd};
+pub use failure::Failure;
+pub use stream::MessageStream;
+
+/// A machine whose guest has answered.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// The machine.
+    pub machine: Machine,
+    /// The conversation with its agent.
+    pub link: Link,
+    /// How the agent introduced itself.
+    pub welcome: Arc<Welcome>,
+    /// Since when it can be used.
+    pub since: Instant,
+    /// How long the boot took; nothing for a machine that was taken over.
+    pub boot_time: Option<Duration>,
+}
+
+/// Where the machine is in its life.
+#[derive(Debug, Clone)]
+pub enum Phase {
+    /// There is none.
+    Off,
+    /// It is being made; the text says what is being done.
+    Booting(&'static str),
+    /// It can be used.
+    Ready(Guest),
+    /// It is ending.
+    Stopping,
+    /// The last one ended, or did not come up, for this reason.
+    Failed(Failure),
+}
+
+/// What can be asked of the owner.
+enum Wish {
+    Start(oneshot::Sender<Result<Guest, Failure>>),
+    Stop(Stop),
+}
+
+struct Stop {
+    reason: ShutdownReason,
+    at_once: bool,
+    done: oneshot::Sender<()>,
+}
+
+/// The handle everybody has.
+#[derive(Debug, Clone)]
+pub struct Vm {
+    wishes: mpsc::Sender<Wish>,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Vm {
+    /// Starts the owner: it first takes over a machine that an earlier daemon left running.
+    #[must_use]
+    pub fn spawn(recipe: Recipe, guests: mpsc::Sender<Machine>) -> Self {
+        let (wishes, inbox) = mpsc::channel(64);
+        let (phase_in, phase) = watch::channel(Phase::Off);
+        let owner = Owner {
+            recipe,
+            inbox,
+            phase: phase_in,
+            guests,
+            waiting: Vec::new(),
+            stopping: Vec::new(),
+        };
+        tokio::spawn(owner.run());
+        Self { wishes, phase }
+    }
+
+    /// The guest, after starting a machine if there is none. Bounded by the boot's own limit.
+    ///
+    /// # Errors
+    /// Why there is no machine. Calling again tries again.
+    pub async fn ready(&self) -> Result<Guest, Failure> {
+        if let Phase::Ready(guest) = &*self.phase.borrow() {
+            return Ok(guest.clone());
+        }
+        let (reply, answer) = oneshot::channel();
+        let gone = || Failure::plain("the daemon is ending");
+        self.wishes
+            .send(Wish::Start(reply))
+            .await
+            .map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Ends the machine, containers first unless `at_once`; returns when it is gone.
+    pub async fn stop(&self, reason: ShutdownReason, at_once: bool) {
+        let (done, over) = oneshot::channel();
+        if self
+            .wishes
+            .send(Wish::Stop(Stop {
+                reason,
+                at_once,
+                done,
+            }))
+            .await
+            .is_ok()
+        {
+            // An owner that has gone has no machine either.
+            let _ = over.await;
+        }
+    }
+
+    /// Where the machine is now, and every change of it.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Phase> {
+        self.phase.clone()
+    }
+}
+
+/// The one task that moves the machine.
+struct Owner {
+    recipe: Recipe,
+    inbox: mpsc::Receiver<Wish>,
+    phase: watch::Sender<Phase>,
+    /// Each machine that came up, for the service of what its guest asks.
+    guests: mpsc::Sender<Machine>,
+    waiting: Vec<oneshot::Sender<Result<Guest, Failure>>>,
+    stopping: Vec<Stop>,
+}
+
+impl Owner {
+    async fn run(mut self) {
+        let mut found = self.take_over().await;
+        loop {
+            if found.is_none() && self.waiting.is_empty() {
+                match self.inbox.recv().await {
+                    Some(Wish::Start(reply)) => self.waiting.push(reply),
+                    Some(Wish::Stop(stop)) => {
+                        let _ = stop.done.send(());
+                        continue;
+                    }
+                    None => return,
+                }
+            }
+            if let Some(guest) = self.boot(found.take()).await {
+                self.live(guest).await;
+            }
+            for stop in self.stopping.drain(..) {
+                let _ = stop.done.send(());
+            }
+        }
+    }
+
+    async fn take_over(&self) -> Option<Machine> {
+        match Machine::take_over(&self.recipe.paths.run).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "no running machine could be taken over");
+                None
+            }
+        }
+    }
+
+    /// From nothing, or from a machine found running, to a guest that answers.
+    async fn boot(&mut self, found: Option<Machine>) -> Option<Guest> {
+        self.phase.send_replace(Phase::Booting("preparing"));
+        let launched = Arc::new(std::sync::Mutex::new(found.clone()));
+        let outcome = self.attempt(found, &launched).await;
+        if outcome.is_err() {
+            let slot = launched
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .take();
+            // A start that was given up half-way may have left one that is not in the slot.
+            let left = match slot {
+                Some(machine) => Some(machine),
+                None => self.take_over().await,
+            };
+            if let Some(machine) = left {
+                end_at_once(&machine).await;
+            }
+        }
+        self.settle(outcome)
+    }
+
+    /// One attempt, with an ear for those who come meanwhile.
+    async fn attempt(
+        &mut self,
+        found: Option<Machine>,
+        launched: &Arc<std::sync::Mutex<Option<Machine>>>,
+    ) -> Result<Guest, Failure> {
+        let phase = &self.phase;
+        let progress = |step| {
+            phase.send_replace(Phase::Booting(step));
+        };
+        let attempt = boot::boot(&self.recipe, found, launched, &self.guests, &progress);
+        tokio::pin!(attempt);
+        loop {
+            tokio::select! {
+                outcome = &mut attempt => return outcome,
+                wish = self.inbox.recv() => match wish {
+                    Some(Wish::Start(reply)) => self.waiting.push(reply),
+                    Some(Wish::Stop(stop)) => {
+                        self.stopping.push(stop);
+                        return Err(Failure::plain("the machine was stopped while it started"));
+                    }
+                    None => return Err(Failure::plain("the daemon is ending")),
+                },
+            }
+        }
+    }
+
+    /// Tells everybody who waited how the start went.
+    fn settle(&mut self, outcome: Result<Guest, Failure>) -> Option<Guest> {
+        let stopped = !self.stopping.is_empty();
+        self.phase.send_replace(match &outcome {
+            Ok(guest) => Phase::Ready(guest.clone()),
+            Err(_) if stopped => Phase::Off,
+            Err(failure) => Phase::Failed(failure.clone()),
+        });
+        if let Err(failure) = &outcome {
+            tracing::error!(failure = %failure.message, "no machine");
+        }
+        for reply in self.waiting.drain(..) {
+            // A client that went away needs no answer.
+            let _ = reply.send(outcome.clone());
+        }
+        outcome.ok()
+    }
+
+    /// As long as the machine lives.
+    async fn live(&mut self, guest: Guest) {
+        let ended = loop {
+            tokio::select! {
+                reason = guest.machine.exited() => break reason,
+                end = guest.link.ended() => {
+                    tracing::warn!(?end, "the conversation with the guest ended");
+                    break self.after_link(&guest, end).await;
+                }
+                wish = self.inbox.recv() => match wish {
+                    Some(Wish::Start(reply)) => {
+                        let _ = reply.send(Ok(guest.clone()));
+                    }
+                    Some(Wish::Stop(stop)) => {
+                        let (reason, at_once) = (stop.reason, stop.at_once);
+                        self.stopping.push(stop);
+                        break self.shut_down(&guest, reason, at_once).await;
+                    }
+                    // The daemon ends without a word to the machine: it lives on.
+                    None => return,
+                },
+            }
+        };
+        self.phase.send_replace(match ended {
+            ExitReason::Bye { .. } | ExitReason::Killed => Phase::Off,
+            other => {
+                let failure = Failure::from_exit(&other);
+                tracing::error!(failure = %failure.message, "the machine ended");
+                Phase::Failed(failure)
+            }
+        });
+    }
+
+    /// The guest said bye on its own, or is silent: either way the machine has to go.
+    async fn after_link(&self, guest: &Guest, end: LinkEnd) -> ExitReason {
+        self.phase.send_replace(Phase::Stopping);
+        match end {
+            LinkEnd::Bye => wait_for_end(&guest.machine).await,
+            LinkEnd::Silent(why) => {
+                let tail = prepare::console_tail(&self.recipe.paths);
+                end_at_once(&guest.machine).await;
+                ExitReason::Crash {
+                    what: why,
+                    console_tail: tail,
+                }
+            }
+        }
+    }
+
+    async fn shut_down(
+        &mut self,
+        guest: &Guest,
+        reason: ShutdownReason,
+        at_once: bool,
+    ) -> ExitReason {
+        self.phase.send_replace(Phase::Stopping);
+        if at_once {
+            end_at_once(&guest.machine).await;
+            return ExitReason::Killed;
+        }
+        let limit = self.recipe.shutdown_limit();
+        let said_bye = guest.link.shut_down(limit, reason).await;
+        if said_bye {
+            return wait_for_end(&guest.machine).await;
+        }
+        tracing::warn!("the guest did not say bye in time; the machine is ended");
+        end_at_once(&guest.machine).await;
+        ExitReason::Killed
+    }
+}
+
+/// How long a machine may take between its bye and its end.
+const AFTER_BYE: Duration = Duration::from_secs(15);
+
+async fn wait_for_end(machine: &Machine) -> ExitReason {
+    match tokio::time::timeout(AFTER_BYE, machine.exited()).await {
+        Ok(reason) => reason,
+        Err(_) => {
+            end_at_once(machine).await;
+            // It had said bye: everything was on disk.
+            ExitReason::Bye {
+                reason: "slow".to_owned(),
+            }
+        }
+    }
+}
+
+async fn end_at_once(machine: &Machine) {
+    if let Err(error) = machine.kill().await {
+        tracing::debug!(%error, "nothing left to end");
+    }
+    if tokio::time::timeout(AFTER_BYE, machine.exited())
+        .await
+        .is_err()
+    {
+        tracing::error!("the machine did not end");
+    }
+}
