@@ -18,7 +18,6 @@ pub const CLIENTS: &[&str] = &[
     "docker-compose",
     "docker.io",
     "containerd",
-    "skopeo",
     "docker-registry",
 ];
 
@@ -26,6 +25,7 @@ const NEEDED: &[Package] = &[
     package("tmux"),
     // The reference daemon's: Debian 12's runc, because newer ones need a newer glibc.
     package("runc"),
+    package("skopeo"),
     package("iptables"),
     package("busybox-static"),
     package("e2fsprogs"),
