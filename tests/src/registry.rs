@@ -62,7 +62,6 @@ impl Registry {
             server,
             port,
             _dir: dir,
-            tools,
             login,
         };
         let limit = Instant::now() + Duration::from_secs(30);
