@@ -1,5 +1,6 @@
 //! End to end: the docker CLI on the host, through our virtual machine, to a container's output.
 
+mod bad_input;
 mod basics;
 mod interactive;
 mod lifecycle;

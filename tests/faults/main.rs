@@ -5,3 +5,4 @@
 mod daemon;
 mod engine;
 mod machine;
+mod random;
