@@ -160,6 +160,12 @@ impl HostPaths {
         self.run.join("daemon.lock")
     }
 
+    /// Held by the machine process for as long as the machine lives.
+    #[must_use]
+    pub fn machine_lock(&self) -> PathBuf {
+        self.run.join("machine.lock")
+    }
+
     /// What the daemon has to say.
     #[must_use]
     pub fn daemon_log(&self) -> PathBuf {

@@ -17,6 +17,23 @@ pub const CAN_SYNC_DIRECTORIES: bool = true;
 /// A connected local socket.
 pub type LocalStream = tokio::net::UnixStream;
 
+/// Where programs look for a Docker engine that know of no other place.
+pub const SYSTEM_DOCKER_SOCKET: Option<&str> = Some("/var/run/docker.sock");
+
+/// A socket in the form of `DOCKER_HOST`.
+#[must_use]
+pub fn docker_endpoint(socket: &Path) -> String {
+    format!("unix://{}", socket.display())
+}
+
+/// Makes a symbolic link.
+///
+/// # Errors
+/// What the system answers.
+pub fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
 /// Whether this process is root.
 #[must_use]
 pub fn is_superuser() -> bool {

@@ -23,6 +23,23 @@ use super::{HostUser, Resolution};
 /// Whether a folder can be opened and flushed.
 pub const CAN_SYNC_DIRECTORIES: bool = false;
 
+/// Where programs look for a Docker engine that know of no other place: a pipe, which is no file.
+pub const SYSTEM_DOCKER_SOCKET: Option<&str> = None;
+
+/// A pipe in the form of `DOCKER_HOST`.
+#[must_use]
+pub fn docker_endpoint(socket: &Path) -> String {
+    format!("npipe://{}", pipe_name(socket).replace('\\', "/"))
+}
+
+/// Makes a symbolic link to a file.
+///
+/// # Errors
+/// What the system answers.
+pub fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::windows::fs::symlink_file(target, link)
+}
+
 /// Elevation changes no path here.
 #[must_use]
 pub fn is_superuser() -> bool {

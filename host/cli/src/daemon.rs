@@ -1,0 +1,123 @@
+//! The way to the daemon: connects, starting it where it does not run.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use lighter_daemon::Readiness;
+use lighter_daemon::control::client::{ClientError, Conversation};
+use lighter_daemon::control::{Event, Request, Status};
+use lighter_platform::{HostPaths, ensure_private_dir, sys};
+
+use crate::exit::CliError;
+use crate::printer::Printer;
+
+/// How long another process may take to finish the start it began.
+const OTHERS_START: Duration = Duration::from_secs(10);
+
+/// The folders of this installation.
+pub fn paths() -> Result<HostPaths, CliError> {
+    HostPaths::discover().map_err(|error| CliError::of(&error).with_hint(error.hint()))
+}
+
+/// A runtime for one command.
+pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
+}
+
+/// Asks the daemon, starting it if it does not run.
+pub async fn ask(paths: &HostPaths, request: &Request) -> Result<Conversation, CliError> {
+    match Conversation::start(&paths.control_socket(), request).await {
+        Err(ClientError::NotRunning) => {}
+        other => return other.map_err(client_error),
+    }
+    start(paths)?;
+    let deadline = tokio::time::Instant::now() + OTHERS_START;
+    loop {
+        match Conversation::start(&paths.control_socket(), request).await {
+            // Another process holds the lock and is about to listen.
+            Err(ClientError::NotRunning) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            other => return other.map_err(client_error),
+        }
+    }
+}
+
+pub fn client_error(error: ClientError) -> CliError {
+    let hint = match &error {
+        ClientError::NotRunning => "start it with `lighter up`",
+        ClientError::Strange(_) => "end the old daemon with `lighter down`, then try again",
+        ClientError::BrokenOff | ClientError::Io(_) => "read its log with `lighter doctor`",
+    };
+    CliError::of(&error).with_hint(hint)
+}
+
+/// Makes sure that the daemon listens; returns the socket for Docker clients.
+pub async fn ensure(paths: &HostPaths) -> Result<PathBuf, CliError> {
+    let socket = paths.docker_socket();
+    if sys::connect_local(&paths.control_socket()).await.is_err() {
+        drop(ask(paths, &Request::Status).await?);
+    }
+    Ok(socket)
+}
+
+/// Starts the daemon apart from this process and waits for its word.
+fn start(paths: &HostPaths) -> Result<(), CliError> {
+    ensure_private_dir(&paths.run).map_err(|error| CliError::of(&error).with_hint(error.hint()))?;
+    let exe = std::env::current_exe()?;
+    let log = sys::open_log(&paths.daemon_log())?;
+    let mut command = Command::new(&exe);
+    command
+        .args(["daemon", "--notify"])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log);
+    let mut child = sys::spawn_detached(&mut command)?;
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut line)?;
+    }
+    match serde_json::from_str(&line) {
+        Ok(Readiness::Ready) => Ok(()),
+        // Somebody else was faster; theirs serves as well.
+        Ok(Readiness::Failed(failure)) if failure.message.contains("already running") => Ok(()),
+        Ok(Readiness::Failed(failure)) => Err(failure.into()),
+        Err(_) => {
+            let log = paths.daemon_log();
+            Err(CliError::new("the daemon ended before it was ready")
+                .with_hint(format!("read its log: `{}`", log.display())))
+        }
+    }
+}
+
+/// Follows a request to its end, saying what is being done.
+pub async fn follow(conversation: &mut Conversation, printer: &Printer) -> Result<(), CliError> {
+    let outcome = loop {
+        match conversation.next().await.map_err(client_error)? {
+            Event::Progress { step } => printer.passing(&format!("{step} …")),
+            Event::Done | Event::Status(_) => break Ok(()),
+            Event::Failed(failure) => break Err(failure.into()),
+        }
+    };
+    printer.passing("");
+    outcome
+}
+
+/// How things are; nothing where no daemon runs, and none is started.
+pub async fn status(paths: &HostPaths) -> Result<Option<Status>, CliError> {
+    let mut conversation =
+        match Conversation::start(&paths.control_socket(), &Request::Status).await {
+            Err(ClientError::NotRunning) => return Ok(None),
+            other => other.map_err(client_error)?,
+        };
+    match conversation.next().await.map_err(client_error)? {
+        Event::Status(status) => Ok(Some(*status)),
+        Event::Failed(failure) => Err(failure.into()),
+        _ => Err(CliError::new("the daemon gave no status")),
+    }
+}
