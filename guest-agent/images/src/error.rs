@@ -4,7 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::digest::{Digest, DigestError};
+use crate::erofs::TreeError;
 use crate::reference::ReferenceError;
+use crate::tar::TarError;
 
 /// Result of this room's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -83,6 +85,23 @@ pub enum Error {
         /// What the kernel answered.
         source: io::Error,
     },
+    /// A layer that is no tar, or one this engine does not take.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// An entry that cannot be part of a layer.
+    #[error("invalid tar at byte {offset}: {source}")]
+    Entry {
+        /// Offset of the entry's header in the uncompressed tar.
+        offset: u64,
+        /// What is wrong with it.
+        source: TreeError,
+    },
+    /// A layer over one of the limits.
+    #[error("layer refused: {0}")]
+    LayerLimit(String),
+    /// A compression this engine cannot undo.
+    #[error("{0} compression is not supported (gzip, zstd and none are)")]
+    Compression(&'static str),
     /// A worker thread died.
     #[error("an image worker ended unexpectedly")]
     Worker,

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::digest::Digest;
 use crate::durable;
 use crate::error::{Error, Result};
+use crate::layer::{LayerLimits, PendingLayer};
 
 /// Makes a finished file immutable (fs-verity). The engine hands in the kernel's; where the file
 /// system has none the error is recorded and the store goes on without.
@@ -32,6 +33,8 @@ pub type SealFile = fn(BorrowedFd<'_>) -> io::Result<()>;
 pub struct StoreOptions {
     /// Seals the files of a layer; none leaves them as they are.
     pub seal: Option<SealFile>,
+    /// How large layers may be.
+    pub limits: LayerLimits,
 }
 
 /// The store.
@@ -119,6 +122,12 @@ impl Store {
             what: "layer",
             digest: *diff_id,
         })
+    }
+
+    /// Takes in one layer whose diff_id is known, unpacking it if it is compressed. Blocks; the
+    /// layer is durable when this returns, and not there at all if it fails.
+    pub fn add_layer(&self, input: impl io::Read, diff_id: &Digest) -> Result<LayerFiles> {
+        PendingLayer::receive(self, input)?.commit(self, diff_id)
     }
 
     /// Reads a configuration or manifest and verifies it again: these are small.
