@@ -77,17 +77,17 @@ fn killed_at_random_moments_nothing_acknowledged_is_lost() {
     let mut acknowledged: Vec<String> = Vec::new();
     for round in 0..env::count(4, 200) {
         let container = format!("r{round}");
+        let oldest = acknowledged
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "none".into());
         let work: &[&[&str]] = &[
             &["pull", "-q", &image],
             &["create", "--name", &container, "busybox", "sleep", "1000"],
             &[
                 "run", "-d", "--name", &container, "busybox", "sleep", "1000",
             ],
-            &[
-                "rm",
-                "-f",
-                acknowledged.first().map_or("none", String::as_str),
-            ],
+            &["rm", "-f", &oldest],
         ];
         let what = work[usize::try_from(random.below(4)).unwrap_or(0)];
         let victim = VICTIMS[usize::try_from(random.below(3)).unwrap_or(0)];
