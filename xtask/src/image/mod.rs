@@ -1,14 +1,144 @@
 //! `cargo xtask image`: builds everything the virtual machine is made of from pinned inputs.
 //!
+//! ```text
+//! image.toml ─► kernel  ─► vmlinux, vmlinux.zst, bzImage ─┐
+//! guest crates ─► guest ─┬► initramfs.cpio.zst ───────────┼─► <cache>/image/<hash>/ ◄─ current
+//! busybox ────► hello  ──┘                                │      + manifest.json
+//! mke2fs ─────► disk   ────► data-disk.sparse ────────────┘
+//! ```
+//!
+//! Each part is named by the hash of what it depends on and built once; a call with nothing changed only hashes.
 //! Called by: developers, `cargo xtask try`, CI. Must never write into the source tree.
 
-use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use cache::{Cache, Key};
+use spec::Spec;
+
+use crate::paths;
+
+mod cache;
+mod cpio;
+mod debian;
+mod disk;
+mod guest;
+mod hello;
+mod initramfs;
+mod kconfig;
+mod kernel;
+mod manifest;
+mod progress;
+mod spec;
+
+/// Raised when images are put together in another way.
+const RECIPE: u32 = 1;
+/// How many images and parts of each kind are kept beside the one in use.
+const KEEP: usize = 4;
+/// Strong, because an image is packed once and shipped many times.
+const ZSTD_LEVEL: i32 = 19;
 
 /// Build the kernel, the initial root, the data disk's template and the built-in container image.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {}
 
-/// Builds the image.
+/// Builds the image and makes it the current one.
 pub fn run(_args: &Args) -> Result<()> {
+    let image = build()?;
+    println!("{}", image.display());
     Ok(())
+}
+
+/// Builds what is not in the cache yet. Returns the image's folder.
+pub fn build() -> Result<PathBuf> {
+    ensure!(
+        cfg!(target_arch = "x86_64"),
+        "images are built on x86-64 only so far"
+    );
+    let root = paths::root();
+    let vm_image = root.join("vm-image");
+    let spec = Spec::read(&vm_image)?;
+    let cache = Cache::open()?;
+    let parts = Parts {
+        kernel: kernel::part(&cache, &spec.kernel, &vm_image)?,
+        hello: hello::part(&cache, &spec.busybox, &vm_image)?,
+        disk: disk::part(&cache, &spec.data_disk)?,
+        guest: guest::part(&cache, &root)?,
+    };
+    let hash = parts.hash();
+    cache.once(&cache.image(&hash), |to| parts.assemble(&spec, to))?;
+    cache.set_current(&hash)?;
+    cache.forget_old(KEEP)?;
+    Ok(cache.image(&hash))
+}
+
+/// The folders that an image is assembled from.
+struct Parts {
+    kernel: PathBuf,
+    hello: PathBuf,
+    disk: PathBuf,
+    guest: PathBuf,
+}
+
+impl Parts {
+    fn hash(&self) -> String {
+        [&self.kernel, &self.hello, &self.disk, &self.guest]
+            .iter()
+            .fold(Key::new("image", RECIPE), |key, part| {
+                key.with(part.file_name().unwrap_or_default().as_encoded_bytes())
+            })
+            .finish()
+    }
+
+    fn assemble(&self, spec: &Spec, to: &Path) -> Result<()> {
+        let from = [
+            (&self.kernel, "vmlinux.zst"),
+            (&self.kernel, "vmlinux"),
+            (&self.kernel, "bzImage"),
+            (&self.disk, disk::TEMPLATE),
+        ];
+        for (part, name) in from {
+            // Parts never change after they are made, so an image may share their files.
+            fs::hard_link(part.join(name), to.join(name))
+                .with_context(|| format!("cannot place {name}"))?;
+        }
+        initramfs::write(
+            &self.guest,
+            &self.hello.join(hello::ARCHIVE),
+            &to.join("initramfs.cpio.zst"),
+        )?;
+        check_size(spec, to)?;
+        let release = fs::read_to_string(self.kernel.join("release"))?;
+        manifest::write(to, &[&self.kernel, &self.hello, &self.disk], release.trim())
+    }
+}
+
+fn check_size(spec: &Spec, image: &Path) -> Result<()> {
+    let size = |name: &str| Ok::<_, anyhow::Error>(fs::metadata(image.join(name))?.len());
+    let (kernel, initramfs) = (size("vmlinux.zst")?, size("initramfs.cpio.zst")?);
+    let limit = spec.limits.kernel_and_initramfs_mb * 1_000_000;
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    eprintln!(
+        "image: kernel {:.1} MB + initramfs {:.1} MB",
+        mb(kernel),
+        mb(initramfs)
+    );
+    ensure!(
+        kernel + initramfs <= limit,
+        "kernel and initramfs are {:.1} MB, the limit is {:.1} MB",
+        mb(kernel + initramfs),
+        mb(limit)
+    );
+    Ok(())
+}
+
+fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
+    zstd::bulk::compress(bytes, ZSTD_LEVEL).context("cannot compress")
+}
+
+fn zstd_file(from: &Path, to: &Path) -> Result<()> {
+    let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    fs::write(to, compress(&bytes)?).with_context(|| format!("cannot write {}", to.display()))
 }

@@ -1,0 +1,65 @@
+//! The first and only root file system of the guest: our programs, the built-in image and empty folders.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::cpio::Archive;
+use super::guest::PROGRAMS;
+
+/// Folders, each after its parent. Most are places to mount on; containers never see any of them.
+const FOLDERS: [(&str, u32); 20] = [
+    ("dev", 0o755),
+    ("etc", 0o755),
+    ("mnt", 0o755),
+    ("proc", 0o555),
+    ("root", 0o700),
+    ("run", 0o755),
+    ("sys", 0o555),
+    ("tmp", 0o1777),
+    ("usr", 0o755),
+    ("usr/bin", 0o755),
+    ("usr/share", 0o755),
+    ("usr/share/lighter", 0o755),
+    ("var", 0o755),
+    ("var/lib", 0o755),
+    ("var/lib/docker", 0o710),
+    ("var/log", 0o755),
+    ("var/run", 0o755),
+    ("var/tmp", 0o1777),
+    ("lib", 0o755),
+    ("lib/modules", 0o755),
+];
+
+/// Where the built-in image lies.
+const HELLO: &str = "usr/share/lighter/hello.tar";
+
+/// Writes `initramfs.cpio.zst` from the folder of programs and the built-in image's archive.
+pub fn write(programs: &Path, hello: &Path, to: &Path) -> Result<()> {
+    let mut archive = Archive::new(Vec::new());
+    for (name, mode) in FOLDERS {
+        archive.directory(name, mode)?;
+    }
+    // The kernel opens it as PID 1's standard streams before anything is mounted.
+    archive.character_device("dev/console", 0o600, (5, 1))?;
+    archive.character_device("dev/null", 0o666, (1, 3))?;
+    for program in &PROGRAMS {
+        let built = programs.join(program.name);
+        if built.is_file() {
+            archive.file(program.path, 0o755, &read(&built)?)?;
+        } else {
+            eprintln!(
+                "image: without {}, which the workspace does not have",
+                program.name
+            );
+        }
+    }
+    archive.file(HELLO, 0o644, &read(hello)?)?;
+    let packed = super::compress(&archive.finish()?)?;
+    fs::write(to, packed).with_context(|| format!("cannot write {}", to.display()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
