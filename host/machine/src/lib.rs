@@ -37,4 +37,7 @@ pub use launch::{ClientStream, LaunchConfig};
 pub use secret::Secret;
 pub use spec::{DeviceShare, Disk, VmSpec};
 pub use status::Status;
-pub use sys::{GuestStream, Machine};
+pub use sys::{GuestStream, Machine, process_main};
+
+#[cfg(target_os = "linux")]
+pub use sys::Qemu;

@@ -25,11 +25,7 @@ pub struct Channel {
 impl Channel {
     /// Takes a connected SOCK_SEQPACKET socket; must be called inside a tokio runtime.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&fd, true)?;
-        // SAFETY: `register` requires a descriptor that stays open and the same while it is
-        // watched; an `OwnedFd` owned by the `AsyncFd` is that.
-        let fd = unsafe { AsyncFd::register(fd) }.map_err(|e| io::Error::other(e.to_string()))?;
-        Ok(Self { fd })
+        Ok(Self { fd: watch(fd)? })
     }
 
     /// Sends one message; waits while the other end's buffer is full.
@@ -75,6 +71,14 @@ impl Channel {
             serde_json::from_slice(&bytes[..length]).map_err(|e| Error::Wire(e.to_string()))?;
         Ok(Some((message, fds)))
     }
+}
+
+/// Registers a socket with the runtime; it never blocks from now on.
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    // SAFETY: `register` requires a descriptor that stays open and the same while it is
+    // watched; an `OwnedFd` owned by the `AsyncFd` is that.
+    unsafe { AsyncFd::register(fd) }.map_err(|e| io::Error::other(e.to_string()))
 }
 
 fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -2,7 +2,12 @@
 
 mod channel;
 mod client;
+mod console;
+mod machine;
+mod qemu;
 mod rundir;
 mod wire;
 
 pub use client::{GuestStream, Machine};
+pub use machine::process_main;
+pub use qemu::Qemu;

@@ -1,0 +1,237 @@
+//! QEMU's command line from a specification. Pure: descriptors are numbers here.
+
+use std::os::fd::RawFd;
+
+use serde_json::json;
+
+use crate::{Accelerator, VmSpec};
+
+/// The kernel's command line but for what the specification adds.
+///
+/// Quiet but not mute: a panic (level 0) leaves its words on the serial console, which is there
+/// from the first instruction on. `panic=-1` restarts at once, by a triple fault, since there is no
+/// i8042 driver, and `-no-reboot` turns a restart into the end of the machine.
+const CMDLINE: &[&str] = &[
+    "console=ttyS0",
+    "quiet",
+    "loglevel=1",
+    "panic=-1",
+    "reboot=t",
+    "nomodule",
+    "random.trust_cpu=1",
+    "cryptomgr.notests",
+    "swiotlb=noforce",
+    "tsc=reliable",
+    "no_timer_check",
+    "rcupdate.rcu_expedited=1",
+];
+
+/// The descriptors QEMU inherits.
+#[derive(Clone, Debug, Default)]
+pub struct Fds {
+    /// The kernel, open for reading.
+    pub kernel: RawFd,
+    /// The initial file system, open for reading.
+    pub initramfs: RawFd,
+    /// One for each disk.
+    pub disks: Vec<RawFd>,
+    /// A connected vhost-user socket for each share.
+    pub shares: Vec<RawFd>,
+    /// A connected vhost-user socket to our vsock device.
+    pub vsock: RawFd,
+    /// A connected socket for the serial console.
+    pub console: RawFd,
+    /// A connected socket for QEMU's own protocol.
+    pub qmp: RawFd,
+}
+
+/// The arguments after the program's name.
+pub fn arguments(spec: &VmSpec, accelerator: Accelerator, fds: &Fds) -> Vec<String> {
+    let mut args = Args::default();
+    args.flag("-nodefaults")
+        .flag("-no-user-config")
+        .flag("-no-reboot");
+    args.option("-display", "none").option("-name", "lighter");
+    args.option(
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    );
+    // What a machine of ours does not have takes time to find at boot and is attack surface after.
+    args.option(
+        "-machine",
+        "q35,memory-backend=ram,usb=off,vmport=off,smbus=off,sata=off,graphics=off,dump-guest-core=off",
+    );
+    match accelerator {
+        Accelerator::Kvm => args.option("-accel", "kvm").option("-cpu", "host"),
+        // Translated code is kept in at most 128 MiB; by default it may take 1 GiB of the host.
+        Accelerator::Tcg => args
+            .option("-accel", "tcg,thread=multi,tb-size=128")
+            .option("-cpu", "max"),
+    };
+    args.option("-smp", spec.cpus.to_string());
+    let mib = spec.memory_bytes >> 20;
+    args.option("-m", format!("{mib}M"));
+    args.option(
+        "-object",
+        format!("memory-backend-memfd,id=ram,size={mib}M,share=on"),
+    );
+    args.option("-kernel", format!("/proc/self/fd/{}", fds.kernel));
+    args.option("-initrd", format!("/proc/self/fd/{}", fds.initramfs));
+    args.option("-append", command_line(spec));
+    args.option("-chardev", format!("socket,id=console,fd={}", fds.console));
+    args.option("-serial", "chardev:console");
+    args.option("-chardev", format!("socket,id=qmp,fd={}", fds.qmp));
+    args.option("-mon", "chardev=qmp,mode=control");
+    args.option("-chardev", format!("socket,id=vsock,fd={}", fds.vsock));
+    args.option("-device", "vhost-user-vsock-pci,chardev=vsock");
+    args.option("-object", "rng-builtin,id=rng")
+        .option("-device", "virtio-rng-pci,rng=rng");
+    // Memory the guest frees goes back to the host by itself.
+    args.option(
+        "-device",
+        "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on",
+    );
+    for (at, (disk, fd)) in spec.disks.iter().zip(&fds.disks).enumerate() {
+        args.option("-add-fd", format!("fd={fd},set={}", at + 1));
+        args.option("-blockdev", block_device(at, disk.read_only));
+        let device = format!("virtio-blk-pci,drive=disk{at},discard=on,write-zeroes=on");
+        // A full host pauses the machine instead of failing the guest's write.
+        let errors = if disk.read_only {
+            ""
+        } else {
+            ",werror=stop,rerror=report"
+        };
+        args.option("-device", device + errors);
+    }
+    for (at, (share, fd)) in spec.shares.iter().zip(&fds.shares).enumerate() {
+        args.option("-chardev", format!("socket,id=share{at},fd={fd}"));
+        let device = format!(
+            "vhost-user-fs-pci,chardev=share{at},tag={},queue-size=1024",
+            share.tag
+        );
+        args.option("-device", device);
+    }
+    args.0
+}
+
+fn command_line(spec: &VmSpec) -> String {
+    let words = CMDLINE
+        .iter()
+        .copied()
+        .chain(spec.cmdline_extra.iter().map(String::as_str));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn block_device(at: usize, read_only: bool) -> String {
+    json!({
+        "driver": "raw",
+        "node-name": format!("disk{at}"),
+        "read-only": read_only,
+        "discard": "unmap",
+        "detect-zeroes": "off",
+        "cache": { "direct": false, "no-flush": false },
+        "file": {
+            "driver": "file",
+            "filename": format!("/dev/fdset/{}", at + 1),
+            "aio": "threads",
+            "discard": "unmap",
+            "cache": { "direct": false, "no-flush": false },
+        },
+    })
+    .to_string()
+}
+
+#[derive(Default)]
+struct Args(Vec<String>);
+
+impl Args {
+    fn flag(&mut self, name: &str) -> &mut Self {
+        self.0.push(name.to_owned());
+        self
+    }
+
+    fn option(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
+        self.0.extend([name.to_owned(), value.into()]);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DeviceShare, Disk};
+
+    fn spec() -> VmSpec {
+        VmSpec {
+            cpus: 3,
+            memory_bytes: 768 << 20,
+            kernel: "/home/ann/vmlinux".into(),
+            initramfs: "/home/ann/initramfs".into(),
+            cmdline_extra: vec!["lighter.debug".into()],
+            disks: vec![Disk {
+                path: "/home/ann/disk.img".into(),
+                read_only: false,
+            }],
+            shares: vec![DeviceShare {
+                tag: "lighter".into(),
+            }],
+            console_log: "/home/ann/console.log".into(),
+            console_limit: 65_536,
+        }
+    }
+
+    #[test]
+    fn command_line_names_no_file_of_the_user() {
+        let fds = Fds {
+            kernel: 11,
+            initramfs: 12,
+            disks: vec![13],
+            shares: vec![14],
+            vsock: 15,
+            console: 16,
+            qmp: 17,
+        };
+        for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
+            let line = arguments(&spec(), accelerator, &fds).join(" ");
+            assert!(!line.contains("ann"), "{line}");
+            for part in [
+                "-smp 3",
+                "-m 768M",
+                "size=768M,share=on",
+                "/proc/self/fd/11",
+                "/proc/self/fd/12",
+                "fd=13,set=1",
+                "fd=14",
+                "fd=15",
+                "fd=16",
+                "fd=17",
+                "tag=lighter",
+                "lighter.debug",
+                "\"discard\":\"unmap\"",
+                "\"detect-zeroes\":\"off\"",
+                "spawn=deny",
+            ] {
+                assert!(line.contains(part), "{part} is not in {line}");
+            }
+            for part in ["netdev", "-net ", "vnc", "-s "] {
+                assert!(!line.contains(part), "{part} is in {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn read_only_disk_is_read_only_in_qemu() {
+        let mut spec = spec();
+        spec.disks[0].read_only = true;
+        let fds = Fds {
+            disks: vec![13],
+            shares: vec![14],
+            ..Fds::default()
+        };
+        let line = arguments(&spec, Accelerator::Tcg, &fds).join(" ");
+        assert!(
+            line.contains("\"read-only\":true") && !line.contains("werror"),
+            "{line}"
+        );
+    }
+}

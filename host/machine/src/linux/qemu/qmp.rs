@@ -1,0 +1,97 @@
+//! The few words spoken with QEMU's control socket.
+//!
+//! QEMU greets with its version. After that we only listen: when a write failed because the host's
+//! disk is full, QEMU has paused the machine, and we let it try again every second until there is
+//! room.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    sync::mpsc,
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use super::find::Version;
+
+/// The longest line read; QEMU's are below 1 KiB.
+const MAX_LINE: u64 = 64 << 10;
+/// How long a paused machine waits before it tries its write again.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "QMP")]
+    greeting: Option<Greeting>,
+    event: Option<String>,
+    data: Option<EventData>,
+}
+
+#[derive(Deserialize)]
+struct Greeting {
+    version: Versions,
+}
+
+#[derive(Deserialize)]
+struct Versions {
+    qemu: Numbers,
+}
+
+#[derive(Deserialize)]
+struct Numbers {
+    major: u32,
+    minor: u32,
+    micro: u32,
+}
+
+#[derive(Default, Deserialize)]
+struct EventData {
+    #[serde(default)]
+    nospace: bool,
+}
+
+/// Listens until QEMU ends, on a thread of its own; the version is sent once.
+pub fn follow(socket: UnixStream, version: mpsc::Sender<Version>) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name("qmp".into());
+    thread.spawn(move || drop(listen(socket, &version)))?;
+    Ok(())
+}
+
+fn listen(mut socket: UnixStream, version: &mpsc::Sender<Version>) -> std::io::Result<()> {
+    let mut lines = BufReader::new(socket.try_clone()?);
+    loop {
+        let mut text = Vec::new();
+        let mut limited = std::io::Read::take(&mut lines, MAX_LINE);
+        if limited.read_until(b'\n', &mut text)? == 0 {
+            return Ok(());
+        }
+        // Answers to our commands have neither of the fields.
+        let Ok(line) = serde_json::from_slice::<Line>(&text) else {
+            continue;
+        };
+        if let Some(greeting) = line.greeting {
+            let Numbers {
+                major,
+                minor,
+                micro,
+            } = greeting.version.qemu;
+            // Nobody waits for it any more if the start was given up.
+            _ = version.send(Version {
+                major,
+                minor,
+                micro,
+            });
+            socket.write_all(b"{\"execute\":\"qmp_capabilities\"}\n")?;
+        }
+        if line.event.as_deref() == Some("BLOCK_IO_ERROR") {
+            let full = line.data.unwrap_or_default().nospace;
+            tracing::warn!(
+                full,
+                "the disk image could not be written: the machine waits"
+            );
+            std::thread::sleep(RETRY);
+            socket.write_all(b"{\"execute\":\"cont\"}\n")?;
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The guest's half of the machine's tests: an init that answers on vsock ports.
+//!
+//! Built by the tests with plain `rustc`, static, so it has no crates: the few system calls it needs
+//! are declared below. It is the whole user space of its machine; a panic here is a kernel panic,
+//! and the test sees it on the console.
+//!
+//! Ports: 10 echo, 11 duplex pattern, 12 half-close seen from the guest, 13 stalled reader, 14 its
+//! release, 15 orders, 16 connects back to the host, 17 endless source.
+
+use std::{
+    ffi::{c_int, c_ulong, c_void},
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::{Condvar, Mutex},
+    thread,
+};
+
+unsafe extern "C" {
+    fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
+    fn bind(fd: c_int, address: *const SockaddrVm, length: u32) -> c_int;
+    fn connect(fd: c_int, address: *const SockaddrVm, length: u32) -> c_int;
+    fn listen(fd: c_int, backlog: c_int) -> c_int;
+    fn accept(fd: c_int, address: *mut c_void, length: *mut c_void) -> c_int;
+    fn shutdown(fd: c_int, how: c_int) -> c_int;
+    fn reboot(command: c_int) -> c_int;
+    fn mount(
+        source: *const u8,
+        target: *const u8,
+        kind: *const u8,
+        flags: c_ulong,
+        data: *const c_void,
+    ) -> c_int;
+    fn setrlimit(resource: c_int, limit: *const [u64; 2]) -> c_int;
+}
+
+const AF_VSOCK: c_int = 40;
+const HOST: u32 = 2;
+const ANY: u32 = u32::MAX;
+const SHUT_WR: c_int = 1;
+
+#[repr(C)]
+struct SockaddrVm {
+    family: u16,
+    reserved: u16,
+    port: u32,
+    cid: u32,
+    flags: u8,
+    zero: [u8; 3],
+}
+
+fn address(cid: u32, port: u32) -> SockaddrVm {
+    SockaddrVm {
+        family: AF_VSOCK as u16,
+        reserved: 0,
+        port,
+        cid,
+        flags: 0,
+        zero: [0; 3],
+    }
+}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn stream() -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers; the descriptor returned is owned by nobody else.
+    unsafe {
+        Ok(OwnedFd::from_raw_fd(check(socket(
+            AF_VSOCK,
+            1 | 0o2000000,
+            0,
+        ))?))
+    }
+}
+
+fn connect_host(port: u32) -> io::Result<File> {
+    let fd = stream()?;
+    let to = address(HOST, port);
+    // SAFETY: `to` is a whole address and outlives the call.
+    check(unsafe { connect(fd.as_raw_fd(), &to, size_of::<SockaddrVm>() as u32) })?;
+    Ok(File::from(fd))
+}
+
+fn listen_on(port: u32) -> io::Result<OwnedFd> {
+    let fd = stream()?;
+    let at = address(ANY, port);
+    // SAFETY: `at` is a whole address and outlives the call; the rest are numbers.
+    unsafe {
+        check(bind(fd.as_raw_fd(), &at, size_of::<SockaddrVm>() as u32))?;
+        check(listen(fd.as_raw_fd(), 4096))?;
+    }
+    Ok(fd)
+}
+
+fn serve(port: u32, handler: fn(File) -> io::Result<()>) {
+    let listener = listen_on(port).expect("a port of our own");
+    thread::spawn(move || {
+        loop {
+            // SAFETY: null pointers mean that the peer's address is not wanted.
+            let fd = unsafe {
+                accept(
+                    listener.as_raw_fd(),
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                )
+            };
+            let Ok(fd) = check(fd) else { continue };
+            // SAFETY: just accepted, owned by nobody else.
+            let stream = unsafe { File::from_raw_fd(fd) };
+            let spawned = thread::Builder::new().stack_size(96 << 10).spawn(move || {
+                if let Err(error) = handler(stream) {
+                    eprintln!("port {port}: {error}");
+                }
+            });
+            if let Err(error) = spawned {
+                eprintln!("no thread: {error}");
+            }
+        }
+    });
+}
+
+fn half_close(stream: &File) {
+    // SAFETY: an open socket and a number.
+    unsafe { shutdown(stream.as_raw_fd(), SHUT_WR) };
+}
+
+fn echo(mut stream: File) -> io::Result<()> {
+    let mut bytes = vec![0; 32 << 10];
+    loop {
+        let n = stream.read(&mut bytes)?;
+        if n == 0 {
+            // Dropping the file closes both ways.
+            return Ok(());
+        }
+        stream.write_all(&bytes[..n])?;
+    }
+}
+
+/// The same pattern on both sides: eight bytes a step of a multiplicative generator.
+struct Pattern(u64);
+
+impl Pattern {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            chunk.copy_from_slice(&self.0.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// Takes `[bytes, seed]`; sends that many of pattern `seed`, takes that many of pattern `!seed`,
+/// both at once, then sends one verdict byte.
+fn duplex(mut stream: File) -> io::Result<()> {
+    let mut head = [0; 16];
+    stream.read_exact(&mut head)?;
+    let total = u64::from_le_bytes(head[..8].try_into().expect("eight bytes"));
+    let seed = u64::from_le_bytes(head[8..].try_into().expect("eight bytes"));
+    let mut writer = stream.try_clone()?;
+    let sender = thread::Builder::new()
+        .stack_size(96 << 10)
+        .spawn(move || -> io::Result<()> {
+            let mut pattern = Pattern(seed);
+            let mut bytes = vec![0; 64 << 10];
+            let mut left = total;
+            while left > 0 {
+                let n = left.min(bytes.len() as u64) as usize;
+                pattern.fill(&mut bytes[..n]);
+                writer.write_all(&bytes[..n])?;
+                left -= n as u64;
+            }
+            Ok(())
+        })?;
+    let right = take_pattern(&mut stream, total, !seed)?;
+    sender.join().expect("the sender does not panic")?;
+    stream.write_all(&[u8::from(right)])
+}
+
+fn take_pattern(stream: &mut File, total: u64, seed: u64) -> io::Result<bool> {
+    let mut pattern = Pattern(seed);
+    let (mut bytes, mut expected) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let mut left = total;
+    let mut right = true;
+    while left > 0 {
+        let n = left.min(bytes.len() as u64) as usize;
+        stream.read_exact(&mut bytes[..n])?;
+        pattern.fill(&mut expected[..n]);
+        right &= bytes[..n] == expected[..n];
+        left -= n as u64;
+    }
+    Ok(right)
+}
+
+/// Ends its own direction first, then reads to the end and tells the count over a stream that the
+/// guest opens.
+fn guest_half_close(mut stream: File) -> io::Result<()> {
+    stream.write_all(b"guest speaks first")?;
+    half_close(&stream);
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    connect_host(1026)?.write_all(&(bytes.len() as u64).to_le_bytes())
+}
+
+static RELEASED: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+fn stalled(mut stream: File) -> io::Result<()> {
+    let mut released = RELEASED.0.lock().expect("not poisoned");
+    while !*released {
+        released = RELEASED.1.wait(released).expect("not poisoned");
+    }
+    drop(released);
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    stream.write_all(&(bytes.len() as u64).to_le_bytes())
+}
+
+fn release(_stream: File) -> io::Result<()> {
+    *RELEASED.0.lock().expect("not poisoned") = true;
+    RELEASED.1.notify_all();
+    Ok(())
+}
+
+fn orders(mut stream: File) -> io::Result<()> {
+    let mut order = [0];
+    stream.read_exact(&mut order)?;
+    match order[0] {
+        b'c' => std::fs::write("/proc/sysrq-trigger", "c")?,
+        b'e' => std::process::exit(7),
+        // SAFETY: the number is LINUX_REBOOT_CMD_RESTART.
+        b'r' => drop(check(unsafe { reboot(0x0123_4567) })?),
+        b'n' => println!("{}", "console noise ".repeat(200_000)),
+        other => eprintln!("order {other} is unknown"),
+    }
+    Ok(())
+}
+
+/// Takes a host port, connects there, and passes on what it reads; a refusal closes the stream.
+fn connect_back(mut stream: File) -> io::Result<()> {
+    let mut port = [0; 4];
+    stream.read_exact(&mut port)?;
+    let mut bytes = Vec::new();
+    match connect_host(u32::from_le_bytes(port)) {
+        Ok(mut host) => {
+            host.write_all(b"guest calls")?;
+            half_close(&host);
+            host.read_to_end(&mut bytes)?;
+        }
+        Err(error) => bytes.extend_from_slice(format!("refused: {:?}", error.kind()).as_bytes()),
+    }
+    stream.write_all(&bytes)
+}
+
+fn source(mut stream: File) -> io::Result<()> {
+    let bytes = vec![b's'; 64 << 10];
+    while stream.write_all(&bytes).is_ok() {}
+    Ok(())
+}
+
+fn mount_proc() {
+    std::fs::create_dir_all("/proc").expect("the root is writable");
+    let (proc, target) = (c"proc", c"/proc");
+    // SAFETY: three strings with an end, and no data.
+    unsafe {
+        mount(
+            proc.as_ptr().cast(),
+            target.as_ptr().cast(),
+            proc.as_ptr().cast(),
+            0,
+            std::ptr::null(),
+        );
+    }
+}
+
+fn main() {
+    mount_proc();
+    // SAFETY: RLIMIT_NOFILE and a whole limit.
+    unsafe { setrlimit(7, &[65_536, 65_536]) };
+    serve(10, echo);
+    serve(11, duplex);
+    serve(12, guest_half_close);
+    serve(13, stalled);
+    serve(14, release);
+    serve(16, connect_back);
+    serve(17, source);
+    // Last: whoever reaches the orders finds all others.
+    serve(15, orders);
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    println!("guest: up after {}", uptime.trim());
+    loop {
+        thread::park();
+    }
+}

@@ -1,0 +1,206 @@
+//! The machine process as the daemon sees it: started, taken over, ended, crashed.
+
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lighter_machine::{Error, ExitReason, LaunchConfig, Machine, Secret};
+use support::{PATIENCE, port};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+fn config(kernel: PathBuf, dir: &Path) -> LaunchConfig {
+    let exe = std::env::current_exe().unwrap();
+    let exe = exe
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join("examples/machine_process");
+    LaunchConfig {
+        run_dir: dir.to_owned(),
+        exe,
+        args: Vec::new(),
+        spec: support::spec(kernel, dir),
+        secret: Secret::new([7; 32]),
+        share_sockets: Vec::new(),
+        log: None,
+        hold: Vec::new(),
+    }
+}
+
+async fn connect(machine: &Machine, port: u32) -> lighter_machine::GuestStream {
+    let connected = async {
+        loop {
+            match machine.connect(port).await {
+                Ok(stream) => break stream,
+                Err(Error::NotReady | Error::Refused { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, connected)
+        .await
+        .expect("a guest that answers")
+}
+
+async fn exited(machine: &Machine) -> ExitReason {
+    tokio::time::timeout(PATIENCE, machine.exited())
+        .await
+        .expect("an end")
+}
+
+#[tokio::test]
+async fn machine_is_launched_called_and_killed() {
+    let kernel = kernel_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Machine::launch(config(kernel.clone(), dir.path()))
+        .await
+        .unwrap();
+    assert_eq!(
+        Machine::launch(config(kernel, dir.path()))
+            .await
+            .unwrap_err(),
+        Error::AlreadyRunning
+    );
+
+    let mut stream = connect(&machine, port::ECHO).await;
+    stream.write_all(b"hello").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "hello");
+
+    // A call of the guest.
+    connect(&machine, port::ORDERS).await;
+    let mut asked = connect(&machine, port::CONNECT_BACK).await;
+    asked.write_all(&1026u32.to_le_bytes()).await.unwrap();
+    let (called, mut call) = machine.incoming().await.unwrap();
+    assert_eq!(called, 1026);
+    let mut words = String::new();
+    call.read_to_string(&mut words).await.unwrap();
+    assert_eq!(words, "guest calls");
+    call.write_all(b"host answers").await.unwrap();
+    drop(call);
+    let mut answer = String::new();
+    asked.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "host answers");
+
+    let status = machine.status().await.unwrap();
+    assert!(status.guest_ready && status.backend == "qemu" && status.vm_pid.is_some());
+    machine.kill().await.unwrap();
+    assert_eq!(exited(&machine).await, ExitReason::Killed);
+    assert_eq!(machine.connect(port::ECHO).await.unwrap_err(), Error::Gone);
+    assert!(machine.incoming().await.is_none());
+}
+
+#[tokio::test]
+async fn client_socket_is_handed_over_and_comes_back_when_refused() {
+    let kernel = kernel_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Machine::launch(config(kernel, dir.path())).await.unwrap();
+    connect(&machine, port::ORDERS).await;
+
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    ours.write_all(b"before").unwrap();
+    let refused = machine.hand_over(999, theirs.into()).await.unwrap_err();
+    assert_eq!(refused.error, Error::Refused { port: 999 });
+    machine.hand_over(port::ECHO, refused.stream).await.unwrap();
+    ours.write_all(b" and after").unwrap();
+    ours.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut text = String::new();
+    ours.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "before and after");
+    machine.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn next_daemon_takes_over_with_secret_and_open_streams() {
+    let kernel = kernel_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Machine::take_over(dir.path()).await.unwrap().is_none());
+    let first = Machine::launch(config(kernel, dir.path())).await.unwrap();
+    let mut stream = connect(&first, port::ECHO).await;
+    let second = Machine::take_over(dir.path()).await.unwrap().unwrap();
+    assert_eq!(second.secret(), &Secret::new([7; 32]));
+    assert_eq!(exited(&first).await, ExitReason::TakenOver);
+    assert_eq!(
+        first.connect(port::ECHO).await.unwrap_err(),
+        Error::TakenOver
+    );
+
+    stream.write_all(b"still here").await.unwrap();
+    let mut bytes = [0; 10];
+    stream.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(&bytes, b"still here");
+
+    drop((first, second));
+    let third = Machine::take_over(dir.path()).await.unwrap().unwrap();
+    connect(&third, port::ECHO).await;
+    third.bye_seen("shutdown").await.unwrap();
+    let mut orders = connect(&third, port::ORDERS).await;
+    orders.write_all(b"r").await.unwrap();
+    assert_eq!(
+        exited(&third).await,
+        ExitReason::Bye {
+            reason: "shutdown".into()
+        }
+    );
+    assert!(Machine::take_over(dir.path()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn guest_panic_is_a_crash_with_its_words() {
+    let kernel = kernel_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Machine::launch(config(kernel, dir.path())).await.unwrap();
+    let mut orders = connect(&machine, port::ORDERS).await;
+    orders.write_all(b"e").await.unwrap();
+    match exited(&machine).await {
+        ExitReason::Crash { console_tail, .. } => {
+            assert!(
+                console_tail.contains("Attempted to kill init"),
+                "{console_tail}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn monitor_killed_from_outside_is_a_crash() {
+    let kernel = kernel_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Machine::launch(config(kernel, dir.path())).await.unwrap();
+    let mut stream = connect(&machine, port::ECHO).await;
+    let status = machine.status().await.unwrap();
+    let pid = rustix::process::Pid::from_raw(status.vm_pid.unwrap() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let reason = exited(&machine).await;
+    assert!(
+        matches!(&reason, ExitReason::Crash { what, .. } if what.contains("signal 9")),
+        "{reason:?}"
+    );
+    assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn missing_kernel_is_named_and_leaves_nothing_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Machine::launch(config("/nonexistent/vmlinux".into(), dir.path()))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("`/nonexistent/vmlinux`"),
+        "{error}"
+    );
+    assert!(Machine::take_over(dir.path()).await.unwrap().is_none());
+}

@@ -1,0 +1,220 @@
+//! What the tests with a real guest share: the guest itself, and where the kernel is.
+
+#![cfg(target_os = "linux")]
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::{
+    env, fs,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use lighter_machine::{Disk, VmSpec};
+
+/// Ports of `tests/guest/init.rs`.
+pub mod port {
+    pub const ECHO: u32 = 10;
+    pub const DUPLEX: u32 = 11;
+    pub const HALF_CLOSE: u32 = 12;
+    pub const STALLED: u32 = 13;
+    pub const RELEASE: u32 = 14;
+    pub const ORDERS: u32 = 15;
+    pub const CONNECT_BACK: u32 = 16;
+    pub const SOURCE: u32 = 17;
+}
+
+/// How long anything in these tests may take; a hang is a failure, slowness is not.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Whether the long counts are asked for.
+pub fn long() -> bool {
+    env::var_os("LIGHTER_LONG").is_some()
+}
+
+/// The kernel, or why there is none; the caller then skips its test and says so.
+pub fn kernel() -> Result<PathBuf, String> {
+    let named = env::var_os("LIGHTER_IMAGE_DIR").map(PathBuf::from);
+    let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let dir = named.unwrap_or_else(|| home.join(".cache/lighter/image/current"));
+    let path = dir.join("vmlinux");
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(format!("no kernel at `{}`", path.display()))
+    }
+}
+
+/// Ends the test early, and says why, where there is no kernel.
+#[macro_export]
+macro_rules! kernel_or_skip {
+    () => {
+        match support::kernel() {
+            Ok(kernel) => kernel,
+            Err(reason) => {
+                eprintln!("SKIP: {reason}");
+                return;
+            }
+        }
+    };
+}
+
+/// The initial file system with the test guest as `/init`, built once.
+pub fn initramfs() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build_initramfs).clone()
+}
+
+fn build_initramfs() -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/init.rs");
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let dir = tempfile::tempdir_in(out).unwrap();
+    let program = dir.path().join("init");
+    let status = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .args([
+            "--edition",
+            "2024",
+            "-O",
+            "-C",
+            "panic=abort",
+            "-C",
+            "strip=symbols",
+        ])
+        .args([
+            "-C",
+            "target-feature=+crt-static",
+            "--target",
+            "x86_64-unknown-linux-gnu",
+        ])
+        .arg("-o")
+        .arg(&program)
+        .arg(source)
+        .status()
+        .unwrap();
+    assert!(status.success(), "the guest does not compile");
+    let mut archive = Vec::new();
+    entry(&mut archive, "dev", 0o040755, (0, 0), &[]);
+    entry(&mut archive, "dev/console", 0o020600, (5, 1), &[]);
+    entry(
+        &mut archive,
+        "init",
+        0o100755,
+        (0, 0),
+        &fs::read(program).unwrap(),
+    );
+    entry(&mut archive, "TRAILER!!!", 0, (0, 0), &[]);
+    let path = dir.keep().join("initramfs.cpio");
+    fs::write(&path, archive).unwrap();
+    path
+}
+
+/// One member of a `newc` archive.
+fn entry(archive: &mut Vec<u8>, name: &str, mode: u32, (major, minor): (u32, u32), content: &[u8]) {
+    let fields = [
+        0,
+        mode,
+        0,
+        0,
+        1,
+        0,
+        content.len() as u32,
+        0,
+        0,
+        major,
+        minor,
+        name.len() as u32 + 1,
+        0,
+    ];
+    archive.extend_from_slice(b"070701");
+    for field in fields {
+        write!(archive, "{field:08x}").unwrap();
+    }
+    archive.extend_from_slice(name.as_bytes());
+    archive.push(0);
+    archive.resize(archive.len().next_multiple_of(4), 0);
+    archive.extend_from_slice(content);
+    archive.resize(archive.len().next_multiple_of(4), 0);
+}
+
+/// A small machine with an empty disk.
+pub fn spec(kernel: PathBuf, dir: &Path) -> VmSpec {
+    let disk = dir.join("disk.img");
+    fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
+    VmSpec {
+        cpus: 2,
+        memory_bytes: 768 << 20,
+        kernel,
+        initramfs: initramfs(),
+        cmdline_extra: Vec::new(),
+        disks: vec![Disk {
+            path: disk,
+            read_only: false,
+        }],
+        shares: Vec::new(),
+        console_log: dir.join("console.log"),
+        console_limit: 64 << 10,
+    }
+}
+
+/// Tries until it works. `what` names it when it never does.
+pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{what}: not within {PATIENCE:?}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The pattern of the guest's duplex port.
+pub struct Pattern(pub u64);
+
+impl Pattern {
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            chunk.copy_from_slice(&self.0.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// Reads `total` bytes and compares them with the pattern.
+pub fn take_pattern(stream: &mut impl Read, total: u64, seed: u64) {
+    let mut pattern = Pattern(seed);
+    let (mut bytes, mut expected) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let mut left = total;
+    while left > 0 {
+        let n = left.min(bytes.len() as u64) as usize;
+        stream.read_exact(&mut bytes[..n]).unwrap();
+        pattern.fill(&mut expected[..n]);
+        assert!(
+            bytes[..n] == expected[..n],
+            "wrong byte before {} from the end",
+            left - n as u64
+        );
+        left -= n as u64;
+    }
+}
+
+/// Writes `total` bytes of the pattern.
+pub fn give_pattern(stream: &mut impl Write, total: u64, seed: u64) {
+    let mut pattern = Pattern(seed);
+    let mut bytes = vec![0; 64 << 10];
+    let mut left = total;
+    while left > 0 {
+        let n = left.min(bytes.len() as u64) as usize;
+        pattern.fill(&mut bytes[..n]);
+        stream.write_all(&bytes[..n]).unwrap();
+        left -= n as u64;
+    }
+}

@@ -1,0 +1,114 @@
+//! One virtqueue while it runs: the ring, the doorbell from the guest, the interrupt to it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+
+use super::guest::Memory;
+
+/// The guest broke the ring itself; nothing more can be read from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a virtqueue is malformed")]
+pub struct BadRing;
+
+/// A running ring. Its addresses and size were checked when it was made and cannot change.
+#[derive(Debug)]
+pub struct Ring {
+    queue: Queue,
+    kick: OwnedFd,
+    call: Option<OwnedFd>,
+    used_since_signal: bool,
+}
+
+impl Ring {
+    /// Takes a configured queue; refuses one that is not wholly in guest memory.
+    pub fn new(
+        memory: &Memory,
+        queue: Queue,
+        kick: OwnedFd,
+        call: Option<OwnedFd>,
+    ) -> Result<Self, BadRing> {
+        if !queue.is_valid(memory) {
+            return Err(BadRing);
+        }
+        Ok(Self {
+            queue,
+            kick,
+            call,
+            used_since_signal: false,
+        })
+    }
+
+    /// The doorbell.
+    pub fn kick(&self) -> BorrowedFd<'_> {
+        self.kick.as_fd()
+    }
+
+    /// Takes the doorbell's count.
+    pub fn clear_kick(&self) {
+        // Nothing to take means that somebody else was woken by it: harmless.
+        _ = rustix::io::read(&self.kick, &mut [0; 8]);
+    }
+
+    /// Sets where interrupts go; one is sent at once, as the former target may have missed one.
+    pub fn set_call(&mut self, call: Option<OwnedFd>) {
+        self.call = call;
+        self.signal();
+    }
+
+    /// The next position in the ring, which a later start continues from.
+    pub fn base(&self) -> u16 {
+        self.queue.next_avail()
+    }
+
+    /// Takes the next chain the guest made available.
+    pub fn pop<'m>(
+        &mut self,
+        memory: &'m Memory,
+    ) -> Result<Option<DescriptorChain<&'m Memory>>, BadRing> {
+        let mut available = self.queue.iter(memory).map_err(|_| BadRing)?;
+        Ok(available.next())
+    }
+
+    /// Puts the `n` chains taken last back.
+    pub fn put_back(&mut self, n: u16) {
+        let base = self.queue.next_avail().wrapping_sub(n);
+        self.queue.set_next_avail(base);
+    }
+
+    /// Gives a chain back to the guest with `len` bytes written into it.
+    pub fn push_used(&mut self, memory: &Memory, head: u16, len: u32) -> Result<(), BadRing> {
+        self.queue
+            .add_used(memory, head, len)
+            .map_err(|_| BadRing)?;
+        self.used_since_signal = true;
+        Ok(())
+    }
+
+    /// Interrupts the guest if something was given back and it wants to know.
+    pub fn notify(&mut self, memory: &Memory) -> Result<(), BadRing> {
+        if std::mem::take(&mut self.used_since_signal)
+            && self.queue.needs_notification(memory).map_err(|_| BadRing)?
+        {
+            self.signal();
+        }
+        Ok(())
+    }
+
+    /// Asks for a doorbell at the next chain. Says whether one is there already.
+    pub fn enable_kicks(&mut self, memory: &Memory) -> Result<bool, BadRing> {
+        self.queue.enable_notification(memory).map_err(|_| BadRing)
+    }
+
+    /// Lets the guest be silent while we look by ourselves.
+    pub fn disable_kicks(&mut self, memory: &Memory) -> Result<(), BadRing> {
+        self.queue.disable_notification(memory).map_err(|_| BadRing)
+    }
+
+    fn signal(&self) {
+        if let Some(call) = &self.call {
+            // A full counter means that the interrupt is pending already.
+            _ = rustix::io::write(call, &1u64.to_ne_bytes());
+        }
+    }
+}

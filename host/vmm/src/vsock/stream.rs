@@ -1,0 +1,273 @@
+//! One stream between a socket of the host and a socket in the guest.
+//!
+//! ```text
+//!   Connecting ──RESPONSE──► Open ──both directions over──► Closing ──RST──► (gone)
+//!       │ RST, timeout         │ guest closed or reset
+//!       ▼                      ▼
+//!     (gone)                Draining ──buffer written out──► (gone)
+//! ```
+//!
+//! Guest to host: what the socket does not take at once waits in `buffer`, never more than the
+//! credit we gave. Host to guest: nothing is read from the socket before the guest has room for it,
+//! so back-pressure reaches the host's writer by itself.
+//! A stream in Draining has no name any more: the guest is done with it and may use its port again.
+
+use std::{num::Wrapping, os::fd::OwnedFd};
+
+use super::{
+    ConnectDone,
+    packet::{HOST_CID, Header, TYPE_STREAM, op, shut},
+};
+
+/// The two ports by which a stream is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The host's port.
+    pub host: u32,
+    /// The guest's port.
+    pub guest: u32,
+}
+
+impl Key {
+    /// A header from the host to the guest on this stream.
+    pub fn header(self, guest_cid: u64, op: u16) -> Header {
+        Header {
+            src_cid: HOST_CID,
+            dst_cid: guest_cid,
+            src_port: self.host,
+            dst_port: self.guest,
+            kind: TYPE_STREAM,
+            op,
+            ..Header::default()
+        }
+    }
+}
+
+/// Where a stream is in its life.
+pub enum State {
+    /// The guest was asked and has not answered.
+    Connecting {
+        /// Told the outcome.
+        done: ConnectDone,
+    },
+    /// Bytes flow.
+    Open,
+    /// Both directions are over; the guest was told and will answer with RST.
+    Closing,
+    /// The guest is done; only `buffer` is still to be written out.
+    Draining,
+}
+
+/// A packet that is to be sent to the guest as soon as it offers a buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// The request or the response that opens the stream.
+    pub open: Option<u16>,
+    /// New credit.
+    pub credit: bool,
+}
+
+/// Bytes that the host's socket has not taken yet.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    /// The bytes that wait.
+    pub fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Where new bytes are put; frees the room of written ones once that is the larger half.
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        if self.start > self.bytes.len() / 2 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        &mut self.bytes
+    }
+
+    /// Forgets the first `n` bytes. An empty buffer holds no memory.
+    pub fn consume(&mut self, n: usize) {
+        self.start += n;
+        if self.start >= self.bytes.len() {
+            *self = Self::default();
+        }
+    }
+}
+
+/// One stream.
+pub struct Stream {
+    /// Its name.
+    pub key: Key,
+    /// Where it is in its life.
+    pub state: State,
+    /// The host's socket; gone once both directions are over.
+    pub host: Option<OwnedFd>,
+    /// Whether it stands in the queue of streams that have something for the guest.
+    pub queued: bool,
+    /// Packets without payload that are due.
+    pub pending: Pending,
+
+    /// Guest to host: bytes the socket did not take.
+    pub buffer: Buffer,
+    /// Credit given to the guest.
+    pub buf_alloc: u32,
+    /// Bytes passed on to the socket.
+    pub forwarded: Wrapping<u32>,
+    /// `forwarded` as the guest was last told.
+    told_forwarded: Wrapping<u32>,
+    /// The host's socket takes nothing any more.
+    pub host_deaf: bool,
+
+    /// Host to guest: the guest's buffer, and what it took out of it.
+    peer_alloc: u32,
+    peer_forwarded: Wrapping<u32>,
+    /// Bytes sent to the guest.
+    sent: Wrapping<u32>,
+    /// The socket may have bytes for us.
+    pub readable: bool,
+    /// The socket's other end will send no more: read on until the end is seen.
+    pub hung_up: bool,
+    /// How many of the guest's buffers to fill with one call.
+    pub batch: usize,
+
+    /// What the guest said it no longer does.
+    pub guest_shut: u32,
+    /// What we are to tell that we no longer do.
+    pub our_shut: u32,
+    /// What of it was told.
+    told_shut: u32,
+}
+
+impl Stream {
+    /// A stream that is not open yet; `open` is the packet that is due first.
+    pub fn new(key: Key, host: OwnedFd, state: State, open: u16, buf_alloc: u32) -> Self {
+        Self {
+            key,
+            state,
+            host: Some(host),
+            queued: false,
+            pending: Pending {
+                open: Some(open),
+                credit: false,
+            },
+            buffer: Buffer::default(),
+            buf_alloc,
+            forwarded: Wrapping(0),
+            told_forwarded: Wrapping(0),
+            host_deaf: false,
+            peer_alloc: 0,
+            peer_forwarded: Wrapping(0),
+            sent: Wrapping(0),
+            readable: false,
+            hung_up: false,
+            batch: 1,
+            guest_shut: 0,
+            our_shut: 0,
+            told_shut: 0,
+        }
+    }
+
+    /// Takes the credit fields of a packet from the guest.
+    pub fn take_credit(&mut self, header: &Header) {
+        self.peer_alloc = header.buf_alloc;
+        self.peer_forwarded = Wrapping(header.fwd_cnt);
+    }
+
+    /// How many bytes the guest has room for. A guest that counts wrongly gets nothing.
+    pub fn credit(&self) -> usize {
+        let in_flight = (self.sent - self.peer_forwarded).0;
+        self.peer_alloc.saturating_sub(in_flight) as usize
+    }
+
+    /// Whether a payload of that length is within the credit the guest was given.
+    pub fn may_receive(&self, len: usize) -> bool {
+        len <= (self.buf_alloc as usize).saturating_sub(self.buffer.waiting().len())
+    }
+
+    /// Counts bytes passed on to the host. A quarter of the credit is told at once, so that the
+    /// guest never stands still while there is room.
+    pub fn count_forwarded(&mut self, n: usize) {
+        // `n` is at most the credit, which is a u32.
+        self.forwarded += Wrapping(n as u32);
+        if (self.forwarded - self.told_forwarded).0 >= self.buf_alloc / 4 {
+            self.pending.credit = true;
+        }
+    }
+
+    /// Counts bytes sent to the guest.
+    pub fn count_sent(&mut self, n: usize) {
+        self.sent += Wrapping(n as u32);
+    }
+
+    /// Whether payload could be read from the host and sent now.
+    pub fn data_due(&self) -> bool {
+        matches!(self.state, State::Open)
+            && self.readable
+            && self.pending.open.is_none()
+            && self.our_shut & shut::SEND == 0
+            && self.guest_shut & shut::RECEIVE == 0
+            && self.credit() > 0
+    }
+
+    /// Whether anything is due for the guest.
+    pub fn due(&self) -> bool {
+        self.control_due() || self.data_due()
+    }
+
+    fn control_due(&self) -> bool {
+        match self.state {
+            State::Draining => false,
+            _ => self.pending.open.is_some() || self.pending.credit || self.shutdown_due(),
+        }
+    }
+
+    fn shutdown_due(&self) -> bool {
+        !matches!(self.state, State::Connecting { .. }) && self.our_shut & !self.told_shut != 0
+    }
+
+    /// Takes the next packet without payload, if one is due.
+    pub fn next_control(&mut self, guest_cid: u64) -> Option<Header> {
+        if matches!(self.state, State::Draining) {
+            return None;
+        }
+        let header = if let Some(open) = self.pending.open.take() {
+            self.key.header(guest_cid, open)
+        } else if self.shutdown_due() {
+            self.told_shut = self.our_shut;
+            Header {
+                flags: self.our_shut,
+                ..self.key.header(guest_cid, op::SHUTDOWN)
+            }
+        } else if self.pending.credit {
+            self.key.header(guest_cid, op::CREDIT_UPDATE)
+        } else {
+            return None;
+        };
+        Some(self.with_credit(header))
+    }
+
+    /// Fills the credit fields in; every packet carries them.
+    pub fn with_credit(&mut self, header: Header) -> Header {
+        self.pending.credit = false;
+        self.told_forwarded = self.forwarded;
+        Header {
+            buf_alloc: self.buf_alloc,
+            fwd_cnt: self.forwarded.0,
+            ..header
+        }
+    }
+
+    /// Whether nothing can come from the guest any more, and all that came is written out.
+    pub fn inward_over(&self) -> bool {
+        self.host_deaf || (self.guest_shut & shut::SEND != 0 && self.buffer.waiting().is_empty())
+    }
+
+    /// Whether nothing can go to the guest any more.
+    pub fn outward_over(&self) -> bool {
+        self.our_shut & shut::SEND != 0 || self.guest_shut & shut::RECEIVE != 0
+    }
+}
