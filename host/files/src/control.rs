@@ -70,7 +70,7 @@ impl std::fmt::Display for ShareId {
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// The first packet on the inherited socket; beside it come three descriptors: the listening
-    /// vhost-user socket, the listening control socket, the side file for attributes.
+    /// vhost-user socket, the listening control socket, the directory of the side file for attributes.
     Setup,
     /// Serve the descriptor beside this message under `id`.
     AddShare {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   daemon                                files process
-//!     ├─ spawn ── stdin: socket pair ──────►│ Setup + {vhost-user listener, control listener, side file}
+//!     ├─ spawn ── stdin: socket pair ──────►│ Setup + {vhost-user listener, control listener, side directory}
 //!     │  (keeps one connected vhost-user fd, which it gives to the machine)
 //!     ├─ <run>/files.sock ─────────────────►│ AddShare + fd, RemoveShare, Status
 //! ```
@@ -10,9 +10,9 @@
 //! The process ends by itself when the vhost-user connection ends: its life is the virtual machine's.
 //! Calls block for at most [`ANSWER_TIME`]; an async caller wraps them in `spawn_blocking`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ pub struct SpawnConfig<'a> {
     pub exe: &'a Path,
     /// Where `files.sock` is made (a directory of the user's own, mode 0700).
     pub run_dir: &'a Path,
-    /// Where the side file for attributes lives, which must outlast the process.
+    /// Below which `files/` is made, with the attributes that no file can carry; must outlast the process.
     pub data_dir: &'a Path,
     /// Where its log lines go; inherited where `None`.
     pub log: Option<File>,
@@ -103,18 +103,7 @@ impl FilesProcess {
     pub fn spawn(config: SpawnConfig<'_>) -> Result<Self, FilesError> {
         let control = control_listener(&config.run_dir.join(CONTROL_SOCKET))?;
         let (vhost_listener, vhost_user) = vhost_pair(config.run_dir)?;
-        let side_path = config.data_dir.join("files.attributes");
-        let side = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&side_path)
-            .map_err(|source| FilesError::Path {
-                what: "opening",
-                path: side_path,
-                source,
-            })?;
+        let side = side_directory(&config.data_dir.join("files"))?;
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -295,6 +284,21 @@ fn vhost_pair(run_dir: &Path) -> Result<(UnixListener, OwnedFd), FilesError> {
     let stream = UnixStream::connect(&path).map_err(|e| failed("connecting to", e))?;
     std::fs::remove_file(&path).map_err(|e| failed("removing", e))?;
     Ok((listener, stream.into()))
+}
+
+/// The directory of the side file: the process's own, given to it open.
+fn side_directory(path: &Path) -> Result<File, FilesError> {
+    let failed = |what, source| FilesError::Path {
+        what,
+        path: path.to_owned(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| failed("making", e))?;
+    File::open(path).map_err(|e| failed("opening", e))
 }
 
 fn remove_stale(path: &Path) -> Result<(), FilesError> {

@@ -2,6 +2,12 @@
 
 pub mod client;
 mod control_server;
+mod device;
 mod fs;
 mod packet;
 pub mod process;
+mod requests;
+mod sandbox;
+
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,24 @@
 
 use std::io::stdin;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::control_server;
+use vhost::vhost_user::{Error as Gone, Listener};
+use vhost_user_backend::VhostUserDaemon;
+use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
+
+use super::control_server::{self, Observer};
+use super::device::Device;
 use super::fs::shares::Shares;
+use super::fs::sidecar::Sidecar;
+use super::fs::{Limits, ShareFs};
 use super::packet::{self, PacketError};
-use crate::control::{Reply, Request};
+use super::requests::Service;
+use super::sandbox;
+use crate::control::{Reply, Request, Status};
 
 /// The process could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +33,9 @@ pub enum ProcessError {
     /// The setup message was another message, or lacked a descriptor.
     #[error("the setup message is not one")]
     BadSetup,
+    /// The virtual machine's front end broke the conversation, or it could not be begun.
+    #[error("vhost-user: {0}")]
+    Device(vhost_user_backend::Error),
     /// A system call that must work did not.
     #[error("{what}")]
     System {
@@ -38,7 +52,7 @@ struct Setup {
     reply: OwnedFd,
     vhost_user: OwnedFd,
     control: OwnedFd,
-    side_file: OwnedFd,
+    side_directory: OwnedFd,
 }
 
 /// Runs the files process to its end.
@@ -71,17 +85,84 @@ pub fn process_main(arguments: &[String]) -> ExitCode {
 
 fn run() -> Result<(), ProcessError> {
     let setup = take_setup()?;
+    let system = |what| move |source: std::io::Error| ProcessError::System { what, source };
+    let descriptors = sandbox::prepare().map_err(system("giving up what is not needed"))?;
+    let side = Sidecar::open(setup.side_directory)
+        .map_err(|e| system("reading the marks of files without attributes")(e.into()))?;
     let shares = Arc::new(Shares::default());
-    let serve = control_server::Server::new(setup.control, Arc::clone(&shares));
+    let fs = ShareFs::new(
+        Arc::clone(&shares),
+        side,
+        Limits::for_descriptors(descriptors),
+    )
+    .map_err(|e| system("opening /proc/self/fd")(e.into()))?;
+    let fs = Arc::new(fs);
+    let connected = Arc::new(AtomicBool::new(false));
+    let observer = Arc::new(Observed {
+        fs: Arc::clone(&fs),
+        connected: Arc::clone(&connected),
+    });
+    let control = control_server::Server::new(setup.control, shares).observed_by(observer);
+    let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+    let device = Device::start(Service::new(Arc::clone(&fs)), memory.clone())
+        .map_err(system("starting workers"))?;
     packet::send(&setup.reply, &Reply::Done, &[]).map_err(ProcessError::NotSetUp)?;
-    serve
-        .run(Some(setup.reply))
-        .map_err(|source| ProcessError::System {
-            what: "serving the control socket",
-            source: source.into(),
-        })?;
-    drop((setup.vhost_user, setup.side_file));
-    Ok(())
+    let reply = setup.reply;
+    std::thread::Builder::new()
+        .name("control".into())
+        .spawn(move || {
+            if let Err(error) = control.run(Some(reply)) {
+                tracing::error!(%error, "the control socket is lost");
+            }
+        })
+        .map_err(system("starting the control thread"))?;
+    let ended = serve_device(Arc::new(device), memory, setup.vhost_user, &connected);
+    connected.store(false, Ordering::Relaxed);
+    fs.forget_all();
+    if let Err(error) = fs.sync_marks() {
+        tracing::warn!(%error, "marks of files without attributes may be lost");
+    }
+    ended
+}
+
+/// Serves the one connection to its end.
+fn serve_device(
+    device: Arc<Device>,
+    memory: GuestMemoryAtomic<GuestMemoryMmap>,
+    listener: OwnedFd,
+    connected: &AtomicBool,
+) -> Result<(), ProcessError> {
+    let mut listener = Listener::from(UnixListener::from(listener));
+    let mut daemon =
+        VhostUserDaemon::new("vhost-user".into(), device, memory).map_err(ProcessError::Device)?;
+    daemon.start(&mut listener).map_err(ProcessError::Device)?;
+    drop(listener);
+    connected.store(true, Ordering::Relaxed);
+    match daemon.wait() {
+        // The virtual machine is gone, politely or not.
+        Ok(())
+        | Err(vhost_user_backend::Error::HandleRequest(
+            Gone::Disconnected | Gone::PartialMessage,
+        )) => Ok(()),
+        Err(error) => Err(ProcessError::Device(error)),
+    }
+}
+
+/// What `Status` tells of this process.
+struct Observed {
+    fs: Arc<ShareFs>,
+    connected: Arc<AtomicBool>,
+}
+
+impl Observer for Observed {
+    fn observe(&self, status: &mut Status) {
+        status.connected = self.connected.load(Ordering::Relaxed);
+        self.fs.observe(status);
+    }
+
+    fn share_removed(&self, serial: u64) {
+        self.fs.share_removed(serial);
+    }
 }
 
 fn take_setup() -> Result<Setup, ProcessError> {
@@ -96,11 +177,11 @@ fn take_setup() -> Result<Setup, ProcessError> {
         packet::receive::<Request>(&reply).map_err(ProcessError::NotSetUp)?;
     let three: Result<[OwnedFd; 3], _> = descriptors.try_into();
     match (request, three) {
-        (Request::Setup, Ok([vhost_user, control, side_file])) => Ok(Setup {
+        (Request::Setup, Ok([vhost_user, control, side_directory])) => Ok(Setup {
             reply,
             vhost_user,
             control,
-            side_file,
+            side_directory,
         }),
         _ => Err(ProcessError::BadSetup),
     }

@@ -1,0 +1,1 @@
+//! One operation at a time, and what it leaves on the host.
