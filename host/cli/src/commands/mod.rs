@@ -79,13 +79,17 @@ pub fn all() -> &'static [Entry] {
 /// The other processes of the product, started by it and not by people.
 pub fn hidden() -> Vec<Command> {
     let notify = Arg::new("notify").long("notify").action(ArgAction::SetTrue);
-    vec![Command::new("daemon").hide(true).arg(notify)]
+    vec![
+        Command::new("daemon").hide(true).arg(notify),
+        Command::new("machine").hide(true),
+    ]
 }
 
 /// Becomes one of the other processes, if that is what was asked for.
 pub fn run_hidden(name: &str, arguments: &ArgMatches) -> Option<Code> {
     let ended = match name {
         "daemon" => lighter_daemon::main(arguments.get_flag("notify")),
+        "machine" => lighter_machine::process_main(),
         _ => return None,
     };
     // `ExitCode` does not tell its number; these processes only ever succeed or fail.

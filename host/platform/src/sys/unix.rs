@@ -11,6 +11,9 @@ use std::process::{Child, Command, ExitStatus};
 
 use super::{HostUser, Resolution};
 
+mod terminal;
+pub use terminal::{RawTerminal, Resizes, forwarded_signals, terminal_size};
+
 /// Whether a folder can be opened and flushed.
 pub const CAN_SYNC_DIRECTORIES: bool = true;
 

@@ -1,0 +1,96 @@
+//! The terminal a person types at.
+
+use std::io;
+
+use rustix::stdio::{stdin, stdout};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// The terminal in raw mode: every key goes through. Restored when dropped.
+pub struct RawTerminal {
+    before: Termios,
+}
+
+impl std::fmt::Debug for RawTerminal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RawTerminal")
+    }
+}
+
+impl RawTerminal {
+    /// Puts standard input into raw mode.
+    ///
+    /// # Errors
+    /// Standard input is no terminal, or what the system answers.
+    pub fn enter() -> io::Result<Self> {
+        let before = tcgetattr(stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // A terminal that has gone needs no restoring.
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// Rows and columns of the terminal at standard output, or at standard input.
+#[must_use]
+pub fn terminal_size() -> Option<(u16, u16)> {
+    [stdout(), stdin()]
+        .into_iter()
+        .find_map(|end| tcgetwinsize(end).ok())
+        .map(|size| (size.ws_row, size.ws_col))
+        .filter(|(rows, columns)| *rows > 0 && *columns > 0)
+}
+
+/// Tells of every change of the terminal's size.
+#[derive(Debug)]
+pub struct Resizes(Signal);
+
+impl Resizes {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// What the system answers to setting the handler.
+    pub fn watch() -> io::Result<Self> {
+        signal(SignalKind::window_change()).map(Self)
+    }
+
+    /// Waits for the next change.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The signals that are passed on to a container, by their names.
+///
+/// # Errors
+/// What the system answers to setting a handler.
+pub fn forwarded_signals() -> io::Result<mpsc::Receiver<&'static str>> {
+    let kinds = [
+        ("HUP", SignalKind::hangup()),
+        ("INT", SignalKind::interrupt()),
+        ("QUIT", SignalKind::quit()),
+        ("TERM", SignalKind::terminate()),
+        ("USR1", SignalKind::user_defined1()),
+        ("USR2", SignalKind::user_defined2()),
+        ("ALRM", SignalKind::alarm()),
+    ];
+    let (sender, receiver) = mpsc::channel(16);
+    for (name, kind) in kinds {
+        let mut incoming = signal(kind)?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while incoming.recv().await.is_some() && sender.send(name).await.is_ok() {}
+        });
+    }
+    Ok(receiver)
+}
