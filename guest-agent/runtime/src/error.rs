@@ -22,6 +22,17 @@ pub enum FailureKind {
     Unsupported,
 }
 
+/// dockerd finds these words in a text wherever they come from, and so do we by their numbers.
+pub(crate) const fn kind_of(errno: rustix::io::Errno) -> FailureKind {
+    use rustix::io::Errno;
+    match errno {
+        Errno::NOENT => FailureKind::NotFound,
+        Errno::ACCESS | Errno::ISDIR => FailureKind::NotExecutable,
+        Errno::NOTDIR => FailureKind::MountType,
+        _ => FailureKind::Kernel,
+    }
+}
+
 /// Which call failed: decides the frame docker puts around the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
@@ -65,7 +76,7 @@ impl StartError {
             step: step.to_owned(),
             errno: Some(errno.raw_os_error()),
             text: format!("{text}: {said}"),
-            kind: FailureKind::Kernel,
+            kind: kind_of(errno),
         }
     }
 

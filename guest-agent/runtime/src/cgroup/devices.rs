@@ -173,6 +173,8 @@ struct AttachAttr {
     attach_type: u32,
     flags: u32,
     replaced: u32,
+    // Spelt out, as the kernel refuses anything but zeros in what it does not know.
+    relative: u32,
 }
 
 const BPF_PROG_LOAD: libc::c_int = 5;
@@ -201,7 +203,7 @@ pub(super) fn attach(group: BorrowedFd<'_>, program: BorrowedFd<'_>) -> sys::Res
         program: program.as_raw_fd() as u32,
         attach_type: BPF_CGROUP_DEVICE,
         flags: BPF_F_ALLOW_MULTI,
-        replaced: 0,
+        ..AttachAttr::default()
     };
     sys::bpf(BPF_PROG_ATTACH, &mut attr).map(drop)
 }

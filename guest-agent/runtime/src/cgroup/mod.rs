@@ -465,7 +465,7 @@ fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
 
 fn is_cgroup2(path: &Path) -> bool {
     const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type as i64 == CGROUP2_SUPER_MAGIC)
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == CGROUP2_SUPER_MAGIC)
 }
 
 fn ignore_exists(result: rustix::io::Result<()>) -> rustix::io::Result<()> {

@@ -118,6 +118,8 @@ impl Launcher {
             .cgroups
             .create(spec.cgroup_parent.as_deref(), &spec.id)?;
         let made = self.prepare_in(&cgroup, spec, &fds, &filter);
+        // The container's ends of pipes must not stay open here.
+        drop(fds);
         match made {
             Ok((child, socket, warnings)) => Prepared::new(
                 child,
@@ -211,6 +213,7 @@ impl Launcher {
             }
             other => other?,
         };
+        drop(stdio);
         Prepared::new(child, socket, None, vec![], spec.process.terminal.is_some())
     }
 

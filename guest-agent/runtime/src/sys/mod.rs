@@ -147,7 +147,7 @@ pub fn execve(path: &CStr, argv: &CStrings, envp: &CStrings) -> Errno {
 #[derive(Debug)]
 pub struct CStrings {
     // The pointers point into these; a CString's bytes do not move when the CString does.
-    owned: Vec<std::ffi::CString>,
+    _owned: Vec<std::ffi::CString>,
     pointers: Vec<*const libc::c_char>,
 }
 
@@ -166,17 +166,15 @@ impl CStrings {
             .map(|text| text.as_ptr())
             .chain(std::iter::once(std::ptr::null()))
             .collect();
-        Some(Self { owned, pointers })
+        Some(Self {
+            _owned: owned,
+            pointers,
+        })
     }
 
     /// The null-terminated array.
     pub fn as_ptr(&self) -> *const *const libc::c_char {
         self.pointers.as_ptr()
-    }
-
-    /// The strings.
-    pub fn strings(&self) -> &[std::ffi::CString] {
-        &self.owned
     }
 }
 
@@ -259,6 +257,35 @@ pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
     // SAFETY: version 3 reads one header and two data records; both are alive and of that layout.
     check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) })
         .map(drop)
+}
+
+/// The effective, permitted and inheritable sets of this thread.
+pub fn capget() -> Result<(u64, u64, u64)> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = CapHeader {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let mut data = [CapData {
+        effective: 0,
+        permitted: 0,
+        inheritable: 0,
+    }; 2];
+    // SAFETY: version 3 reads one header and writes two data records; both are alive.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_capget,
+            std::ptr::from_ref(&header),
+            data.as_mut_ptr(),
+        )
+    })?;
+    let whole =
+        |part: fn(&CapData) -> u32| u64::from(part(&data[0])) | u64::from(part(&data[1])) << 32;
+    Ok((
+        whole(|half| half.effective),
+        whole(|half| half.permitted),
+        whole(|half| half.inheritable),
+    ))
 }
 
 /// Installs a system call filter on this thread.
@@ -387,6 +414,61 @@ pub fn set_signal_mask(mask: u64) -> u64 {
         );
     }
     former
+}
+
+/// Blocks every signal that a small init hands on or waits for, and returns their set.
+///
+/// Faults of the process itself stay as they are.
+pub fn block_forwarded_signals() -> u64 {
+    let own = [
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGABRT,
+        libc::SIGTRAP,
+        libc::SIGSYS,
+    ];
+    let set = own
+        .iter()
+        .fold(u64::MAX, |set, signal| set & !(1 << (signal - 1)));
+    set_signal_mask(set);
+    // A terminal's complaints about the background are for nobody.
+    set & !(1 << (libc::SIGTTIN - 1)) & !(1 << (libc::SIGTTOU - 1))
+}
+
+/// Waits for one of the (blocked) signals of `set` and returns it.
+pub fn wait_signal(set: u64) -> libc::c_int {
+    loop {
+        // SAFETY: rt_sigtimedwait reads 8 bytes of the set; information and timeout are not wanted.
+        let signal = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigtimedwait,
+                std::ptr::from_ref(&set),
+                std::ptr::null::<u8>(),
+                std::ptr::null::<u8>(),
+                8usize,
+            )
+        };
+        if signal > 0 {
+            return signal as libc::c_int;
+        }
+    }
+}
+
+/// A real-time signal as `rustix` names it.
+pub fn realtime(number: libc::c_int) -> Option<rustix::process::Signal> {
+    // SAFETY: a signal number the kernel has just delivered; it is only sent on.
+    (number > 0).then(|| unsafe { rustix::process::Signal::from_raw_unchecked(number) })
+}
+
+/// Makes a copy of this process, which must have one thread; `None` in the copy.
+pub fn fork() -> Result<Option<rustix::process::Pid>> {
+    // SAFETY: the callers (`lighter-enter` as an init) have a single thread.
+    match check(unsafe { libc::fork() }.into())? {
+        0 => Ok(None),
+        pid => Ok(rustix::process::Pid::from_raw(pid as i32)),
+    }
 }
 
 /// Brings the loopback interface of this process's network namespace up.
