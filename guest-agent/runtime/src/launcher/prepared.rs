@@ -171,8 +171,9 @@ impl Prepared {
             let mut buffers = [IoSliceMut::new(&mut bytes)];
             match recvmsg(socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC) {
                 Ok(message) => break message.bytes,
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => break 0,
+                // A peer that died before it read the gate's message is told once as an error; what
+                // it had reported is read after that.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(errno) => return Err(errno),
             }
         };
