@@ -18,7 +18,7 @@
 //!
 //! [`vsock`] and [`disk`] are the few calls that need `unsafe` on the agent's behalf.
 
-mod client;
+pub mod client;
 pub mod disk;
 pub mod packet;
 pub mod vsock;

@@ -1,0 +1,58 @@
+//! From what the host says to what the engine is opened with.
+
+use std::sync::Arc;
+
+use lighter_engine::EngineConfig;
+use lighter_engine::config::{AddressPool, HostShares, Settings};
+use lighter_init::{Events, Supervisor};
+use lighter_protocol::{EngineSettings, Hello};
+
+use crate::host_link::{HostLink, SamePaths};
+use crate::places::Places;
+
+/// The engine's configuration in this boot.
+pub fn of(
+    places: &Arc<Places>,
+    hello: &Hello,
+    _supervisor: &Arc<Supervisor>,
+    _events: Events,
+) -> EngineConfig {
+    let boot = &hello.boot;
+    let host_shares: Arc<dyn HostShares> = if places.native {
+        Arc::new(SamePaths)
+    } else {
+        Arc::new(HostLink::new(hello.secret.clone(), Arc::clone(places)))
+    };
+    EngineConfig {
+        data_root: places.data_root.clone(),
+        run_dir: places.run_dir.clone(),
+        api_socket: places.api_socket.clone(),
+        hostname: boot.hostname.clone(),
+        machine_id: boot.machine_id.clone(),
+        dns: boot.dns.clone(),
+        dns_search: boot.search.clone(),
+        settings: settings(&boot.engine),
+        host_shares,
+    }
+}
+
+/// The same settings under the same names, as the engine's own type.
+fn settings(said: &EngineSettings) -> Settings {
+    let pools = said.default_address_pools.iter();
+    Settings {
+        registry_mirrors: said.registry_mirrors.clone(),
+        insecure_registries: said.insecure_registries.clone(),
+        log_driver: said.log_driver.clone(),
+        log_opts: said.log_opts.clone(),
+        dns: said.dns.clone(),
+        dns_search: said.dns_search.clone(),
+        dns_opts: said.dns_opts.clone(),
+        default_address_pools: pools
+            .map(|pool| AddressPool {
+                base: pool.base.clone(),
+                size: pool.size,
+            })
+            .collect(),
+        labels: said.labels.clone(),
+    }
+}

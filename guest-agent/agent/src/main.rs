@@ -1,0 +1,46 @@
+//! `lighter-agent`: see the library.
+
+use std::process::ExitCode;
+
+use lighter_agent::options::Options;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args_os().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("lighter-agent: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let level = if std::env::var_os("LIGHTER_DEBUG").is_some() {
+        tracing::Level::DEBUG
+    } else {
+        tracing::Level::INFO
+    };
+    // To the console, which the host keeps: no colours, and the host knows the time.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_max_level(level)
+        .init();
+    // Two workers: one may be busy with a large answer while the other keeps the link alive.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .enable_all()
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => runtime
+            .block_on(lighter_agent::run(options))
+            .map_err(|e| e.to_string()),
+        Err(error) => Err(format!("no runtime: {error}")),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The engine's life inside the agent: opened once, served on every API listener, stopped once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lighter_engine::Engine;
+use lighter_init::{Events, Supervisor};
+use lighter_protocol::{EngineState, Hello};
+use tokio::sync::watch;
+
+use crate::engine_config;
+use crate::listener::Listener;
+use crate::places::Places;
+
+/// What an engine takes from the agent, once.
+#[derive(Debug)]
+struct Supplies {
+    events: Events,
+    listeners: Vec<Listener>,
+}
+
+/// The engine, or what is known of it.
+pub struct Service {
+    places: Arc<Places>,
+    supervisor: Arc<Supervisor>,
+    supplies: Mutex<Option<Supplies>>,
+    engine: Mutex<Option<Arc<Engine>>>,
+    state: watch::Sender<EngineState>,
+}
+
+impl Service {
+    /// An engine that is not started. Until it is, connections wait in the listeners.
+    pub fn new(
+        places: Arc<Places>,
+        supervisor: Arc<Supervisor>,
+        events: Events,
+        listeners: Vec<Listener>,
+    ) -> Self {
+        Self {
+            places,
+            supervisor,
+            supplies: Mutex::new(Some(Supplies { events, listeners })),
+            engine: Mutex::new(None),
+            state: watch::Sender::new(EngineState::Starting),
+        }
+    }
+
+    /// Where things are.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// How far the engine is.
+    pub fn state(&self) -> EngineState {
+        self.state.borrow().clone()
+    }
+
+    /// Opens the engine in the background. A second call does nothing.
+    pub fn start(self: &Arc<Self>, hello: &Arc<Hello>) {
+        let supplies = self
+            .supplies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(supplies) = supplies else { return };
+        let (this, hello) = (Arc::clone(self), Arc::clone(hello));
+        tokio::spawn(async move { this.run(&hello, supplies).await });
+    }
+
+    async fn run(&self, hello: &Hello, supplies: Supplies) {
+        let config = engine_config::of(&self.places, hello, &self.supervisor, supplies.events);
+        let engine = match Engine::open(config).await {
+            Ok(engine) => engine,
+            Err(error) => {
+                tracing::error!(%error, "the engine cannot be opened");
+                self.change(EngineState::Failed {
+                    message: error.to_string(),
+                });
+                return;
+            }
+        };
+        *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&engine));
+        for listener in supplies.listeners {
+            tokio::spawn(lighter_api::serve(Arc::clone(&engine), listener));
+        }
+        self.change(EngineState::Ready);
+    }
+
+    /// Moves on, unless the engine is on its way down.
+    fn change(&self, next: EngineState) {
+        self.state.send_if_modified(|state| {
+            let stopping = *state == EngineState::Stopping;
+            if !stopping {
+                *state = next;
+            }
+            !stopping
+        });
+    }
+
+    /// Stops containers, for as long as that may take. True the first time it is asked.
+    pub async fn stop(&self, limit: Duration) -> bool {
+        let before = self.state.send_replace(EngineState::Stopping);
+        if before == EngineState::Stopping {
+            return false;
+        }
+        let engine = self
+            .engine
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(engine) = engine {
+            match tokio::time::timeout(limit, engine.shutdown()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the engine did not stop cleanly"),
+                Err(_) => tracing::warn!("containers did not stop in time; they are killed"),
+            }
+        }
+        true
+    }
+}

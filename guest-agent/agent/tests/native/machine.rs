@@ -1,0 +1,228 @@
+//! Init and agent in namespaces of their own, and a host that talks to them.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lighter_protocol::{
+    BootSettings, Decoder, EngineState, Health, Hello, Message, Refused, Secret, VERSION, Welcome,
+};
+
+/// Programs of other packages, which `cargo test -p lighter-agent` does not build.
+fn program(package: &str, name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        for package in ["lighter-init", "lighter-runtime"] {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut build = Command::new(cargo);
+            build.args(["build", "--quiet", "--package", package, "--bins"]);
+            assert!(build.status().unwrap().success(), "building {package}");
+        }
+    });
+    let path = Path::new(env!("CARGO_BIN_EXE_lighter-agent")).with_file_name(name);
+    assert!(path.exists(), "{package} has no program {name}");
+    path
+}
+
+pub struct Machine {
+    process: Child,
+    dir: PathBuf,
+}
+
+impl Machine {
+    /// Starts with what the folder holds from an earlier time.
+    pub fn start(dir: &Path) -> Self {
+        // An old socket must not be taken for the new one.
+        for name in ["control.sock", "api.sock", "docker.sock"] {
+            let _ = std::fs::remove_file(dir.join(name));
+        }
+        let process = Command::new("unshare")
+            .args([
+                "--pid",
+                "--mount",
+                "--net",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+            ])
+            .arg(program("lighter-init", "lighter-init"))
+            .arg("--native")
+            .args([Path::new("--dir"), dir])
+            .args([
+                Path::new("--agent"),
+                Path::new(env!("CARGO_BIN_EXE_lighter-agent")),
+            ])
+            .args([
+                Path::new("--enter"),
+                &program("lighter-runtime", "lighter-enter"),
+            ])
+            .spawn()
+            .unwrap();
+        let mut machine = Self {
+            process,
+            dir: dir.to_owned(),
+        };
+        while !dir.join("docker.sock").exists() {
+            assert!(
+                machine.process.try_wait().unwrap().is_none(),
+                "init ended early"
+            );
+            std::thread::yield_now();
+        }
+        machine
+    }
+
+    pub fn connect(&self, socket: &str) -> UnixStream {
+        // Init has made all sockets by now but may not listen on the last of them yet.
+        loop {
+            if let Ok(stream) = UnixStream::connect(self.dir.join(socket)) {
+                return stream;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn control(&self) -> Host {
+        Host {
+            stream: self.connect("control.sock"),
+            decoder: Decoder::new(),
+        }
+    }
+
+    /// A host that is welcome, and whose guest serves.
+    pub fn greeted(&self) -> Host {
+        let mut host = self.control();
+        host.greet(hello()).unwrap();
+        host.wait_ready();
+        host
+    }
+
+    /// `GET /_ping` on one of the API sockets: the status line.
+    pub fn ping(&self, socket: &str) -> String {
+        ping_on(self.connect(socket))
+    }
+
+    /// The agent's process id as this namespace knows it.
+    pub fn agent_pid(&self) -> Option<i32> {
+        let dir = self.dir.to_str().unwrap();
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .find_map(|entry| {
+                let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+                let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+                let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+                let is_agent = words.first()?.ends_with(b"/lighter-agent");
+                (is_agent && words.contains(&dir.as_bytes())).then_some(pid)
+            })
+    }
+
+    /// Kills the agent and waits for the next one to be there.
+    pub fn kill_agent(&self) {
+        let pid = loop {
+            match self.agent_pid() {
+                Some(pid) => break pid,
+                None => std::thread::yield_now(),
+            }
+        };
+        let raw = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
+        while self.agent_pid().is_none_or(|now| now == pid) {
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn wait_end(mut self) -> bool {
+        self.process.wait().unwrap().success()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub fn ping_on(mut stream: UnixStream) -> String {
+    stream
+        .write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+pub fn secret(byte: u8) -> Secret {
+    Secret::new([byte; 32])
+}
+
+pub fn hello() -> Hello {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let boot = BootSettings {
+        clock_unix_ns: u64::try_from(now.as_nanos()).unwrap(),
+        machine_id: "m1".into(),
+        hostname: "lighter".into(),
+        ..BootSettings::default()
+    };
+    Hello {
+        version: VERSION,
+        secret: secret(7),
+        boot: Box::new(boot),
+    }
+}
+
+/// The host's side of a control stream.
+pub struct Host {
+    pub stream: UnixStream,
+    decoder: Decoder,
+}
+
+impl Host {
+    pub fn send(&mut self, message: impl Into<Message>) {
+        self.stream
+            .write_all(&message.into().encode().unwrap())
+            .unwrap();
+    }
+
+    /// The next message; none at the end of the stream.
+    pub fn receive(&mut self) -> Option<Message> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(message) = self.decoder.next_message().unwrap() {
+                return Some(message);
+            }
+            let count = self.stream.read(&mut buffer).unwrap_or(0);
+            if count == 0 {
+                return None;
+            }
+            self.decoder.push(&buffer[..count]);
+        }
+    }
+
+    pub fn greet(&mut self, hello: Hello) -> Result<Welcome, Refused> {
+        self.send(hello);
+        match self.receive() {
+            Some(Message::Welcome(welcome)) => Ok(welcome),
+            Some(Message::Refused(refused)) => Err(refused),
+            other => panic!("{other:?} is no answer to a hello"),
+        }
+    }
+
+    pub fn wait_ready(&mut self) {
+        loop {
+            self.send(Health { seq: 1 });
+            match self.receive() {
+                Some(Message::HealthOk(health)) => match health.engine {
+                    EngineState::Ready => return,
+                    EngineState::Starting => std::thread::yield_now(),
+                    other => panic!("the engine is {other:?}"),
+                },
+                other => panic!("{other:?} is no answer to a health question"),
+            }
+        }
+    }
+}

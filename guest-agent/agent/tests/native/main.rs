@@ -1,0 +1,167 @@
+//! Init and agent together, without a machine: hello, restart, refusal, end.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+mod machine;
+
+use std::io::Write;
+
+use lighter_protocol::{
+    Bye, ByeOk, ByeReason, Message, RefusedCode, Shutdown, ShutdownReason, Status, encode_frame,
+};
+use machine::{Machine, hello, ping_on, secret};
+use tempfile::tempdir;
+
+#[test]
+fn connections_made_before_the_hello_are_served_after_it() {
+    let dir = tempdir().unwrap();
+    let machine = Machine::start(dir.path());
+    let early = [machine.connect("api.sock"), machine.connect("docker.sock")];
+    let mut host = machine.control();
+    let welcome = host.greet(hello()).unwrap();
+    assert_eq!(welcome.version, lighter_protocol::VERSION);
+    host.wait_ready();
+    for stream in early {
+        assert_eq!(ping_on(stream), "HTTP/1.1 200 OK");
+    }
+}
+
+#[test]
+fn only_the_secret_of_this_boot_is_welcome() {
+    let dir = tempdir().unwrap();
+    let machine = Machine::start(dir.path());
+    let mut host = machine.greeted();
+    let mut other = hello();
+    other.secret = secret(8);
+    let mut stranger = machine.control();
+    assert_eq!(
+        stranger.greet(other.clone()).unwrap_err().code,
+        RefusedCode::Secret
+    );
+    assert_eq!(
+        stranger.receive(),
+        None,
+        "the stream is closed after a refusal"
+    );
+    assert!(machine.control().greet(hello()).is_ok());
+
+    // The next agent knows the secret as well.
+    machine.kill_agent();
+    assert_eq!(
+        machine.control().greet(other).unwrap_err().code,
+        RefusedCode::Secret
+    );
+    assert!(machine.control().greet(hello()).is_ok());
+    assert_eq!(host.receive(), None, "the old agent's streams have ended");
+}
+
+#[test]
+fn first_frame_must_be_a_hello_of_a_known_version() {
+    let dir = tempdir().unwrap();
+    let machine = Machine::start(dir.path());
+    for (frame, code, words) in [
+        (
+            encode_frame(1, br#"{"version":99}"#),
+            RefusedCode::Version,
+            "speaks protocol 99",
+        ),
+        (
+            encode_frame(1, b"{}"),
+            RefusedCode::Malformed,
+            "malformed `Hello`",
+        ),
+        (
+            encode_frame(0x10, br#"{"seq":1}"#),
+            RefusedCode::Malformed,
+            "instead of a hello",
+        ),
+        (
+            encode_frame(0xEE, b""),
+            RefusedCode::Malformed,
+            "unknown message type 0xee",
+        ),
+        (
+            Ok(vec![0xff; 8]),
+            RefusedCode::Malformed,
+            "longer than the limit",
+        ),
+    ] {
+        let mut host = machine.control();
+        host.stream.write_all(&frame.unwrap()).unwrap();
+        let Some(Message::Refused(refused)) = host.receive() else {
+            panic!("{words}")
+        };
+        assert_eq!(refused.code, code);
+        assert!(refused.message.contains(words), "{}", refused.message);
+        assert_eq!(host.receive(), None);
+    }
+    machine.greeted();
+}
+
+#[test]
+fn engine_serves_again_after_each_of_fifty_kills_without_a_hello() {
+    let dir = tempdir().unwrap();
+    let machine = Machine::start(dir.path());
+    machine.greeted();
+    for _ in 0..50 {
+        machine.kill_agent();
+        assert_eq!(machine.ping("docker.sock"), "HTTP/1.1 200 OK");
+    }
+    let mut host = machine.greeted();
+    host.send(Status { seq: 3 });
+    let Some(Message::StatusOk(status)) = host.receive() else {
+        panic!()
+    };
+    assert_eq!((status.seq, status.agent_starts), (3, 51));
+    assert!(status.memory_total_bytes > 0 && status.disk_total_bytes > 0);
+}
+
+#[test]
+fn shutdown_says_bye_and_ends_everything() {
+    let dir = tempdir().unwrap();
+    let machine = Machine::start(dir.path());
+    let mut host = machine.greeted();
+    // A second host that was not the one to ask hears it too.
+    let mut other = machine.greeted();
+    host.send(Shutdown {
+        timeout_ms: 10_000,
+        reason: ShutdownReason::User,
+    });
+    host.send(Shutdown {
+        timeout_ms: 10_000,
+        reason: ShutdownReason::User,
+    });
+    let bye = Message::Bye(Bye {
+        reason: ByeReason::Shutdown,
+    });
+    assert_eq!(host.receive(), Some(bye.clone()));
+    assert_eq!(other.receive(), Some(bye));
+    host.send(ByeOk {});
+    assert_eq!(host.receive(), None, "said once");
+    assert!(machine.wait_end());
+}
+
+#[test]
+fn disk_of_another_machine_is_refused_and_left_alone() {
+    let dir = tempdir().unwrap();
+    drop({
+        let machine = Machine::start(dir.path());
+        machine.greeted();
+        machine
+    });
+    let machine = Machine::start(dir.path());
+    let mut other = hello();
+    other.boot.machine_id = "m2".into();
+    let refused = machine.control().greet(other).unwrap_err();
+    assert_eq!(refused.code, RefusedCode::WrongDisk);
+    assert_eq!(
+        refused.message,
+        "the data disk belongs to machine m1, this is machine m2"
+    );
+    // A refused hello decides nothing: the right host may still come.
+    let mut right = hello();
+    right.secret = secret(9);
+    let mut host = machine.control();
+    host.greet(right).unwrap();
+    host.wait_ready();
+}
