@@ -21,7 +21,7 @@ mod owner;
 mod serve;
 pub mod shares;
 pub mod sidecar;
-mod sys;
+pub mod sys;
 mod xattrs;
 
 use std::sync::Arc;
@@ -110,6 +110,20 @@ impl ShareFs {
     pub fn forget_all(&self) {
         self.handles.clear();
         self.nodes.clear();
+    }
+
+    /// Closes every cached descriptor, as a long time with many files does.
+    #[cfg(test)]
+    pub fn forget_descriptors(&self) {
+        while self.nodes.counts().1 > 0 {
+            self.nodes.shed();
+        }
+    }
+
+    /// Number of nodes, and of descriptors kept for them.
+    #[cfg(test)]
+    pub fn counts(&self) -> (usize, usize) {
+        self.nodes.counts()
     }
 
     /// Runs `open`; where the host has no descriptor left, gives back half of the cached ones and tries once more.

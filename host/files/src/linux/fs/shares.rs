@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::{FileType, fstat};
 
+use super::sys::check_file_system;
 use crate::control::{MAX_SHARES, RefusalCode, ShareId, ShareStatus};
 
 /// One active share.
@@ -97,6 +98,7 @@ impl Shares {
         read_only: bool,
         label: String,
     ) -> Result<(), ShareError> {
+        check_file_system(&root).map_err(|e| ShareError::Unreadable(id.clone(), e))?;
         let stat = fstat(&root).map_err(|e| ShareError::Unreadable(id.clone(), e))?;
         let directory = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => true,
@@ -191,7 +193,7 @@ mod tests {
         let null = File::open("/dev/null").expect("null device");
         let refused = shares.add(id("n"), null.into(), true, "/dev/null".into());
         assert!(matches!(refused, Err(ShareError::NotShareable(_))));
-        let file = File::open("/proc/self/exe").expect("this program");
+        let file = File::open(std::env::current_exe().expect("known")).expect("this program");
         shares
             .add(id("f"), file.into(), true, "exe".into())
             .expect("regular file");
@@ -208,7 +210,7 @@ mod tests {
         shares
             .add(id("d"), open("/"), true, "/".into())
             .expect("same again");
-        for (path, read_only) in [("/", false), ("/proc", true)] {
+        for (path, read_only) in [("/", false), ("/usr", true)] {
             let refused = shares.add(id("d"), open(path), read_only, path.into());
             assert!(
                 matches!(refused, Err(ShareError::Exists(_))),

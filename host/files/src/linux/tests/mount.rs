@@ -28,7 +28,6 @@ pub const USER: u32 = 1000;
 
 pub struct Mount {
     pub host: PathBuf,
-    pub fs: Arc<ShareFs>,
     point: PathBuf,
     work: tempfile::TempDir,
 }
@@ -97,7 +96,13 @@ impl Mount {
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
         )
         .expect("root may");
-        let device = serve(&fs, user);
+        let device = openat(
+            CWD,
+            "/dev/fuse",
+            OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .expect("open");
         let options = format!(
             "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
             device.as_raw_fd()
@@ -111,12 +116,9 @@ impl Mount {
             options.as_c_str(),
         )
         .expect("mount");
-        Self {
-            host,
-            fs,
-            point,
-            work,
-        }
+        // Not earlier: a read from a device without its mount is an error.
+        serve(&fs, &device, user);
+        Self { host, point, work }
     }
 
     /// The shared directory as the guest sees it.
@@ -157,14 +159,7 @@ impl Drop for Mount {
 }
 
 /// Starts threads that answer what comes out of `/dev/fuse`, until the mount ends.
-fn serve(fs: &Arc<ShareFs>, user: u32) -> OwnedFd {
-    let device = openat(
-        CWD,
-        "/dev/fuse",
-        OFlags::RDWR | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .expect("open");
+fn serve(fs: &Arc<ShareFs>, device: &OwnedFd, user: u32) {
     let service = Arc::new(Service::new(Arc::clone(fs)));
     for _ in 0..4 {
         let device = File::from(device.try_clone().expect("duplicate"));
@@ -174,7 +169,6 @@ fn serve(fs: &Arc<ShareFs>, user: u32) -> OwnedFd {
             answer(&service, &device);
         });
     }
-    device
 }
 
 fn answer(service: &Service, mut device: &File) {
