@@ -1,6 +1,10 @@
 //! The machine process as the daemon sees it: started, taken over, ended, crashed.
 
 #![cfg(target_os = "linux")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
 
 mod support;
 

@@ -1,6 +1,10 @@
 //! The vsock device with a real guest under QEMU: every byte, every half-close, many streams.
 
 #![cfg(target_os = "linux")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
 
 mod support;
 
@@ -14,6 +18,8 @@ use std::{
 
 use lighter_machine::{Error, Hypervisor, Qemu, Vm, VmParts, VmSpec};
 use support::{PATIENCE, port, until};
+
+type Answer = Result<(), (Error, OwnedFd)>;
 
 /// A machine with the test guest, up to its last listener.
 struct Guest {
@@ -54,18 +60,21 @@ impl Guest {
         guest
     }
 
-    fn try_connect(&self, port: u32) -> Result<UnixStream, Error> {
+    /// Asks for a stream without waiting for the answer.
+    fn ask(&self, port: u32) -> (UnixStream, mpsc::Receiver<Answer>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (sender, answer) = mpsc::channel();
-        self.vm.connect(
-            port,
-            theirs.into(),
-            Box::new(move |result| drop(sender.send(result))),
-        );
-        let answer = answer.recv_timeout(PATIENCE).expect("an answer");
+        let done = Box::new(move |result| drop(sender.send(result)));
+        self.vm.connect(port, theirs.into(), done);
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
         ours.set_write_timeout(Some(PATIENCE)).unwrap();
-        answer.map(|()| ours).map_err(|(error, _)| error)
+        (ours, answer)
+    }
+
+    fn try_connect(&self, port: u32) -> Result<UnixStream, Error> {
+        let (stream, answer) = self.ask(port);
+        let answer = answer.recv_timeout(PATIENCE).expect("an answer");
+        answer.map(|()| stream).map_err(|(error, _)| error)
     }
 
     fn connect(&self, port: u32) -> UnixStream {
@@ -93,4 +102,286 @@ fn echo_comes_back_and_nobody_listening_is_refused() {
         guest.try_connect(999).unwrap_err(),
         Error::Refused { port: 999 }
     );
+}
+
+/// Carries `total` bytes each way at once, shared among streams.
+fn carry(guest: &Guest, streams: u64, total: u64) {
+    let share = (total / streams).max(1);
+    let started = std::time::Instant::now();
+    let threads: Vec<_> = (0..streams)
+        .map(|number| {
+            let mut stream = guest.connect(port::DUPLEX);
+            let thread = std::thread::Builder::new().stack_size(512 << 10);
+            thread
+                .spawn(move || duplex(&mut stream, share, 0x5eed_0000 + number))
+                .unwrap()
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let rate = (share * streams) as f64 / seconds / (1 << 20) as f64;
+    eprintln!(
+        "{streams} streams: {} MiB each way, {rate:.0} MiB/s each way",
+        (share * streams) >> 20
+    );
+}
+
+fn duplex(stream: &mut UnixStream, share: u64, seed: u64) {
+    let mut head = share.to_le_bytes().to_vec();
+    head.extend_from_slice(&seed.to_le_bytes());
+    stream.write_all(&head).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let sender = std::thread::Builder::new().stack_size(512 << 10);
+    let sender = sender
+        .spawn(move || support::give_pattern(&mut writer, share, !seed))
+        .unwrap();
+    support::take_pattern(stream, share, seed);
+    sender.join().unwrap();
+    let mut verdict = Vec::new();
+    stream.read_to_end(&mut verdict).unwrap();
+    assert_eq!(verdict, [1], "the guest saw a wrong byte");
+}
+
+#[test]
+fn bytes_are_exact_both_ways_at_once_among_1_64_and_1000_streams() {
+    let guest = Guest::boot(kernel_or_skip!());
+    let total = support::count(16 << 20, 1 << 30);
+    for streams in [1, 64, 1000] {
+        carry(&guest, streams, total);
+    }
+    until("all streams closed", || {
+        (guest.vm.observe().streams == 0).then_some(())
+    });
+}
+
+#[test]
+fn host_half_close_ends_the_guests_input_and_leaves_its_output() {
+    let guest = Guest::boot(kernel_or_skip!());
+    // The echo answers everything it got before the end, also what it was slow to answer.
+    let mut stream = guest.connect(port::ECHO);
+    let sent = vec![b'h'; 3 << 20];
+    let mut writer = stream.try_clone().unwrap();
+    let copy = sent.clone();
+    let sender = std::thread::spawn(move || {
+        writer.write_all(&copy).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    sender.join().unwrap();
+    assert!(got == sent);
+}
+
+#[test]
+fn guest_half_close_ends_the_hosts_input_and_leaves_its_output() {
+    let guest = Guest::boot(kernel_or_skip!());
+    let (sender, calls) = mpsc::channel();
+    guest.vm.listen(
+        1026,
+        Some(Box::new(move |_| {
+            let (ours, theirs) = UnixStream::pair().ok()?;
+            sender.send(ours).ok()?;
+            Some(theirs.into())
+        })),
+    );
+    let mut stream = guest.connect(port::HALF_CLOSE);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "guest speaks first");
+    stream.write_all(&vec![b'g'; 1 << 20]).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut count = [0; 8];
+    calls
+        .recv_timeout(PATIENCE)
+        .unwrap()
+        .read_exact(&mut count)
+        .unwrap();
+    assert_eq!(u64::from_le_bytes(count), 1 << 20);
+}
+
+#[test]
+fn guest_reaches_only_ports_somebody_listens_on() {
+    let guest = Guest::boot(kernel_or_skip!());
+    let ask = |host_port: u32| {
+        let mut stream = guest.connect(port::CONNECT_BACK);
+        stream.write_all(&host_port.to_le_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    for host_port in [1, 1024, 1025, 1026, 1027, u32::MAX - 1] {
+        assert_eq!(
+            ask(host_port),
+            "refused: ConnectionReset",
+            "port {host_port}"
+        );
+    }
+    guest.vm.listen(
+        1026,
+        Some(Box::new(|_| {
+            let (mut ours, theirs) = UnixStream::pair().ok()?;
+            // A host that closed at once would not let the guest speak.
+            std::thread::spawn(move || {
+                ours.write_all(b"welcome").unwrap();
+                ours.read_to_end(&mut Vec::new()).unwrap();
+            });
+            Some(theirs.into())
+        })),
+    );
+    assert_eq!(ask(1026), "welcome");
+    guest.vm.listen(1026, None);
+    assert_eq!(ask(1026), "refused: ConnectionReset");
+}
+
+#[test]
+fn stalled_guest_reader_stops_its_writer_and_nobody_else() {
+    let guest = Guest::boot(kernel_or_skip!());
+    let mut stalled = guest.connect(port::STALLED);
+    stalled.set_nonblocking(true).unwrap();
+    let chunk = vec![b'x'; 64 << 10];
+    let mut written = 0;
+    // Full once the guest's buffer, ours and the socket's are: far below what is tried.
+    let full = loop {
+        match stalled.write(&chunk) {
+            Ok(n) => written += n,
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                std::thread::sleep(std::time::Duration::from_millis(200));
+                match stalled.write(&chunk) {
+                    Ok(n) => written += n,
+                    Err(_) => break true,
+                }
+            }
+            Err(e) => panic!("{e}"),
+        }
+        if written > 16 << 20 {
+            break false;
+        }
+    };
+    assert!(full, "{written} bytes went to a guest that reads nothing");
+    carry(&guest, 4, 4 << 20);
+    drop(guest.connect(port::RELEASE));
+    stalled.set_nonblocking(false).unwrap();
+    stalled.shutdown(Shutdown::Write).unwrap();
+    let mut count = [0; 8];
+    stalled.read_exact(&mut count).unwrap();
+    assert_eq!(u64::from_le_bytes(count), written as u64);
+}
+
+#[test]
+fn stalled_host_reader_stops_its_writer_and_nobody_else() {
+    let guest = Guest::boot(kernel_or_skip!());
+    let mut stalled = guest.connect(port::SOURCE);
+    let mut first = [0; 1];
+    stalled.read_exact(&mut first).unwrap();
+    carry(&guest, 4, 4 << 20);
+    // The source goes on where it stood, and learns that its reader left.
+    let mut rest = vec![0; 4 << 20];
+    stalled.read_exact(&mut rest).unwrap();
+    assert!(first == *b"s" && rest.iter().all(|byte| *byte == b's'));
+    drop(stalled);
+    until("the source's end", || {
+        (guest.vm.observe().streams == 0).then_some(())
+    });
+}
+
+#[test]
+fn crowd_of_streams_is_open_at_once_and_each_is_answered() {
+    let guest = Guest::boot(kernel_or_skip!());
+    let wanted = support::count(2_000, 16_384);
+    raise_descriptor_limit();
+    let mut streams = Vec::with_capacity(wanted);
+    while streams.len() < wanted {
+        // Many requests at a time, as clients would make them.
+        let batch = (wanted - streams.len()).min(256);
+        let answers: Vec<_> = (0..batch).map(|_| guest.ask(port::CROWD)).collect();
+        for (stream, answer) in answers {
+            answer
+                .recv_timeout(PATIENCE)
+                .unwrap()
+                .map_err(|(error, _)| error)
+                .unwrap();
+            streams.push(stream);
+        }
+    }
+    assert!(guest.vm.observe().streams as usize >= wanted);
+    for (number, stream) in streams.iter_mut().enumerate() {
+        stream.write_all(&(number as u32).to_le_bytes()).unwrap();
+    }
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let mut bytes = [0; 4];
+        stream.read_exact(&mut bytes).unwrap();
+        assert_eq!(u32::from_le_bytes(bytes), number as u32);
+    }
+    drop(streams);
+    until("all streams closed", || {
+        (guest.vm.observe().streams == 0).then_some(())
+    });
+}
+
+#[test]
+fn connect_storm_leaves_nothing_behind() {
+    let guest = Guest::boot(kernel_or_skip!());
+    for round in 0..support::count(4, 400) {
+        let answers: Vec<_> = (0..250)
+            .map(|n| guest.ask(if n % 5 == 0 { 999 } else { port::CROWD }))
+            .collect();
+        for (n, (mut stream, answer)) in answers.into_iter().enumerate() {
+            let answer = answer
+                .recv_timeout(PATIENCE)
+                .unwrap()
+                .map_err(|(error, _)| error);
+            if n % 5 == 0 {
+                assert_eq!(answer.unwrap_err(), Error::Refused { port: 999 });
+            } else {
+                answer.unwrap();
+                // Some leave at once, some after a word, some while an answer is on its way.
+                if (n + round) % 3 > 0 {
+                    stream.write_all(b"x").unwrap();
+                }
+                if (n + round) % 3 > 1 {
+                    stream.read_exact(&mut [0]).unwrap();
+                }
+            }
+        }
+    }
+    until("all streams closed", || {
+        (guest.vm.observe().streams == 0).then_some(())
+    });
+    carry(&guest, 1, 1 << 20);
+}
+
+#[test]
+fn round_trip_is_reported() {
+    let guest = Guest::boot(kernel_or_skip!());
+    let mut stream = guest.connect(port::ECHO);
+    let mut samples: Vec<_> = (0..support::count(500, 20_000))
+        .map(|_| {
+            let start = std::time::Instant::now();
+            stream.write_all(b"p").unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+            start.elapsed()
+        })
+        .collect();
+    samples.sort();
+    let at = |part: f64| samples[((samples.len() - 1) as f64 * part) as usize];
+    eprintln!(
+        "round trip: median {:?}, 99 of 100 below {:?}",
+        at(0.5),
+        at(0.99)
+    );
+}
+
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )
+    .unwrap();
 }

@@ -5,7 +5,8 @@
 //! and the test sees it on the console.
 //!
 //! Ports: 10 echo, 11 duplex pattern, 12 half-close seen from the guest, 13 stalled reader, 14 its
-//! release, 15 orders, 16 connects back to the host, 17 endless source.
+//! release, 15 orders, 16 connects back to the host, 17 endless source, 18 echo for a crowd (one
+//! thread for all its streams).
 
 use std::{
     ffi::{c_int, c_ulong, c_void},
@@ -31,6 +32,9 @@ unsafe extern "C" {
         flags: c_ulong,
         data: *const c_void,
     ) -> c_int;
+    fn epoll_create1(flags: c_int) -> c_int;
+    fn epoll_ctl(epoll: c_int, operation: c_int, fd: c_int, event: *const EpollEvent) -> c_int;
+    fn epoll_wait(epoll: c_int, events: *mut EpollEvent, max: c_int, timeout: c_int) -> c_int;
     fn setrlimit(resource: c_int, limit: *const [u64; 2]) -> c_int;
 }
 
@@ -186,7 +190,7 @@ fn duplex(mut stream: File) -> io::Result<()> {
 
 fn take_pattern(stream: &mut File, total: u64, seed: u64) -> io::Result<bool> {
     let mut pattern = Pattern(seed);
-    let (mut bytes, mut expected) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let (mut bytes, mut expected) = (vec![0; 16 << 10], vec![0; 16 << 10]);
     let mut left = total;
     let mut right = true;
     while left > 0 {
@@ -264,6 +268,49 @@ fn source(mut stream: File) -> io::Result<()> {
     Ok(())
 }
 
+#[derive(Clone, Copy)]
+#[repr(C, packed)]
+struct EpollEvent {
+    events: u32,
+    data: u64,
+}
+
+/// Small messages of any number of streams; what is read at once is written at once.
+fn crowd(listener: &OwnedFd) {
+    // SAFETY: a number.
+    let epoll = check(unsafe { epoll_create1(0) }).expect("an epoll set");
+    let add = |fd: c_int| {
+        let event = EpollEvent { events: 1, data: fd as u64 };
+        // SAFETY: open descriptors and a whole event.
+        check(unsafe { epoll_ctl(epoll, 1, fd, &event) }).expect("room in the epoll set");
+    };
+    add(listener.as_raw_fd());
+    let mut events = [EpollEvent { events: 0, data: 0 }; 64];
+    let mut bytes = [0; 4096];
+    loop {
+        // SAFETY: room for as many events as is said.
+        let n = check(unsafe { epoll_wait(epoll, events.as_mut_ptr(), 64, -1) }).unwrap_or(0);
+        for event in &events[..n as usize] {
+            let fd = event.data as c_int;
+            if fd == listener.as_raw_fd() {
+                // SAFETY: null pointers mean that the peer's address is not wanted.
+                let fd = unsafe { accept(fd, std::ptr::null_mut(), std::ptr::null_mut()) };
+                if fd >= 0 {
+                    add(fd);
+                }
+                continue;
+            }
+            // SAFETY: only this thread owns the streams of this set.
+            let mut stream = unsafe { File::from_raw_fd(fd) };
+            let n = stream.read(&mut bytes).unwrap_or(0);
+            if n > 0 && stream.write_all(&bytes[..n]).is_ok() {
+                // It stays open: the set owns it on.
+                std::mem::forget(stream);
+            }
+        }
+    }
+}
+
 fn mount_proc() {
     std::fs::create_dir_all("/proc").expect("the root is writable");
     let (proc, target) = (c"proc", c"/proc");
@@ -290,6 +337,8 @@ fn main() {
     serve(14, release);
     serve(16, connect_back);
     serve(17, source);
+    let listener = listen_on(18).expect("a port of our own");
+    thread::spawn(move || crowd(&listener));
     // Last: whoever reaches the orders finds all others.
     serve(15, orders);
     let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();

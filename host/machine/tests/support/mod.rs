@@ -24,6 +24,7 @@ pub mod port {
     pub const ORDERS: u32 = 15;
     pub const CONNECT_BACK: u32 = 16;
     pub const SOURCE: u32 = 17;
+    pub const CROWD: u32 = 18;
 }
 
 /// How long anything in these tests may take; a hang is a failure, slowness is not.
@@ -32,6 +33,11 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Whether the long counts are asked for.
 pub fn long() -> bool {
     env::var_os("LIGHTER_LONG").is_some()
+}
+
+/// The smaller count, or the one for long runs.
+pub fn count<T>(small: T, large: T) -> T {
+    if long() { large } else { small }
 }
 
 /// The kernel, or why there is none; the caller then skips its test and says so.
@@ -144,7 +150,7 @@ pub fn spec(kernel: PathBuf, dir: &Path) -> VmSpec {
     fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
     VmSpec {
         cpus: 2,
-        memory_bytes: 768 << 20,
+        memory_bytes: 1024 << 20,
         kernel,
         initramfs: initramfs(),
         cmdline_extra: Vec::new(),

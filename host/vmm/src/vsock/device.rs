@@ -663,11 +663,15 @@ fn flush(stream: &mut Stream) {
 }
 
 /// Once the guest has sent its last byte and the socket has it, the socket's reader sees the end.
+///
+/// Only once: every shutdown of a socket is an event on it, and that event leads here.
 fn pass_half_close(stream: &mut Stream) {
     if stream.guest_shut & shut::SEND != 0
+        && !stream.host_told
         && stream.buffer.waiting().is_empty()
         && let Some(socket) = &stream.host
     {
+        stream.host_told = true;
         host::shut(socket.as_fd(), Shutdown::Write);
     }
 }

@@ -121,6 +121,8 @@ pub struct Stream {
     told_forwarded: Wrapping<u32>,
     /// The host's socket takes nothing any more.
     pub host_deaf: bool,
+    /// The host's socket was told that no more will come.
+    pub host_told: bool,
 
     /// Host to guest: the guest's buffer, and what it took out of it.
     peer_alloc: u32,
@@ -159,6 +161,7 @@ impl Stream {
             forwarded: Wrapping(0),
             told_forwarded: Wrapping(0),
             host_deaf: false,
+            host_told: false,
             peer_alloc: 0,
             peer_forwarded: Wrapping(0),
             sent: Wrapping(0),

@@ -1,1 +1,6 @@
+//! The device against a driver made by hand: ordinary traffic, then everything a hostile guest can
+//! put into its memory.
 
+mod driver;
+mod hostile;
+mod traffic;
