@@ -1,29 +1,250 @@
-//! The docker verbs.
+//! The docker verbs: a client of the Docker API on the daemon's socket, one file a noun.
+//!
+//! Flags are rows of tables ([`flags`]), which make help, parsing and the request. Called by
+//! `main`; calls the API through [`api`] and never the daemon, but to have it started.
 
+mod api;
+mod container_flags;
+mod containers;
+mod create;
+mod detach;
+mod events;
+mod exec;
+mod flags;
+mod images;
+mod info;
+mod inspect;
+mod lifecycle;
+mod login;
+mod logs;
+mod mounts;
+mod port_list;
+mod ports;
+mod pull;
+mod refused;
+mod run;
+mod streams;
+mod table;
+mod template;
+mod transfer;
 pub mod units;
+mod values;
+mod volumes;
 
-use clap::{ArgMatches, Command};
+use std::collections::BTreeMap;
+use std::pin::Pin;
 
+use clap::{Arg, ArgMatches, Command};
+use serde_json::{Value, json};
+
+use api::{Api, Failed};
+
+use crate::daemon;
 use crate::exit::{CliError, Code};
 use crate::printer::Printer;
 
-/// The verbs' part of the command line.
-pub fn commands() -> Vec<Command> {
-    Vec::new()
+/// What every verb works with.
+pub struct Context<'a> {
+    /// The engine.
+    pub api: Api,
+    /// The person.
+    pub printer: &'a Printer,
 }
 
-/// Runs a verb.
-pub fn run(name: &str, _arguments: &ArgMatches, _printer: &Printer) -> Result<Code, CliError> {
-    Err(CliError::usage(format!(
-        "there is no command `lighter {name}`"
-    )))
+/// What a verb does, as a future.
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Code, CliError>> + 'a>>;
+
+/// One verb.
+pub struct Verb {
+    /// The word that is typed.
+    pub name: &'static str,
+    /// Its flags and help.
+    pub command: fn() -> Command,
+    /// What it does.
+    pub run: for<'a> fn(&'a Context<'a>, &'a ArgMatches) -> Running<'a>,
+}
+
+fn verbs() -> impl Iterator<Item = &'static Verb> {
+    let tables: [&'static [Verb]; 12] = [
+        run::VERBS,
+        exec::VERBS,
+        containers::VERBS,
+        logs::VERBS,
+        lifecycle::VERBS,
+        inspect::VERBS,
+        images::VERBS,
+        transfer::VERBS,
+        volumes::VERBS,
+        events::VERBS,
+        info::VERBS,
+        login::VERBS,
+    ];
+    tables.into_iter().flatten()
+}
+
+/// The verbs' part of the command line.
+pub fn commands() -> Vec<Command> {
+    verbs()
+        .map(|verb| (verb.command)().max_term_width(100))
+        .collect()
+}
+
+/// Runs a verb, starting the daemon where it does not run.
+pub fn run(name: &str, arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError> {
+    let Some(verb) = verbs().find(|verb| verb.name == name) else {
+        return Err(CliError::usage(format!(
+            "there is no command `lighter {name}`"
+        )));
+    };
+    let paths = daemon::paths()?;
+    let runtime = daemon::runtime()?;
+    let outcome = runtime.block_on(async {
+        let socket = daemon::ensure(&paths).await?;
+        let context = Context {
+            api: Api::new(socket),
+            printer,
+        };
+        (verb.run)(&context, arguments).await
+    });
+    // Nothing that is still under way (a terminal's next key) matters any more.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// A flag that does not exist, or that docker has and we do not honour.
 pub fn unknown_flag(flag: &str, hint: Option<String>) -> CliError {
-    let error = CliError::usage(format!("unknown flag: {flag}"));
-    match hint {
+    let name = flag.trim_start_matches('-');
+    if refused::is_dockers(name) {
+        return CliError::usage(format!(
+            "the flag `{flag}` of docker is not supported by lighter"
+        ))
+        .with_hint("leave it out; `lighter COMMAND --help` shows what there is");
+    }
+    let text = if flag.starts_with("--") {
+        "unknown flag"
+    } else {
+        "unknown shorthand flag"
+    };
+    let error = CliError::usage(format!("{text}: {flag}"));
+    let near = hint.or_else(|| {
+        let all = verbs()
+            .flat_map(|verb| long_names(&(verb.command)()))
+            .collect::<Vec<_>>();
+        let near = lighter_platform::nearest(name, all.iter().map(String::as_str))?;
+        Some(format!("did you mean `--{near}`?"))
+    });
+    match near {
         Some(hint) => error.with_hint(hint),
         None => error,
+    }
+}
+
+fn long_names(command: &Command) -> Vec<String> {
+    command
+        .get_arguments()
+        .filter_map(|arg| arg.get_long().map(str::to_owned))
+        .collect()
+}
+
+/// One name that must be given.
+fn target(word: &'static str) -> Arg {
+    Arg::new("target").required(true).value_name(word)
+}
+
+/// Names of which one must be given.
+fn targets(word: &'static str) -> Arg {
+    Arg::new("targets")
+        .required(true)
+        .num_args(1..)
+        .value_name(word)
+}
+
+/// Does something to each of the names and prints those for which it was done.
+async fn each<F, W>(context: &Context<'_>, names: &[String], work: F) -> Result<Code, CliError>
+where
+    F: Fn(String) -> W,
+    W: Future<Output = Result<Value, Failed>>,
+{
+    let mut code = Code::OK;
+    for name in names {
+        match work(name.clone()).await {
+            Ok(_) => context.printer.line(name),
+            Err(error) if is_skipped(&error) => {}
+            Err(error) => {
+                context.printer.error(&error.into());
+                code = Code::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Stands for work that was not needed, and of which no name is printed.
+fn skipped() -> Failed {
+    Failed::Link(CliError::new(String::new()))
+}
+
+fn is_skipped(error: &Failed) -> bool {
+    matches!(error, Failed::Link(error) if error.message.is_empty())
+}
+
+/// `--filter name=value`, in the form of the API.
+fn filters(all: &[String]) -> Result<String, CliError> {
+    let mut sorted: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
+    for text in all {
+        let (name, value) = text.split_once('=').ok_or_else(|| {
+            CliError::usage(format!("invalid filter '{text}'"))
+                .with_hint("write `--filter name=value`")
+        })?;
+        let name = name.trim().to_ascii_lowercase();
+        sorted
+            .entry(name)
+            .or_default()
+            .insert(value.trim().to_owned(), true);
+    }
+    Ok(if sorted.is_empty() {
+        String::new()
+    } else {
+        json!(sorted).to_string()
+    })
+}
+
+/// Labels in one text.
+fn labels(labels: &Value) -> String {
+    let all: BTreeMap<&String, &Value> = labels.as_object().into_iter().flatten().collect();
+    let parts = all
+        .iter()
+        .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()));
+    parts.collect::<Vec<_>>().join(",")
+}
+
+/// Seconds since 1970.
+fn now_unix() -> i64 {
+    time::OffsetDateTime::now_utc().unix_timestamp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_have_the_form_of_the_api() {
+        let all = ["label=a=b", "status=exited", "status=running"].map(str::to_owned);
+        let expected = r#"{"label":{"a=b":true},"status":{"exited":true,"running":true}}"#;
+        assert_eq!(filters(&all).unwrap(), expected);
+        assert_eq!(filters(&[]).unwrap(), "");
+        assert!(filters(&["x".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn dockers_flags_are_refused_by_name_and_others_with_the_nearest() {
+        assert!(
+            unknown_flag("--gpus", None)
+                .message
+                .contains("`--gpus` of docker")
+        );
+        let error = unknown_flag("--memroy", None);
+        assert_eq!(error.message, "unknown flag: --memroy");
+        assert_eq!(error.hint.as_deref(), Some("did you mean `--memory`?"));
     }
 }

@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitStatus};
 use super::{HostUser, Resolution};
 
 mod terminal;
-pub use terminal::{RawTerminal, Resizes, forwarded_signals, terminal_size};
+pub use terminal::{RawTerminal, Resizes, forwarded_signals, read_hidden_line, terminal_size};
 
 /// Whether a folder can be opened and flushed.
 pub const CAN_SYNC_DIRECTORIES: bool = true;

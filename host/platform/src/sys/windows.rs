@@ -21,7 +21,7 @@ use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, DETACHED_P
 use super::{HostUser, Resolution};
 
 mod terminal;
-pub use terminal::{RawTerminal, Resizes, forwarded_signals, terminal_size};
+pub use terminal::{RawTerminal, Resizes, forwarded_signals, read_hidden_line, terminal_size};
 
 /// Whether a folder can be opened and flushed.
 pub const CAN_SYNC_DIRECTORIES: bool = false;

@@ -94,3 +94,19 @@ pub fn forwarded_signals() -> io::Result<mpsc::Receiver<&'static str>> {
     }
     Ok(receiver)
 }
+
+/// Reads a line from the terminal without showing it.
+///
+/// # Errors
+/// Standard input is no terminal, or what the system answers.
+pub fn read_hidden_line() -> io::Result<String> {
+    let before = tcgetattr(stdin())?;
+    let mut hidden = before.clone();
+    hidden.local_modes.remove(rustix::termios::LocalModes::ECHO);
+    tcsetattr(stdin(), OptionalActions::Now, &hidden)?;
+    let mut line = String::new();
+    let read = io::stdin().read_line(&mut line);
+    tcsetattr(stdin(), OptionalActions::Now, &before)?;
+    read?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}

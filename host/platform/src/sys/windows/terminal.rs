@@ -126,3 +126,18 @@ pub fn forwarded_signals() -> io::Result<mpsc::Receiver<&'static str>> {
     });
     Ok(receiver)
 }
+
+/// Reads a line from the console without showing it.
+///
+/// # Errors
+/// Standard input is no console, or what the system answers.
+pub fn read_hidden_line() -> io::Result<String> {
+    let stdin = handle(STD_INPUT_HANDLE);
+    let before = mode(stdin)?;
+    set_mode(stdin, before & !ENABLE_ECHO_INPUT)?;
+    let mut line = String::new();
+    let read = io::stdin().read_line(&mut line);
+    set_mode(stdin, before)?;
+    read?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}

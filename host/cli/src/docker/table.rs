@@ -1,0 +1,159 @@
+//! Lists: docker's tables, `--quiet`, `--format`.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use super::template::Template;
+use crate::exit::CliError;
+use crate::printer::Printer;
+
+/// One column: the field's name in templates, and its heading.
+pub type Column = (&'static str, &'static str);
+
+/// How a list is to be shown.
+pub enum Format {
+    /// The columns of docker's table.
+    Table,
+    /// The columns that a template names, with headings.
+    TableOf(Template),
+    /// A line of JSON an object.
+    Json,
+    /// What a template makes of each object.
+    Lines(Template),
+}
+
+/// Reads `--format`.
+pub fn format(text: Option<&str>) -> Result<Format, CliError> {
+    let template = |text: &str| {
+        Template::parse(text)
+            .map_err(|error| CliError::usage(format!("template parsing error: {error}")))
+    };
+    Ok(match text {
+        None | Some("" | "table") => Format::Table,
+        Some("json") => Format::Json,
+        Some(text) => match text.strip_prefix("table ") {
+            Some(columns) => Format::TableOf(template(columns)?),
+            None => Format::Lines(template(text)?),
+        },
+    })
+}
+
+/// Prints objects, whose values are what the columns show.
+///
+/// `columns` are the table's; an object may have more fields, for templates and JSON. `headings`
+/// are those of all fields.
+pub fn print(
+    printer: &Printer,
+    format: &Format,
+    columns: &[&str],
+    headings: &[Column],
+    rows: &[Map<String, Value>],
+) -> Result<(), CliError> {
+    let failed = |error| CliError::new(format!("template: {error}"));
+    match format {
+        Format::Json => {
+            for row in rows {
+                let text = serde_json::to_string(row).map_err(|error| CliError::of(&error))?;
+                printer.line(&text);
+            }
+        }
+        Format::Lines(template) => {
+            for row in rows {
+                let text = template
+                    .render(&Value::Object(row.clone()))
+                    .map_err(failed)?;
+                printer.line(&text);
+            }
+        }
+        Format::TableOf(template) => {
+            let heading: Map<String, Value> = headings
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), (*text).into()))
+                .collect();
+            let mut lines = Vec::new();
+            for row in std::iter::once(&heading).chain(rows) {
+                let text = template
+                    .render(&Value::Object(row.clone()))
+                    .map_err(failed)?;
+                lines.push(text.split('\t').map(str::to_owned).collect());
+            }
+            printer.data(&aligned(&lines));
+        }
+        Format::Table => {
+            let heading = |name: &&str| {
+                let found = headings.iter().find(|(field, _)| field == name);
+                found
+                    .map(|(_, text)| (*text).to_owned())
+                    .unwrap_or_default()
+            };
+            let mut lines: Vec<Vec<String>> = vec![columns.iter().map(heading).collect()];
+            for row in rows {
+                let cell = |name: &&str| match row.get(*name) {
+                    Some(Value::String(text)) => text.clone(),
+                    Some(other) => other.to_string(),
+                    None => String::new(),
+                };
+                lines.push(columns.iter().map(cell).collect());
+            }
+            printer.data(&aligned(&lines));
+        }
+    }
+    Ok(())
+}
+
+/// Columns at least ten wide and three apart, as docker sets them.
+pub fn aligned(lines: &[Vec<String>]) -> String {
+    const LEAST: usize = 10;
+    const APART: usize = 3;
+    let mut widths: Vec<usize> = Vec::new();
+    for line in lines {
+        for (index, cell) in line.iter().enumerate().take(line.len().saturating_sub(1)) {
+            let width = (cell.chars().count() + APART).max(LEAST);
+            match widths.get_mut(index) {
+                Some(known) => *known = width.max(*known),
+                None => widths.push(width),
+            }
+        }
+    }
+    let mut out = String::new();
+    for line in lines {
+        for (index, cell) in line.iter().enumerate() {
+            if index + 1 == line.len() {
+                out.push_str(cell);
+            } else {
+                let width = widths.get(index).copied().unwrap_or(0);
+                // Writing to a string cannot fail.
+                let _ = write!(out, "{cell:<width$}");
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_set_as_docker_sets_them() {
+        let lines = [vec!["ID", "NAME"], vec!["123456789012", "x"]]
+            .map(|line| line.into_iter().map(str::to_owned).collect());
+        assert_eq!(aligned(&lines), "ID             NAME\n123456789012   x\n");
+        let narrow = [vec!["A".to_owned(), "B".to_owned()]];
+        assert_eq!(aligned(&narrow), "A         B\n");
+    }
+
+    #[test]
+    fn formats_are_told_apart() {
+        assert!(matches!(format(None), Ok(Format::Table)));
+        assert!(matches!(format(Some("json")), Ok(Format::Json)));
+        assert!(matches!(
+            format(Some("table {{.ID}}\t{{.Name}}")),
+            Ok(Format::TableOf(_))
+        ));
+        assert!(matches!(format(Some("{{.ID}}")), Ok(Format::Lines(_))));
+        assert!(format(Some("{{.ID")).is_err());
+    }
+}
