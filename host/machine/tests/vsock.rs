@@ -11,76 +11,12 @@ mod support;
 use std::{
     io::{Read, Write},
     net::Shutdown,
-    os::{fd::OwnedFd, unix::net::UnixStream},
-    path::PathBuf,
-    sync::{Arc, mpsc},
+    os::unix::net::UnixStream,
+    sync::mpsc,
 };
 
-use lighter_machine::{Error, Hypervisor, Qemu, Vm, VmParts, VmSpec};
-use support::{PATIENCE, port, until};
-
-type Answer = Result<(), (Error, OwnedFd)>;
-
-/// A machine with the test guest, up to its last listener.
-struct Guest {
-    vm: Arc<dyn Vm>,
-    _dir: tempfile::TempDir,
-}
-
-fn open_parts(spec: &VmSpec) -> VmParts {
-    let open = |path: &PathBuf| OwnedFd::from(std::fs::File::open(path).unwrap());
-    let writable = |path: &PathBuf| {
-        let file = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path);
-        OwnedFd::from(file.unwrap())
-    };
-    VmParts {
-        kernel: open(&spec.kernel),
-        initramfs: open(&spec.initramfs),
-        disks: spec.disks.iter().map(|disk| writable(&disk.path)).collect(),
-        shares: Vec::new(),
-        console: writable(&spec.console_log),
-    }
-}
-
-impl Guest {
-    fn boot(kernel: PathBuf) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let spec = support::spec(kernel, dir.path());
-        let vm: Arc<dyn Vm> = Arc::from(Qemu.create(&spec, open_parts(&spec)).unwrap());
-        vm.start().unwrap();
-        let guest = Self { vm, _dir: dir };
-        until("the guest's last listener", || {
-            guest.try_connect(port::ORDERS).ok()
-        });
-        guest
-    }
-
-    /// Asks for a stream without waiting for the answer.
-    fn ask(&self, port: u32) -> (UnixStream, mpsc::Receiver<Answer>) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let (sender, answer) = mpsc::channel();
-        let done = Box::new(move |result| drop(sender.send(result)));
-        self.vm.connect(port, theirs.into(), done);
-        ours.set_read_timeout(Some(PATIENCE)).unwrap();
-        ours.set_write_timeout(Some(PATIENCE)).unwrap();
-        (ours, answer)
-    }
-
-    fn try_connect(&self, port: u32) -> Result<UnixStream, Error> {
-        let (stream, answer) = self.ask(port);
-        let answer = answer.recv_timeout(PATIENCE).expect("an answer");
-        answer.map(|()| stream).map_err(|(error, _)| error)
-    }
-
-    fn connect(&self, port: u32) -> UnixStream {
-        self.try_connect(port).unwrap()
-    }
-}
+use lighter_machine::Error;
+use support::{PATIENCE, guest::Guest, port, until};
 
 #[test]
 fn echo_comes_back_and_nobody_listening_is_refused() {

@@ -3,6 +3,8 @@
 #![cfg(target_os = "linux")]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod guest;
+
 use std::{
     env, fs,
     io::{Read, Write},

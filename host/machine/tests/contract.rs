@@ -1,0 +1,181 @@
+//! What every backend keeps, whatever it is made of. A new backend is added to [`backends`].
+
+#![cfg(target_os = "linux")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
+
+mod support;
+
+use std::{io::Write, os::unix::net::UnixStream, sync::Arc};
+
+use lighter_machine::{Error, ExitReason, Hypervisor, Qemu};
+use support::{guest::Guest, port, until};
+
+fn backends() -> Vec<Box<dyn Hypervisor>> {
+    vec![Box::new(Qemu)]
+}
+
+/// Runs a claim against a fresh machine of every backend.
+fn each(claim: impl Fn(Guest)) {
+    let kernel = kernel_or_skip!();
+    for backend in backends() {
+        backend.probe().unwrap();
+        claim(Guest::create(&*backend, kernel.clone()));
+    }
+}
+
+#[test]
+fn second_start_is_refused_and_changes_nothing() {
+    each(|guest| {
+        guest.vm.start().unwrap();
+        assert_eq!(guest.vm.start(), Err(Error::AlreadyStarted));
+        guest.wait_until_up();
+        assert_eq!(guest.vm.start(), Err(Error::AlreadyStarted));
+    });
+}
+
+#[test]
+fn kill_while_starting_leaves_no_process() {
+    each(|guest| {
+        let vm = Arc::clone(&guest.vm);
+        // The machine is tied to the thread that starts it, so the other one kills.
+        let killer = std::thread::spawn(move || {
+            vm.kill();
+            vm.wait()
+        });
+        let started = guest.vm.start();
+        let reason = killer.join().unwrap();
+        assert_eq!(reason, ExitReason::Killed, "the start said {started:?}");
+        if let Some(pid) = guest.vm.observe().vm_pid {
+            until("the monitor's end", || gone(pid).then_some(()));
+        }
+    });
+}
+
+#[test]
+fn killed_machine_never_starts() {
+    each(|guest| {
+        guest.vm.kill();
+        assert_eq!(guest.vm.wait(), ExitReason::Killed);
+        assert_eq!(guest.vm.start(), Err(Error::Gone));
+        assert_eq!(guest.try_connect(port::ECHO).unwrap_err(), Error::Gone);
+    });
+}
+
+#[test]
+fn connect_before_the_guest_is_up_fails_and_later_works() {
+    each(|guest| {
+        assert_eq!(guest.try_connect(port::ECHO).unwrap_err(), Error::NotReady);
+        guest.vm.start().unwrap();
+        let early = guest.try_connect(port::ECHO).unwrap_err();
+        assert!(
+            matches!(early, Error::NotReady | Error::Refused { .. }),
+            "{early}"
+        );
+        guest.wait_until_up();
+        guest.connect(port::ECHO);
+    });
+}
+
+#[test]
+fn guest_calls_are_taken_while_listened_to_and_refused_after() {
+    each(|guest| {
+        guest.vm.start().unwrap();
+        guest.wait_until_up();
+        let call = |expected: &[u8]| {
+            let mut stream = guest.connect(port::CONNECT_BACK);
+            stream.write_all(&1026u32.to_le_bytes()).unwrap();
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut stream, &mut bytes).unwrap();
+            assert_eq!(bytes, expected);
+        };
+        call(b"refused: ConnectionReset");
+        guest.vm.listen(1026, Some(Box::new(|_| answering())));
+        call(b"hello");
+        guest.vm.listen(1026, None);
+        call(b"refused: ConnectionReset");
+    });
+}
+
+/// A socket whose other end says hello and reads until the end.
+fn answering() -> Option<std::os::fd::OwnedFd> {
+    let (mut ours, theirs) = UnixStream::pair().ok()?;
+    std::thread::spawn(move || {
+        ours.write_all(b"hello").unwrap();
+        std::io::Read::read_to_end(&mut ours, &mut Vec::new()).unwrap();
+    });
+    Some(theirs.into())
+}
+
+#[test]
+fn dropped_machine_takes_its_process_and_streams_along() {
+    each(|guest| {
+        guest.vm.start().unwrap();
+        guest.wait_until_up();
+        let mut stream = guest.connect(port::ECHO);
+        let pid = guest.vm.observe().vm_pid.unwrap();
+        drop(guest);
+        assert_eq!(
+            std::io::Read::read(&mut stream, &mut [0; 8]).unwrap_or(0),
+            0
+        );
+        until("the monitor's end", || gone(pid).then_some(()));
+    });
+}
+
+#[test]
+fn guest_panic_ends_the_machine_with_the_consoles_words() {
+    each(|guest| {
+        guest.vm.start().unwrap();
+        guest.wait_until_up();
+        guest.connect(port::ORDERS).write_all(b"e").unwrap();
+        match guest.vm.wait() {
+            ExitReason::Crash { console_tail, .. } => {
+                assert!(console_tail.contains("Kernel panic"), "{console_tail}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(guest.try_connect(port::ECHO).unwrap_err(), Error::Gone);
+    });
+}
+
+#[test]
+fn kill_ends_a_running_machine_and_may_be_repeated() {
+    each(|guest| {
+        guest.vm.start().unwrap();
+        guest.wait_until_up();
+        guest.vm.kill();
+        guest.vm.kill();
+        assert_eq!(guest.vm.wait(), ExitReason::Killed);
+        guest.vm.kill();
+        assert_eq!(guest.vm.wait(), ExitReason::Killed);
+    });
+}
+
+#[test]
+fn console_flood_stays_within_its_limit() {
+    each(|guest| {
+        guest.vm.start().unwrap();
+        guest.wait_until_up();
+        // 2.8 MB of noise against a limit of 64 KiB.
+        guest.connect(port::ORDERS).write_all(b"n").unwrap();
+        let log = guest.dir.path().join("console.log");
+        let size = || std::fs::metadata(&log).unwrap().len();
+        until("the noise", || (size() > 16 << 10).then_some(()));
+        for _ in 0..200 {
+            assert!(size() <= 64 << 10);
+            guest.connect(port::ECHO);
+        }
+    });
+}
+
+/// Whether a process has ended, also one that was not waited for yet.
+fn gone(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" Z"))
+    })
+}

@@ -1,0 +1,84 @@
+//! A machine with the test guest in it, in this process.
+
+use std::{
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::PathBuf,
+    sync::{Arc, mpsc},
+};
+
+use lighter_machine::{Error, Hypervisor, Qemu, Vm, VmParts, VmSpec};
+
+use super::{PATIENCE, port, until};
+
+pub type Answer = Result<(), (Error, OwnedFd)>;
+
+/// A machine with the test guest, up to its last listener.
+pub struct Guest {
+    pub vm: Arc<dyn Vm>,
+    pub dir: tempfile::TempDir,
+}
+
+pub fn open_parts(spec: &VmSpec) -> VmParts {
+    let open = |path: &PathBuf| OwnedFd::from(std::fs::File::open(path).unwrap());
+    let writable = |path: &PathBuf| {
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
+        OwnedFd::from(file.unwrap())
+    };
+    VmParts {
+        kernel: open(&spec.kernel),
+        initramfs: open(&spec.initramfs),
+        disks: spec.disks.iter().map(|disk| writable(&disk.path)).collect(),
+        shares: Vec::new(),
+        console: writable(&spec.console_log),
+    }
+}
+
+impl Guest {
+    /// Makes a machine that does not run yet.
+    pub fn create(hypervisor: &dyn Hypervisor, kernel: PathBuf) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = super::spec(kernel, dir.path());
+        let vm: Arc<dyn Vm> = Arc::from(hypervisor.create(&spec, open_parts(&spec)).unwrap());
+        Self { vm, dir }
+    }
+
+    /// Starts one and waits until its last listener is there.
+    pub fn boot(kernel: PathBuf) -> Self {
+        let guest = Self::create(&Qemu, kernel);
+        guest.vm.start().unwrap();
+        guest.wait_until_up();
+        guest
+    }
+
+    pub fn wait_until_up(&self) {
+        until("the guest's last listener", || {
+            self.try_connect(port::ORDERS).ok()
+        });
+    }
+
+    /// Asks for a stream without waiting for the answer.
+    pub fn ask(&self, port: u32) -> (UnixStream, mpsc::Receiver<Answer>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (sender, answer) = mpsc::channel();
+        let done = Box::new(move |result| drop(sender.send(result)));
+        self.vm.connect(port, theirs.into(), done);
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        ours.set_write_timeout(Some(PATIENCE)).unwrap();
+        (ours, answer)
+    }
+
+    pub fn try_connect(&self, port: u32) -> Result<UnixStream, Error> {
+        let (stream, answer) = self.ask(port);
+        let answer = answer.recv_timeout(PATIENCE).expect("an answer");
+        answer.map(|()| stream).map_err(|(error, _)| error)
+    }
+
+    pub fn connect(&self, port: u32) -> UnixStream {
+        self.try_connect(port).unwrap()
+    }
+}
