@@ -16,7 +16,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lighter-platform", &[]),
     ("lighter-vmm", &["lighter-platform"]),
     ("lighter-files", &["lighter-platform", "lighter-protocol"]),
-    ("lighter-machine", &["lighter-vmm", "lighter-platform"]),
+    (
+        "lighter-machine",
+        &["lighter-vmm", "lighter-platform", "lighter-protocol"],
+    ),
     (
         "lighter-daemon",
         &[
@@ -61,8 +64,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const UNSAFE_ROOMS: &[&str] = &[
     "host/vmm/",
     "host/files/",
-    "host/machine/src/qemu/",
-    "host/machine/src/process/",
+    "host/machine/src/linux/",
+    "host/machine/tests/",
     "host/platform/src/sys/",
     "guest-agent/init/",
     "guest-agent/runtime/",
@@ -72,11 +75,12 @@ const UNSAFE_ROOMS: &[&str] = &[
 /// Places where code may ask which operating system it is compiled for.
 const OS_PLACES: &[&str] = &[
     "host/platform/src/sys",
-    "host/machine/src/qemu/",
-    "host/machine/src/kvm/",
+    "host/platform/src/lib.rs",
+    // The one place that chooses a backend, and what stands in where there is none.
     "host/machine/src/lib.rs",
-    "host/machine/src/process",
-    "host/machine/src/client",
+    "host/machine/src/absent/",
+    "host/machine/src/launch.rs",
+    "host/machine/src/linux/",
     "host/machine/tests/",
     "host/vmm/src/lib.rs",
     "host/vmm/tests/",
@@ -199,7 +203,11 @@ fn check_lints(
 
 fn check_file(path: &str, text: &str, breaches: &mut Vec<String>) {
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
-    let lines = code.lines().count();
+    let lines = if path.contains("/tests/") {
+        0
+    } else {
+        code.lines().count()
+    };
     if lines > MAX_LINES && !LONG_FILES.iter().any(|(file, _)| file == &path) {
         breaches.push(format!(
             "{path} has {lines} lines without tests (at most {MAX_LINES})"
@@ -223,7 +231,9 @@ fn check_file(path: &str, text: &str, breaches: &mut Vec<String>) {
     let has_unsafe = code.lines().any(|l| {
         let l = l.trim_start();
         !l.starts_with("//")
-            && (l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl"))
+            && (["unsafe {", "unsafe fn", "unsafe impl"]
+                .iter()
+                .any(|word| l.starts_with(word) || l.contains(&format!(" {word}"))))
     });
     if has_unsafe && !UNSAFE_ROOMS.iter().any(|room| path.starts_with(room)) {
         breaches.push(format!("{path} holds unsafe code outside its rooms"));

@@ -69,7 +69,8 @@ pub fn run(args: &Args) -> Result<()> {
     let mut test = Command::new(env!("CARGO"));
     test.args(["test", "--workspace", "--no-fail-fast"])
         .current_dir(root);
-    test.env("LIGHTER_TEST_BIN", &lighter)
+    test.env("LIGHTER_IMAGE_DIR", paths::cache().join("image/current"))
+        .env("LIGHTER_TEST_BIN", &lighter)
         .env("LIGHTER_TEST_DOCKER", clients.join("usr/bin/docker"))
         .env("LIGHTER_TEST_TOOLS", clients.join("usr/bin"))
         .env("LIGHTER_TEST_SKIPS", &skips);
