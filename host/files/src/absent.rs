@@ -1,0 +1,119 @@
+//! A host system without the server yet: every way to it is a typed error.
+//!
+//! [`FilesProcess`] and [`FilesClient`] have no values here, so that whatever is written against
+//! them compiles and none of it can run.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, ExitCode};
+
+use crate::control::{RefusalCode, ShareId, Status};
+
+/// A connected socket, for the virtual machine's front end.
+#[cfg(unix)]
+type Socket = std::os::fd::OwnedFd;
+/// A connected socket, for the virtual machine's front end.
+#[cfg(windows)]
+type Socket = std::os::windows::io::OwnedHandle;
+
+/// The files process could not be started, reached or persuaded.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// This system has no server.
+    #[error("sharing host folders is not supported under {}", std::env::consts::OS)]
+    Unsupported,
+    /// It answered no.
+    #[error("{message}")]
+    Refused {
+        /// What kind of refusal.
+        code: RefusalCode,
+        /// For people.
+        message: String,
+    },
+}
+
+/// What is needed to start the process.
+#[derive(Debug)]
+pub struct SpawnConfig<'a> {
+    /// The `lighter` program.
+    pub exe: &'a Path,
+    /// Where sockets are made.
+    pub run_dir: &'a Path,
+    /// Where attributes are kept.
+    pub data_dir: &'a Path,
+    /// Where its log lines go.
+    pub log: Option<File>,
+}
+
+/// A files process; there is none on this system.
+#[derive(Debug)]
+pub struct FilesProcess {
+    /// The process.
+    pub child: Child,
+    /// The connected vhost-user socket.
+    pub vhost_user: Socket,
+    /// The control connection.
+    pub control: FilesClient,
+}
+
+impl FilesProcess {
+    /// Fails: this system has no server.
+    ///
+    /// # Errors
+    /// Always [`FilesError::Unsupported`].
+    pub fn spawn(_config: SpawnConfig<'_>) -> Result<Self, FilesError> {
+        Err(FilesError::Unsupported)
+    }
+}
+
+/// A connection to a files process; there is none on this system.
+#[derive(Debug)]
+pub struct FilesClient(Infallible);
+
+impl FilesClient {
+    /// Finds no process, as none can run here.
+    ///
+    /// # Errors
+    /// None on this system.
+    pub fn take_over(_run_dir: &Path) -> Result<Option<Self>, FilesError> {
+        Ok(None)
+    }
+
+    /// Serves an opened directory or file.
+    ///
+    /// # Errors
+    /// None on this system, where there is no process.
+    pub fn add_share<T>(
+        &self,
+        _id: &ShareId,
+        _target: T,
+        _read_only: bool,
+        _label: &str,
+    ) -> Result<(), FilesError> {
+        match self.0 {}
+    }
+
+    /// Stops serving.
+    ///
+    /// # Errors
+    /// None on this system, where there is no process.
+    pub fn remove_share(&self, _id: &ShareId) -> Result<(), FilesError> {
+        match self.0 {}
+    }
+
+    /// What is served now.
+    ///
+    /// # Errors
+    /// None on this system, where there is no process.
+    pub fn status(&self) -> Result<Status, FilesError> {
+        match self.0 {}
+    }
+}
+
+/// The files process, which cannot be here.
+#[must_use]
+pub fn process_main(_arguments: &[String]) -> ExitCode {
+    eprintln!("error: {}", FilesError::Unsupported);
+    ExitCode::FAILURE
+}
