@@ -1,5 +1,7 @@
 //! A container runs, and a further process in it: what Docker promises about either.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use common::{container, inside, program, shell};
@@ -643,7 +645,7 @@ fn sysctls_of_the_machine_cannot_be_set() {
         refused("kernel.core_pattern", |_| {});
         refused("net/../kernel/core_pattern", |_| {});
         refused("net.ipv4.ip_forward", |spec| {
-            spec.namespaces.net = Namespace::Host
+            spec.namespaces.net = Namespace::Host;
         });
         let mut spec = container(shell(
             "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ip_forward",
