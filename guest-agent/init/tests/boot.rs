@@ -25,7 +25,10 @@ struct Machine(Child);
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // `timeout` passes a termination on to QEMU; a kill it could not.
+        if let Some(pid) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
         let _ = self.0.wait();
     }
 }
@@ -36,7 +39,9 @@ fn boot(disk: Option<&Path>, last: &str) -> Option<Vec<String>> {
         eprintln!("skipped: no image; run `cargo xtask image`");
         return None;
     };
-    let mut qemu = Command::new("qemu-system-x86_64");
+    // A machine that never says the word must not keep the tests for ever.
+    let mut qemu = Command::new("timeout");
+    qemu.args(["--signal=TERM", "180", "qemu-system-x86_64"]);
     qemu.args([
         "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "512",
     ])
@@ -59,11 +64,21 @@ fn boot(disk: Option<&Path>, last: &str) -> Option<Vec<String>> {
         let drive = format!("file={},if=none,id=d,format=raw", disk.display());
         qemu.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=d"]);
     }
-    let Ok(child) = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() else {
+    if Command::new("qemu-system-x86_64")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_err()
+    {
         eprintln!("skipped: no qemu-system-x86_64; install `qemu-system-x86`");
         return None;
-    };
-    let mut machine = Machine(child);
+    }
+    let mut machine = Machine(
+        qemu.stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
     let mut lines = Vec::new();
     for line in BufReader::new(machine.0.stdout.take().unwrap()).split(b'\n') {
         let line = String::from_utf8_lossy(&line.unwrap())
