@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use lighter_engine::EngineConfig;
 use lighter_engine::config::{AddressPool, HostShares, Settings};
+use lighter_engine::{EngineConfig, Links};
+use lighter_images::{Dialer, TcpDialer};
 use lighter_init::{Events, Supervisor};
 use lighter_protocol::{EngineSettings, Hello};
+use lighter_runtime::LauncherConfig;
 
 use crate::host_link::{HostLink, SamePaths};
 use crate::places::Places;
@@ -14,26 +16,38 @@ use crate::places::Places;
 pub fn of(
     places: &Arc<Places>,
     hello: &Hello,
-    _supervisor: &Arc<Supervisor>,
-    _events: Events,
-) -> EngineConfig {
+    supervisor: &Arc<Supervisor>,
+    events: Events,
+) -> (EngineConfig, Links) {
     let boot = &hello.boot;
-    let host_shares: Arc<dyn HostShares> = if places.native {
-        Arc::new(SamePaths)
+    let (host_shares, dialer): (Arc<dyn HostShares>, Arc<dyn Dialer>) = if places.native {
+        (Arc::new(SamePaths), Arc::new(TcpDialer))
     } else {
-        Arc::new(HostLink::new(hello.secret.clone(), Arc::clone(places)))
+        let link = HostLink::new(hello.secret.clone(), Arc::clone(places));
+        (Arc::new(link.clone()), Arc::new(link))
     };
-    EngineConfig {
+    let config = EngineConfig {
         data_root: places.data_root.clone(),
         run_dir: places.run_dir.clone(),
         api_socket: places.api_socket.clone(),
+        api_socket_names: Vec::new(),
         hostname: boot.hostname.clone(),
         machine_id: boot.machine_id.clone(),
         dns: boot.dns.clone(),
         dns_search: boot.search.clone(),
         settings: settings(&boot.engine),
+        launcher: LauncherConfig {
+            enter_path: places.enter.clone(),
+            cgroup_root: places.cgroup_root.clone(),
+        },
+        dialer,
         host_shares,
-    }
+    };
+    let links = Links {
+        supervisor: Arc::clone(supervisor),
+        events,
+    };
+    (config, links)
 }
 
 /// The same settings under the same names, as the engine's own type.

@@ -68,8 +68,9 @@ impl Service {
     }
 
     async fn run(&self, hello: &Hello, supplies: Supplies) {
-        let config = engine_config::of(&self.places, hello, &self.supervisor, supplies.events);
-        let engine = match Engine::open(config).await {
+        let (config, links) =
+            engine_config::of(&self.places, hello, &self.supervisor, supplies.events);
+        let engine = match Engine::open(config, links).await {
             Ok(engine) => engine,
             Err(error) => {
                 tracing::error!(%error, "the engine cannot be opened");

@@ -62,7 +62,7 @@ impl Call {
 
     /// Takes the upgrade out, leaving one that never resolves.
     pub(crate) fn take_upgrade(&mut self) -> OnUpgrade {
-        std::mem::replace(&mut self.upgrade, hyper::upgrade::on(&mut Request::new(())))
+        std::mem::replace(&mut self.upgrade, hyper::upgrade::on(Request::new(())))
     }
 
     /// The body, at most `limit` bytes of it.

@@ -11,9 +11,11 @@ mod body;
 mod call;
 mod containers;
 mod error;
+mod hijack;
 mod query;
 mod router;
 mod serve;
+mod stream;
 mod system;
 mod version;
 

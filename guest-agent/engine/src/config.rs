@@ -108,8 +108,14 @@ pub struct EngineConfig {
     pub dns: Vec<String>,
     /// Search domains of the host.
     pub dns_search: Vec<String>,
+    /// Further paths by which the host knows the API socket.
+    pub api_socket_names: Vec<String>,
     /// Settings under the names of `daemon.json`.
     pub settings: Settings,
+    /// Starts processes behind the walls.
+    pub launcher: lighter_runtime::LauncherConfig,
+    /// The only way to the network for the engine's own connections.
+    pub dialer: Arc<dyn lighter_images::Dialer>,
     /// Folders of the host.
     pub host_shares: Arc<dyn HostShares>,
 }

@@ -1,28 +1,128 @@
 //! The engine as a whole: opening, the doors to its parts, closing.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use lighter_images::{Digest, LayerMounts, Store, StoreOptions};
+use lighter_init::Supervisor;
+use lighter_runtime::Launcher;
+use tokio::task::JoinSet;
 
 use crate::config::EngineConfig;
-use crate::db::Db;
+use crate::containers::{Container, Layers, Record, Registry, RunState};
+use crate::db::{Db, DbError, Sync};
 use crate::error::{Error, Result};
+use crate::events::{Events, Subject};
+use crate::exec::Execs;
+use crate::exits::Exits;
+use crate::io::Bench;
+use crate::keeper;
+use crate::networks::Networks;
+use crate::volumes::Volumes;
 
 /// The engine. One per machine; shared by every API connection.
 pub struct Engine {
     config: EngineConfig,
+    supervisor: Arc<Supervisor>,
+    launcher: Launcher,
     db: Db,
+    store: Store,
+    layers: Layers,
+    exits: Arc<Exits>,
+    bench: Mutex<Bench>,
+    events: Events,
+    containers: Registry,
+    volumes: Volumes,
+    /// One change of the list of volumes at a time.
+    volumes_lock: tokio::sync::Mutex<()>,
+    execs: Execs,
+    networks: Networks,
+    host_network: Option<OwnedFd>,
+    stopping: AtomicBool,
+}
+
+/// The engine's ends of PID 1: opened once, used up by [`Engine::open`].
+pub struct Links {
+    /// PID 1's descriptor store and journal of exits.
+    pub supervisor: Arc<Supervisor>,
+    /// Exits as they happen.
+    pub events: lighter_init::Events,
 }
 
 impl Engine {
     /// Opens the engine and takes up what an earlier one left: running containers, their output
     /// and exits, half-made things that have to go.
-    pub async fn open(config: EngineConfig) -> Result<Arc<Self>> {
+    pub async fn open(config: EngineConfig, links: Links) -> Result<Arc<Self>> {
         for dir in [&config.data_root, &config.run_dir] {
             std::fs::create_dir_all(dir).map_err(|error| {
                 Error::internal(format!("{} cannot be made", dir.display()), error)
             })?;
         }
         let db = Db::open(&config.data_root.join("engine"))?;
-        Ok(Arc::new(Self { config, db }))
+        let images = |error| Error::internal("the image store cannot be opened", error);
+        let store = Store::open(&config.data_root.join("images"), StoreOptions::default())
+            .map_err(images)?;
+        let mounts = LayerMounts::open(&config.run_dir.join("layers")).map_err(images)?;
+        let launcher = Launcher::open(&config.launcher)
+            .map_err(|error| Error::internal("containers cannot be started", error))?;
+        let supervisor = links.supervisor;
+        let exits = Exits::open(Arc::clone(&supervisor))?;
+        let starting = exits.starting();
+        let mut left = keeper::left(&supervisor)?;
+        let info = supervisor
+            .info()
+            .map_err(|error| Error::internal("the supervisor does not answer", error))?;
+        let bench = Bench::new()
+            .map_err(|error| Error::internal("the engine's pipes cannot be made", error))?;
+        let records = load(&db).await?;
+        let engine = Arc::new(Self {
+            networks: Networks::new(&config.machine_id),
+            supervisor,
+            launcher,
+            db,
+            store,
+            layers: Layers::new(mounts),
+            exits,
+            bench: Mutex::new(bench),
+            events: Events::default(),
+            containers: Registry::default(),
+            volumes: Volumes::default(),
+            volumes_lock: tokio::sync::Mutex::default(),
+            execs: Execs::default(),
+            host_network: left.host_network.take(),
+            stopping: AtomicBool::new(false),
+            config,
+        });
+        engine.volumes.load(records.volumes);
+        engine
+            .take_up(records.containers, left, info.agent_starts > 1)
+            .await?;
+        tokio::spawn(Arc::clone(&engine.exits).listen(links.events));
+        drop(starting);
+        Ok(engine)
+    }
+
+    /// Stops every container within its timeout, all at once.
+    ///
+    /// Called once, before the machine goes down; requests that come later fail as unavailable.
+    pub async fn shutdown(self: &Arc<Self>) -> Result<()> {
+        self.stopping.store(true, Ordering::Release);
+        let mut stops = JoinSet::new();
+        for container in self.containers.all() {
+            let engine = Arc::clone(self);
+            stops.spawn(async move {
+                let stopped = engine.stop_container(&container, None, None, false).await;
+                if let Err(error) = stopped {
+                    tracing::warn!(error = error.text(), "a container does not stop");
+                }
+            });
+        }
+        stops.join_all().await;
+        // An empty change after all others: when it is on the disk, they are.
+        self.db.write(Sync::Durable, |_| Ok(())).await?;
+        Ok(())
     }
 
     /// What the engine was opened with.
@@ -35,10 +135,193 @@ impl Engine {
         &self.db
     }
 
-    /// Stops every container within its timeout, all at once, and writes what is left.
-    ///
-    /// Called once, before the machine goes down; requests that come later fail as unavailable.
-    pub async fn shutdown(&self) -> Result<()> {
+    /// Layers and blobs of images.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Everything that happens.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Whether the engine is going down.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Fails if the engine is going down.
+    pub(crate) fn require_open(&self) -> Result<()> {
+        if self.is_stopping() {
+            return Err(Error::unavailable("the engine is shutting down"));
+        }
         Ok(())
     }
+
+    /// Unmounts layers that no image has any more; called by the image service before it removes
+    /// them. Layers of containers must not be among them.
+    pub fn release_layers(&self, layers: &[Digest]) -> Result<()> {
+        self.layers.drop(layers)
+    }
+
+    pub(crate) fn supervisor(&self) -> &Arc<Supervisor> {
+        &self.supervisor
+    }
+
+    pub(crate) fn launcher(&self) -> &Launcher {
+        &self.launcher
+    }
+
+    pub(crate) fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    pub(crate) fn exits(&self) -> &Arc<Exits> {
+        &self.exits
+    }
+
+    pub(crate) fn bench(&self) -> &Mutex<Bench> {
+        &self.bench
+    }
+
+    pub(crate) fn containers(&self) -> &Registry {
+        &self.containers
+    }
+
+    pub(crate) fn volumes(&self) -> &Volumes {
+        &self.volumes
+    }
+
+    pub(crate) fn volumes_lock(&self) -> &tokio::sync::Mutex<()> {
+        &self.volumes_lock
+    }
+
+    pub(crate) fn execs(&self) -> &Execs {
+        &self.execs
+    }
+
+    pub(crate) fn host_network(&self) -> Option<&OwnedFd> {
+        self.host_network.as_ref()
+    }
+
+    /// The built-in networks.
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    pub(crate) fn network_id(&self, name: &str) -> String {
+        self.networks.id(name)
+    }
+
+    pub(crate) fn container_event(
+        &self,
+        container: &Container,
+        action: &str,
+        more: &[(&str, &str)],
+    ) {
+        let mut attributes: BTreeMap<String, String> = container.attributes();
+        attributes.extend(
+            more.iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+        );
+        self.events
+            .emit(Subject::Container, action, container.id(), attributes);
+    }
+
+    pub(crate) async fn insert_container(&self, container: &Container, sync: Sync) -> Result<()> {
+        let (record, run) = (container.record(), container.state().run);
+        self.db
+            .write(sync, move |connection| {
+                connection.execute(
+                    "INSERT INTO containers (id, name, body, state) VALUES (?1, ?2, ?3, ?4)",
+                    (
+                        &record.id,
+                        &record.name,
+                        &serde_json::to_string(&*record)?,
+                        &serde_json::to_string(&run)?,
+                    ),
+                )?;
+                Ok(())
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Keeps a changed record; durable when this returns.
+    pub(crate) async fn save_record(&self, record: &Record) -> Result<()> {
+        let (id, name, body) = (
+            record.id.clone(),
+            record.name.clone(),
+            serde_json::to_string(record),
+        );
+        let write = self.db.write(Sync::Durable, move |connection| {
+            connection.execute(
+                "UPDATE containers SET name = ?2, body = ?3 WHERE id = ?1",
+                (&id, &name, &body?),
+            )?;
+            Ok(())
+        });
+        Ok(write.await?)
+    }
+
+    pub(crate) async fn save_state(&self, container: &Container, sync: Sync) -> Result<()> {
+        self.save_run(container.id(), &container.state().run, sync)
+            .await
+    }
+
+    pub(crate) async fn save_run(&self, id: &str, run: &RunState, sync: Sync) -> Result<()> {
+        Ok(self.db.write(sync, save(id, run)).await?)
+    }
+
+    pub(crate) fn save_run_blocking(&self, id: &str, run: &RunState, sync: Sync) -> Result<()> {
+        Ok(self.db.write_blocking(sync, save(id, run))?)
+    }
+
+    pub(crate) fn hold_layer(&self, layer: &Digest) -> Result<()> {
+        self.layers.hold(&self.store, layer)
+    }
+}
+
+fn save(
+    id: &str,
+    run: &RunState,
+) -> impl FnOnce(&rusqlite::Connection) -> Result<(), DbError> + Send + use<> {
+    let (id, state) = (id.to_owned(), serde_json::to_string(run));
+    move |connection| {
+        connection.execute(
+            "UPDATE containers SET state = ?2 WHERE id = ?1",
+            (&id, &state?),
+        )?;
+        Ok(())
+    }
+}
+
+struct Records {
+    containers: Vec<(Record, RunState)>,
+    volumes: Vec<crate::volumes::Volume>,
+}
+
+async fn load(db: &Db) -> Result<Records> {
+    let load = db.write(Sync::Lazy, |connection| {
+        let mut statement = connection.prepare("SELECT body, state FROM containers")?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })?;
+        let mut containers = Vec::new();
+        for row in rows {
+            let (body, state) = row?;
+            containers.push((serde_json::from_str(&body)?, serde_json::from_str(&state)?));
+        }
+        let mut statement = connection.prepare("SELECT body FROM volumes")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let mut volumes = Vec::new();
+        for row in rows {
+            volumes.push(serde_json::from_str(&row?)?);
+        }
+        Ok(Records {
+            containers,
+            volumes,
+        })
+    });
+    Ok(load.await?)
 }

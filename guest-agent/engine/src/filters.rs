@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
 /// Most values of all keys together; a filter is not a place to send data.
@@ -96,6 +97,43 @@ impl Filters {
         };
         self.values("label").iter().all(has) && !self.values("label!").iter().any(has)
     }
+}
+
+/// Reads an `until` filter: a point in time, or how long ago (`10m`, `1h30m`, `24h`).
+pub fn until(text: &str) -> Result<Timestamp> {
+    if let Some(time) = Timestamp::parse_parameter(text) {
+        return Ok(time);
+    }
+    let mut nanoseconds: i64 = 0;
+    let mut rest = text;
+    let invalid = || Error::invalid(format!("invalid filter 'until={text}'"));
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or_else(invalid)?;
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let unit: i64 = match unit {
+            "h" => 3_600_000_000_000,
+            "m" => 60_000_000_000,
+            "s" => 1_000_000_000,
+            "ms" => 1_000_000,
+            _ => return Err(invalid()),
+        };
+        let number: i64 = number.parse().map_err(|_| invalid())?;
+        let part = number.checked_mul(unit).ok_or_else(invalid)?;
+        nanoseconds = nanoseconds.checked_add(part).ok_or_else(invalid)?;
+        rest = tail;
+    }
+    if text.is_empty() {
+        return Err(invalid());
+    }
+    Ok(Timestamp::from_unix_ns(
+        Timestamp::now().unix_ns().saturating_sub(nanoseconds),
+    ))
 }
 
 /// Whether `name` is matched by a `name` filter: a regular expression, searched anywhere in it.

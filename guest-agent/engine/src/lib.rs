@@ -10,17 +10,26 @@
 
 pub mod clock;
 pub mod config;
+pub mod containers;
 pub mod db;
 mod engine;
 pub mod error;
 pub mod events;
+pub mod exec;
+mod exits;
 pub mod filters;
 pub mod ids;
+pub mod io;
+mod keeper;
 pub mod logs;
 pub mod model;
+pub mod mounts;
 pub mod names;
+pub mod networks;
+mod usage;
 pub mod version;
+pub mod volumes;
 
 pub use config::EngineConfig;
-pub use engine::Engine;
+pub use engine::{Engine, Links};
 pub use error::{Error, Kind, Result};

@@ -41,3 +41,11 @@ pub use spec::{
     ExecSpec, Mount, MountFlags, MountKind, Namespace, Namespaces, ProcessSpec, Propagation,
     Resources, Rlimit, RlimitResource, Seccomp, TerminalSize,
 };
+
+/// Sends signal `number` (1 to 64, real-time ones included) to the process of `pidfd`.
+///
+/// # Errors
+/// The kernel's answer: `ESRCH` when the process has ended.
+pub fn signal(pidfd: std::os::fd::BorrowedFd<'_>, number: i32) -> rustix::io::Result<()> {
+    sys::send_signal(pidfd, number)
+}

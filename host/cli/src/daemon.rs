@@ -48,13 +48,12 @@ pub async fn ask(paths: &HostPaths, request: &Request) -> Result<Conversation, C
 }
 
 pub fn client_error(error: ClientError) -> CliError {
-    let told = CliError::of(&error);
-    let hint = match error {
+    let hint = match &error {
         ClientError::NotRunning => "start it with `lighter up`",
         ClientError::Strange(_) => "end the old daemon with `lighter down`, then try again",
         ClientError::BrokenOff | ClientError::Io(_) => "read its log with `lighter doctor`",
     };
-    told.with_hint(hint)
+    CliError::of(&error).with_hint(hint)
 }
 
 /// Makes sure that the daemon listens; returns the socket for Docker clients.

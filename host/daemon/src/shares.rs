@@ -59,24 +59,27 @@ pub struct AllowList {
 
 impl AllowList {
     /// The list for a user whose home is `home`.
-    ///
-    /// All folders are kept as they really are: links on the way to them are followed once, here.
     #[must_use]
-    pub fn new(home: &Path, paths: &HostPaths) -> Self {
-        let home = really(home);
-        let writable = |path: &Path| Entry {
-            path: really(path),
+    pub fn new(home: PathBuf, paths: &HostPaths) -> Self {
+        let writable = |path: PathBuf| Entry {
+            path,
             read_only: false,
         };
-        let mut fixed = vec![writable(&home), writable(&std::env::temp_dir())];
-        let temporary = lighter_platform::sys::TEMPORARY_FOLDERS;
-        fixed.extend(temporary.iter().map(|path| writable(Path::new(path))));
-        fixed.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut fixed = vec![writable(home.clone()), writable(std::env::temp_dir())];
+        fixed.extend(
+            lighter_platform::sys::TEMPORARY_FOLDERS
+                .iter()
+                .map(|p| writable(p.into())),
+        );
         fixed.dedup();
-        let own = [&paths.config, &paths.data, &paths.cache, &paths.run];
         Self {
-            own: own.iter().map(|path| really(path)).collect(),
             home,
+            own: vec![
+                paths.config.clone(),
+                paths.data.clone(),
+                paths.cache.clone(),
+                paths.run.clone(),
+            ],
             fixed,
             named: Mutex::new(Vec::new()),
             typed: Mutex::new(Vec::new()),
@@ -99,14 +102,13 @@ impl AllowList {
             None => PathBuf::from(path),
         };
         Entry {
-            path: really(&path),
+            path: path.components().collect(),
             read_only,
         }
     }
 
     /// Adds the folder where `lighter up` was typed.
-    pub fn add_typed(&self, folder: &Path) {
-        let folder = really(folder);
+    pub fn add_typed(&self, folder: PathBuf) {
         // A list that grows without bound would be a leak; nobody types `up` in 64 places.
         let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
         if folder != Path::new("/") && typed.len() < 64 && !typed.contains(&folder) {
@@ -143,14 +145,18 @@ impl AllowList {
         self.entries().into_iter().enumerate().map(share).collect()
     }
 
-    /// Whether `path`, which is where something really lies, may be given, and if so, whether only
-    /// for reading.
+    /// Whether `path` may be given, and if so, whether only for reading.
     ///
     /// # Errors
     /// See [`Denied`].
     pub fn check(&self, path: &Path) -> Result<Entry, Denied> {
         let shown = path.display().to_string();
-        plain(path)?;
+        let plain = |c: Component<'_>| !matches!(c, Component::ParentDir | Component::CurDir);
+        if !path.is_absolute() || !path.components().all(plain) {
+            return Err(Denied::NotAbsolute(shown));
+        }
+        // A folder above one of ours would give ours with it, but the home is such a folder:
+        // what lies below is kept out by the process that serves the files.
         if self.own.iter().any(|own| path.starts_with(own)) {
             return Err(Denied::Own(shown));
         }
@@ -180,29 +186,14 @@ impl AllowList {
             .iter()
             .any(|folder| path.starts_with(self.home.join(folder)))
     }
-}
 
-/// Refuses what is no absolute path, or one with dots.
-///
-/// # Errors
-/// [`Denied::NotAbsolute`].
-pub fn plain(path: &Path) -> Result<(), Denied> {
-    let named = |part: Component<'_>| !matches!(part, Component::ParentDir | Component::CurDir);
-    if path.is_absolute() && path.components().all(named) {
-        return Ok(());
-    }
-    Err(Denied::NotAbsolute(path.display().to_string()))
-}
-
-/// Where a path really leads, as far as it exists.
-#[must_use]
-pub fn really(path: &Path) -> PathBuf {
-    if let Ok(real) = std::fs::canonicalize(path) {
-        return real;
-    }
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => really(parent).join(name),
-        _ => path.to_path_buf(),
+    /// Our own folders and the key folders that are not named: hidden below every share.
+    #[must_use]
+    pub fn hidden(&self) -> Vec<PathBuf> {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = KEY_FOLDERS.iter().map(|folder| self.home.join(folder));
+        let kept = keys.filter(|folder| !named.iter().any(|entry| entry.path == *folder));
+        self.own.iter().cloned().chain(kept).collect()
     }
 }
 
@@ -218,7 +209,7 @@ mod tests {
             cache: at("cache"),
             run: at("run"),
         };
-        let list = AllowList::new(Path::new("/home/ann"), &paths);
+        let list = AllowList::new("/home/ann".into(), &paths);
         list.set_named(&shares.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
         list
     }
@@ -236,7 +227,7 @@ mod tests {
             list.check(Path::new("/home/annika")),
             Err(Denied::NotListed(_))
         ));
-        list.add_typed(Path::new("/srv/project"));
+        list.add_typed("/srv/project".into());
         assert!(list.check(Path::new("/srv/project/a")).is_ok());
     }
 

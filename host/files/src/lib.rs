@@ -13,13 +13,9 @@
 //! How owners and modes are kept is told in `README.md` beside this crate.
 
 pub mod control;
-#[cfg(not(target_os = "linux"))]
-mod absent;
 #[cfg(target_os = "linux")]
 mod linux;
 
-#[cfg(not(target_os = "linux"))]
-pub use absent::{FilesClient, FilesError, FilesProcess, SpawnConfig, process_main};
 #[cfg(target_os = "linux")]
 pub use linux::{
     client::{FilesClient, FilesError, FilesProcess, SpawnConfig},

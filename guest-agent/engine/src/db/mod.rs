@@ -112,20 +112,20 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let run: Run = Box::new(move |connection| {
-            let result = in_savepoint(connection, change);
-            Box::new(move |committed| {
-                let result = match committed {
-                    Ok(()) => result,
-                    Err(text) => Err(commit_error(text)),
-                };
-                // The asker may have gone away; the change stands.
-                let _ = reply.send(result);
-            })
-        });
-        self.send(Job { sync, run })?;
-        answer.await.map_err(|_| DbError::Closed)?
+        self.queue(sync, change)?
+            .await
+            .map_err(|_| DbError::Closed)?
+    }
+
+    /// Like [`Db::write`], from a thread that may block.
+    pub fn write_blocking<T, F>(&self, sync: Sync, change: F) -> Result<T, DbError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
+    {
+        self.queue(sync, change)?
+            .blocking_recv()
+            .map_err(|_| DbError::Closed)?
     }
 
     /// Queues a lazy change nobody waits for; a failure is logged.
@@ -148,6 +148,31 @@ impl Db {
         {
             tracing::error!("a database change came after the close");
         }
+    }
+
+    fn queue<T, F>(
+        &self,
+        sync: Sync,
+        change: F,
+    ) -> Result<oneshot::Receiver<Result<T, DbError>>, DbError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let run: Run = Box::new(move |connection| {
+            let result = in_savepoint(connection, change);
+            Box::new(move |committed| {
+                let result = match committed {
+                    Ok(()) => result,
+                    Err(text) => Err(commit_error(text)),
+                };
+                // The asker may have gone away; the change stands.
+                let _ = reply.send(result);
+            })
+        });
+        self.send(Job { sync, run })?;
+        Ok(answer)
     }
 
     fn send(&self, job: Job) -> Result<(), DbError> {

@@ -10,7 +10,7 @@ mod writer;
 
 pub use entry::Entry;
 pub(crate) use entry::{MAX_LINE, encode};
-pub use options::LogOptions;
+pub use options::{Identity, LogOptions};
 pub use reader::{Message, ReadOptions, read};
 pub use writer::LogFile;
 

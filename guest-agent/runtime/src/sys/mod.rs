@@ -35,6 +35,21 @@ pub fn errno_text(errno: Errno) -> String {
     })
 }
 
+/// Sends signal `number`, real-time ones included, to the process of `pidfd`.
+pub fn send_signal(pidfd: BorrowedFd<'_>, number: libc::c_int) -> Result<()> {
+    // SAFETY: no memory is passed: the third argument, a `siginfo_t`, may be null.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    check(result).map(drop)
+}
+
 /// Attributes for [`mount_setattr`], as `struct mount_attr`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -290,13 +305,8 @@ pub fn capget() -> Result<(u64, u64, u64)> {
 
 /// Installs a system call filter on this thread.
 ///
-/// `filter` is eight bytes of flags and whole 8-byte classic BPF instructions; the kernel checks
-/// them.
-pub fn seccomp_filter(filter: &[u8]) -> Result<()> {
-    let (flags, program) = filter
-        .split_first_chunk::<{ crate::seccomp::FLAGS_LENGTH }>()
-        .ok_or(Errno::INVAL)?;
-    let flags = u64::from_le_bytes(*flags);
+/// `program` is whole 8-byte classic BPF instructions; the kernel checks them.
+pub fn seccomp_filter(program: &[u8], flags: u64) -> Result<()> {
     #[repr(C)]
     struct Program {
         length: libc::c_ushort,

@@ -138,11 +138,7 @@ fn serve_device(
     daemon.start(&mut listener).map_err(ProcessError::Device)?;
     drop(listener);
     connected.store(true, Ordering::Relaxed);
-    let ended = daemon.wait();
-    // Dropping it would join the ring's worker, which waits for kicks that no longer come; the
-    // process ends right after this, and the worker with it.
-    std::mem::forget(daemon);
-    match ended {
+    match daemon.wait() {
         // The virtual machine is gone, politely or not.
         Ok(())
         | Err(vhost_user_backend::Error::HandleRequest(

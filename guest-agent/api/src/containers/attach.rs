@@ -1,0 +1,47 @@
+//! `POST /containers/{id}/attach`.
+
+use std::sync::Arc;
+
+use lighter_engine::containers::AttachOptions;
+
+use crate::call::Call;
+use crate::hijack::{self, Session};
+use crate::router::Answer;
+
+pub(super) fn attach(mut call: Call, name: &str) -> Answer {
+    let keys = hijack::detach_keys(call.query.get("detachKeys"))?;
+    let query = &call.query;
+    let options = AttachOptions {
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        logs: query.flag("logs"),
+        stream: query.flag("stream"),
+    };
+    // Registered before the answer: the client starts the container as soon as it has it.
+    let attached = call.engine.container_attach(name, options)?;
+    let kind = hijack::content_type(attached.tty, call.version);
+    let container = attached.container;
+    let at_end = {
+        let (engine, container) = (Arc::clone(&call.engine), Arc::clone(&container));
+        let once = attached.stdin_once;
+        Box::new(move || {
+            if once {
+                engine.close_stdin(&container);
+            }
+        })
+    };
+    let engine = Arc::clone(&call.engine);
+    let session = Session {
+        tty: attached.tty,
+        replay: attached.replay,
+        output: attached.output,
+        stdin: attached.stdin,
+        failure: None,
+        keys,
+        at_end,
+        at_detach: Box::new(move || engine.container_detached(&container)),
+    };
+    session.spawn(call.take_upgrade());
+    Ok(hijack::switching(kind))
+}

@@ -1,0 +1,38 @@
+//! `POST /containers/create`.
+
+use hyper::StatusCode;
+use lighter_engine::model::CreateRequest;
+use serde::Serialize;
+
+use crate::body::json;
+use crate::call::Call;
+use crate::router::Answer;
+
+pub(super) async fn create(mut call: Call) -> Answer {
+    let mut request: CreateRequest = call.json().await?;
+    if !call.version.since(42) {
+        // Older clients send sizes they do not mean.
+        request.host_config.console_size = (0, 0);
+    }
+    let name = call.query.filled("name");
+    let platform = call.query.filled("platform");
+    let created = call
+        .engine
+        .container_create(request, name, platform)
+        .await?;
+    json(
+        StatusCode::CREATED,
+        &Shape {
+            id: created.id,
+            warnings: created.warnings,
+        },
+    )
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Shape {
+    id: String,
+    /// Never null: some clients take its length.
+    warnings: Vec<String>,
+}

@@ -1,0 +1,147 @@
+//! `POST /containers/{id}/exec` and `/exec/{id}/…`.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use lighter_engine::exec::{Exec, ExecConfig};
+use lighter_engine::model::StrSlice;
+use serde::{Deserialize, Serialize};
+
+use crate::body::{empty, json, ok};
+use crate::call::Call;
+use crate::error::ApiError;
+use crate::hijack::{self, Session};
+use crate::router::Answer;
+
+pub(super) async fn create(mut call: Call, name: &str) -> Answer {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Shape {
+        id: String,
+    }
+    let config: ExecConfig = call.json().await?;
+    hijack::detach_keys(Some(&config.detach_keys))?;
+    let id = call.engine.exec_create(name, config)?;
+    json(StatusCode::CREATED, &Shape { id })
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Start {
+    detach: Option<bool>,
+    tty: Option<bool>,
+    console_size: Option<(u32, u32)>,
+}
+
+pub(super) async fn start(mut call: Call, id: &str) -> Answer {
+    let start: Start = call.optional_json().await?.unwrap_or_default();
+    let exec = call.engine.exec(id)?;
+    let config = &exec.config;
+    let attached =
+        config.attach_stdin || config.attach_stdout || config.attach_stderr || config.tty;
+    if start.detach.unwrap_or(false) || !attached {
+        call.engine.exec_start(id, start.console_size).await?;
+        return Ok(empty(StatusCode::OK));
+    }
+    if start.console_size.is_some() && !start.tty.unwrap_or(config.tty) {
+        return Err(ApiError::bad_request(
+            "console size is only supported with a terminal",
+        ));
+    }
+    let streams = call.engine.exec_attach(id)?;
+    let keys = hijack::detach_keys(Some(&config.detach_keys))?;
+    let started = call.engine.exec_start(id, start.console_size).await;
+    // The client learns of a failure in the stream, and the exit code when it asks.
+    let failure = started.err().map(|error| format!("{}\r\n", error.text()));
+    let kind = hijack::content_type(streams.tty, call.version);
+    let (engine, ended) = (Arc::clone(&call.engine), Arc::clone(&exec));
+    let tty = streams.tty;
+    let session = Session {
+        tty,
+        replay: None,
+        output: Some(streams.output),
+        stdin: streams.stdin,
+        failure,
+        keys,
+        at_end: Box::new(move || {
+            if !tty {
+                engine.close_exec_stdin(&ended);
+            }
+        }),
+        at_detach: Box::new(|| {}),
+    };
+    session.spawn(call.take_upgrade());
+    Ok(hijack::switching(kind))
+}
+
+pub(super) fn resize(call: &Call, id: &str) -> Answer {
+    let (rows, columns) = super::lifecycle::size(call)?;
+    call.engine.exec_resize(id, rows, columns)?;
+    Ok(empty(StatusCode::OK))
+}
+
+#[derive(Serialize)]
+struct Inspect<'a> {
+    #[serde(rename = "ID")]
+    id: &'a str,
+    #[serde(rename = "Running")]
+    running: bool,
+    #[serde(rename = "ExitCode")]
+    exit_code: Option<i32>,
+    #[serde(rename = "ProcessConfig")]
+    process: Process<'a>,
+    #[serde(rename = "OpenStdin")]
+    open_stdin: bool,
+    #[serde(rename = "OpenStderr")]
+    open_stderr: bool,
+    #[serde(rename = "OpenStdout")]
+    open_stdout: bool,
+    #[serde(rename = "CanRemove")]
+    can_remove: bool,
+    #[serde(rename = "ContainerID")]
+    container: &'a str,
+    #[serde(rename = "DetachKeys")]
+    detach_keys: &'a str,
+    #[serde(rename = "Pid")]
+    pid: i32,
+}
+
+#[derive(Serialize)]
+struct Process<'a> {
+    tty: bool,
+    entrypoint: &'a str,
+    arguments: &'a [String],
+    privileged: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    user: &'a str,
+}
+
+pub(super) fn inspect(call: &Call, id: &str) -> Answer {
+    let exec: Arc<Exec> = call.engine.exec(id)?;
+    let state = exec.state();
+    let config = &exec.config;
+    let words = config
+        .cmd
+        .as_ref()
+        .map_or(&[][..], |StrSlice(words)| words.as_slice());
+    let (entrypoint, arguments) = words.split_first().map_or(("", &[][..]), |(p, a)| (p, a));
+    ok(&Inspect {
+        id: &exec.id,
+        running: state.running,
+        exit_code: state.exit_code,
+        process: Process {
+            tty: config.tty,
+            entrypoint,
+            arguments,
+            privileged: config.privileged,
+            user: &config.user,
+        },
+        open_stdin: config.attach_stdin,
+        open_stderr: config.attach_stderr,
+        open_stdout: config.attach_stdout,
+        can_remove: state.started && !state.running,
+        container: exec.container.id(),
+        detach_keys: &config.detach_keys,
+        pid: state.pid,
+    })
+}

@@ -1,0 +1,136 @@
+//! Start, stop, kill, pause, rename, resize, update, remove, prune.
+
+use hyper::StatusCode;
+use lighter_engine::containers::{PRUNE_FILTERS, RemoveOptions};
+use lighter_engine::filters::Filters;
+use lighter_engine::model::{HostConfig, RestartPolicy};
+use serde::{Deserialize, Serialize};
+
+use crate::body::{empty, no_content, ok};
+use crate::call::Call;
+use crate::error::ApiError;
+use crate::router::Answer;
+
+pub(super) async fn start(mut call: Call, name: &str) -> Answer {
+    // Clients of long ago sent a configuration here; `null` and `{}` still come.
+    if call.bytes(1 << 20).await?.len() > 7 {
+        return Err(ApiError::bad_request(
+            "starting container with non-empty request body was deprecated since API v1.22 and \
+             removed in v1.24",
+        ));
+    }
+    call.engine.container_start(name).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn stop(call: &Call, name: &str) -> Answer {
+    let (signal, timeout) = stop_options(call)?;
+    call.engine.container_stop(name, signal, timeout).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn restart(call: &Call, name: &str) -> Answer {
+    let (signal, timeout) = stop_options(call)?;
+    call.engine.container_restart(name, signal, timeout).await?;
+    Ok(no_content())
+}
+
+fn stop_options(call: &Call) -> Result<(Option<&str>, Option<i64>), ApiError> {
+    let signal = call
+        .query
+        .filled("signal")
+        .filter(|_| call.version.since(42));
+    Ok((signal, call.query.number("t")?))
+}
+
+pub(super) async fn kill(call: &Call, name: &str) -> Answer {
+    call.engine
+        .container_kill(name, call.query.get("signal"))
+        .await?;
+    Ok(no_content())
+}
+
+pub(super) async fn pause(call: &Call, name: &str) -> Answer {
+    call.engine.container_pause(name).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn unpause(call: &Call, name: &str) -> Answer {
+    call.engine.container_unpause(name).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn rename(call: &Call, name: &str) -> Answer {
+    let new = call.query.get("name").unwrap_or_default();
+    call.engine.container_rename(name, new).await?;
+    Ok(no_content())
+}
+
+pub(super) fn resize(call: &Call, name: &str) -> Answer {
+    let (rows, columns) = size(call)?;
+    call.engine.container_resize(name, rows, columns)?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// Rows and columns of a resize request.
+pub(super) fn size(call: &Call) -> Result<(u16, u16), ApiError> {
+    let number = |key| {
+        call.query.number::<u16>(key)?.ok_or_else(|| {
+            ApiError::bad_request(format!(
+                "invalid resize {key}: value is missing or not a number"
+            ))
+        })
+    };
+    Ok((number("h")?, number("w")?))
+}
+
+/// The body of update: the limits of `HostConfig` and the policy.
+#[derive(Deserialize)]
+struct Update {
+    #[serde(flatten)]
+    limits: HostConfig,
+    #[serde(rename = "RestartPolicy", default)]
+    policy: Option<RestartPolicy>,
+}
+
+pub(super) async fn update(mut call: Call, name: &str) -> Answer {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Shape {
+        warnings: Vec<String>,
+    }
+    let Update { limits, policy } = call.json().await?;
+    let warnings = call.engine.container_update(name, limits, policy).await?;
+    ok(&Shape { warnings })
+}
+
+pub(super) async fn remove(call: &Call, name: &str) -> Answer {
+    if call.query.flag("link") {
+        return Err(lighter_engine::Error::unsupported(
+            "links between containers are not supported yet",
+        )
+        .into());
+    }
+    let options = RemoveOptions {
+        force: call.query.flag("force"),
+        volumes: call.query.flag("v"),
+    };
+    call.engine.container_remove(name, options).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn prune(call: &Call) -> Answer {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Shape {
+        containers_deleted: Option<Vec<String>>,
+        space_reclaimed: u64,
+    }
+    let filters = Filters::parse(call.query.get("filters"), PRUNE_FILTERS)?;
+    let (removed, bytes) = call.engine.container_prune(&filters).await?;
+    let containers_deleted = (!removed.is_empty()).then_some(removed);
+    ok(&Shape {
+        containers_deleted,
+        space_reclaimed: bytes,
+    })
+}

@@ -1,0 +1,145 @@
+//! One container, as the engine holds it.
+//!
+//! ```text
+//!   Created ──start──► Running ◄──pause/unpause──► Paused
+//!      │                 │  ▲
+//!      │               exit  └──(policy, after a pause)── Restarting
+//!      ▼                 ▼
+//!   Removing ◄──rm─── Exited ──start──► Running
+//! ```
+//!
+//! While there is a process, the task in `run` owns the state; else whoever holds `op` does.
+//! Everyone may look at it at any time.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use lighter_runtime::Cgroup;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::record::{Record, RunState, Status};
+use crate::io::Hub;
+use crate::logs::LogFile;
+
+/// A container.
+pub struct Container {
+    id: String,
+    record: RwLock<Arc<Record>>,
+    state: watch::Sender<State>,
+    /// One of start, remove, rename and update at a time.
+    pub(crate) op: tokio::sync::Mutex<()>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) live: Mutex<Option<Arc<Live>>>,
+    pub(crate) log: Mutex<Option<Arc<LogFile>>>,
+    pub(crate) execs: Mutex<Vec<String>>,
+    /// Ends the pause before a restart by the policy.
+    pub(crate) cancel_restart: Notify,
+    /// What is still being cleared away after the last run.
+    pub(crate) clearing: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What watchers of a container see.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// The run.
+    pub run: RunState,
+    /// Counts the ends of runs.
+    pub exits: u64,
+    /// Exit code and error of the last one.
+    pub last_exit: (i32, String),
+    /// Whether the container is gone.
+    pub removed: bool,
+    /// Whether its end is part of a restart its user asked for.
+    pub restarting: bool,
+}
+
+/// What there is only while a container has a process.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) pty: Option<OwnedFd>,
+}
+
+impl Container {
+    pub(crate) fn new(record: Record, run: RunState) -> Arc<Self> {
+        Arc::new(Self {
+            id: record.id.clone(),
+            record: RwLock::new(Arc::new(record)),
+            state: watch::channel(State {
+                run,
+                ..State::default()
+            })
+            .0,
+            op: tokio::sync::Mutex::default(),
+            hub: Hub::new(),
+            live: Mutex::default(),
+            log: Mutex::default(),
+            execs: Mutex::default(),
+            cancel_restart: Notify::new(),
+            clearing: Mutex::default(),
+        })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its name, without the slash.
+    pub fn name(&self) -> String {
+        self.record().name.clone()
+    }
+
+    /// What create made.
+    pub fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.record.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_record(&self, record: Record) {
+        *self.record.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(record);
+    }
+
+    /// The state now.
+    pub fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// Where it is in its life.
+    pub fn status(&self) -> Status {
+        self.state.borrow().run.status
+    }
+
+    /// Follows the state.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Changes the state and tells everyone.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut result = None;
+        self.state.send_modify(|state| result = Some(change(state)));
+        // `send_modify` calls its argument exactly once.
+        result.unwrap_or_else(|| unreachable!("the change was made"))
+    }
+
+    pub(crate) fn live(&self) -> Option<Arc<Live>> {
+        lock(&self.live).clone()
+    }
+
+    /// What events about it carry: its labels, image and name.
+    pub(crate) fn attributes(&self) -> BTreeMap<String, String> {
+        let record = self.record();
+        let mut attributes = record.config.labels.clone();
+        attributes.insert("image".into(), record.config.image.clone());
+        attributes.insert("name".into(), record.name.clone());
+        attributes
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,290 @@
+//! Create: from a request to a record, its directories and its volumes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::record::{Record, RunState};
+use super::{Container, defaults, validate};
+use crate::clock::Timestamp;
+use crate::db::Sync;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::logs::{Identity, LogOptions};
+use crate::model::{CreateRequest, EndpointSettings, HostConfig};
+use crate::mounts::{self, Mount, Source};
+use crate::volumes::{ANONYMOUS, Volume};
+use crate::{ids, names};
+
+/// What create answers.
+#[derive(Debug)]
+pub struct Created {
+    /// The new container.
+    pub id: String,
+    /// What is not as asked.
+    pub warnings: Vec<String>,
+}
+
+impl Engine {
+    /// Makes a container. When this returns it is on the disk.
+    pub async fn container_create(
+        self: &Arc<Self>,
+        request: CreateRequest,
+        name: Option<&str>,
+        platform: Option<&str>,
+    ) -> Result<Created> {
+        self.require_open()?;
+        let name = name.map(|name| name.strip_prefix('/').unwrap_or(name));
+        if let Some(name) = name {
+            names::check(name, "container name")?;
+        }
+        let CreateRequest {
+            mut config,
+            mut host_config,
+            networking_config,
+        } = request;
+        let image = self.image_for_create(&config.image, platform).await?;
+        defaults::merge_image(&mut config, &image.config);
+        defaults::adapt(&mut host_config, &self.config().settings);
+        validate::check(&config, &host_config)?;
+        let mut warnings = self.warnings(&host_config);
+        let endpoints = self.endpoints(&mut host_config, networking_config.endpoints_config)?;
+        let words = command(&config)?;
+        let id = ids::new_id()?;
+        if config.hostname.is_empty() && config_has_own_uts(&host_config) {
+            config.hostname = ids::short(&id).to_owned();
+        }
+        let identity = Identity {
+            labels: &config.labels,
+        };
+        LogOptions::new(&host_config.log_config, &config, &identity)?;
+        warnings.extend(LogOptions::without_effect(&host_config.log_config));
+        let mounts = mounts::normalise(&mounts::Request {
+            config: &config,
+            host_config: &host_config,
+            from_others: self.volumes_from(&host_config)?,
+        })?;
+        self.check_binds(&mounts).await?;
+        let name = self.reserve_name(name, &id)?;
+        let record = Record {
+            id: id.clone(),
+            name: name.clone(),
+            created: Timestamp::now(),
+            image_id: image.id,
+            layers: image.layers,
+            path: words[0].clone(),
+            args: words[1..].to_vec(),
+            config,
+            host_config,
+            endpoints,
+            mounts,
+        };
+        match self.create_record(record).await {
+            Ok(container) => {
+                self.containers().add(Arc::clone(&container));
+                self.container_event(&container, "create", &[]);
+                Ok(Created { id, warnings })
+            }
+            Err(error) => {
+                self.containers().release(&name);
+                self.clear_directories(&id);
+                Err(error)
+            }
+        }
+    }
+
+    async fn create_record(self: &Arc<Self>, record: Record) -> Result<Arc<Container>> {
+        for dir in [
+            self.upper(&record.id),
+            self.work(&record.id),
+            self.container_dir(&record.id),
+        ] {
+            std::fs::create_dir_all(&dir).map_err(|error| {
+                Error::internal(format!("{} cannot be made", dir.display()), error)
+            })?;
+        }
+        self.make_volumes(&record).await?;
+        // An --rm container does not survive the machine anyway: losing its record in a crash is
+        // what would have been done with it.
+        let sync = if record.host_config.auto_remove {
+            Sync::Lazy
+        } else {
+            Sync::Durable
+        };
+        let container = Container::new(record, RunState::default());
+        self.insert_container(&container, sync).await?;
+        Ok(container)
+    }
+
+    /// Makes the volumes that are missing and fills the empty ones from the image.
+    async fn make_volumes(self: &Arc<Self>, record: &Record) -> Result<()> {
+        let mut fill = Vec::new();
+        for mount in &record.mounts {
+            let Source::Volume {
+                name,
+                anonymous,
+                no_copy,
+                subpath,
+            } = &mount.source
+            else {
+                continue;
+            };
+            let labels = anonymous.then(|| BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]));
+            let volume = Volume {
+                name: name.clone(),
+                labels,
+                options: None,
+                created: Timestamp::now(),
+            };
+            self.volume_ensure(volume).await?;
+            let path = self.volume_path(name);
+            let empty =
+                std::fs::read_dir(&path).map_or(true, |mut entries| entries.next().is_none());
+            if !no_copy && subpath.is_empty() && empty {
+                fill.push((mount.destination.clone(), path));
+            }
+        }
+        if fill.is_empty() || record.layers.is_empty() {
+            return Ok(());
+        }
+        let root = self.image_root(record)?;
+        let fill = tokio::task::spawn_blocking(move || {
+            use std::os::fd::AsFd as _;
+            fill.iter().try_for_each(|(destination, data)| {
+                mounts::copy_up::copy_up(root.as_fd(), destination, data)
+            })
+        });
+        let filled = fill
+            .await
+            .map_err(|error| Error::internal("copying was cut short", error))?;
+        filled.map_err(|error| Error::internal("a volume cannot be filled from the image", error))
+    }
+
+    /// Says early what would fail at the start: paths of the host that are missing or not shared.
+    async fn check_binds(&self, mounts: &[Mount]) -> Result<()> {
+        for mount in mounts {
+            if let Source::Bind {
+                path,
+                create: false,
+            } = &mount.source
+            {
+                let guest = mounts::resolve::locate(self, path, false, mount.read_only).await?;
+                if !guest.exists() {
+                    return Err(Error::invalid(format!(
+                        "invalid mount config for type \"bind\": bind source path does not exist: \
+                         {path}"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn volumes_from(&self, host_config: &HostConfig) -> Result<Vec<Mount>> {
+        let mut mounts = Vec::new();
+        for spec in host_config.volumes_from.iter().flatten() {
+            let (reference, mode) = spec.split_once(':').unwrap_or((spec, ""));
+            let read_only = match mode {
+                "ro" => true,
+                "" | "rw" | "z" | "Z" => false,
+                _ => return Err(Error::invalid(format!("invalid mode: {mode}"))),
+            };
+            for mount in &self.containers().find(reference)?.record().mounts {
+                let mut mount = mount.clone();
+                mount.read_only |= read_only;
+                if let Source::Volume {
+                    anonymous, no_copy, ..
+                } = &mut mount.source
+                {
+                    // It goes with the container it was made for, not with this one.
+                    (*anonymous, *no_copy) = (false, true);
+                }
+                mounts.push(mount);
+            }
+        }
+        Ok(mounts)
+    }
+
+    fn reserve_name(&self, name: Option<&str>, id: &str) -> Result<String> {
+        if let Some(name) = name {
+            self.containers().reserve(name, id)?;
+            return Ok(name.to_owned());
+        }
+        for attempt in 0..16 {
+            let name = names::random(attempt)?;
+            if self.containers().reserve(&name, id).is_ok() {
+                return Ok(name);
+            }
+        }
+        let name = ids::short(id);
+        self.containers().reserve(name, id)?;
+        Ok(name.to_owned())
+    }
+
+    fn warnings(&self, host_config: &HostConfig) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if host_config.network_mode == "bridge" {
+            warnings.push(
+                "The default network has only a loopback interface in this version: use \
+                 --network host for a container that needs the network."
+                    .into(),
+            );
+        }
+        let gateway = |host: &String| host.ends_with("host-gateway");
+        if host_config.extra_hosts.iter().flatten().any(gateway) {
+            warnings.push("host-gateway has no address in this version and is left out.".into());
+        }
+        warnings
+    }
+
+    fn endpoints(
+        &self,
+        host_config: &mut HostConfig,
+        asked: Option<BTreeMap<String, EndpointSettings>>,
+    ) -> Result<BTreeMap<String, EndpointSettings>> {
+        let mode = host_config.network_mode.clone();
+        if let Some(reference) = mode.strip_prefix("container:") {
+            let other = self.containers().find(reference)?;
+            host_config.network_mode = format!("container:{}", other.id());
+            return Ok(BTreeMap::new());
+        }
+        let mut endpoints = asked.unwrap_or_default();
+        if let Some(default) = endpoints.remove("default") {
+            endpoints.insert("bridge".into(), default);
+        }
+        let known = |name: &str| matches!(name, "bridge" | "host" | "none");
+        let unknown = endpoints
+            .keys()
+            .chain([&mode])
+            .find(|name| !known(name))
+            .cloned();
+        if let Some(name) = unknown {
+            return Err(Error::unsupported(format!(
+                "network {name} cannot be used: networks other than bridge, host and none are not \
+                 supported yet"
+            )));
+        }
+        endpoints.retain(|name, _| *name == mode);
+        let mut endpoint = endpoints.remove(&mode).unwrap_or_default();
+        endpoint.network_id = self.network_id(&mode);
+        endpoints.insert(mode, endpoint);
+        Ok(endpoints)
+    }
+}
+
+fn config_has_own_uts(host_config: &HostConfig) -> bool {
+    host_config.uts_mode.is_empty()
+}
+
+/// Program and arguments.
+fn command(config: &crate::model::Config) -> Result<Vec<String>> {
+    let words = [&config.entrypoint, &config.cmd];
+    let words: Vec<String> = words
+        .into_iter()
+        .flatten()
+        .flat_map(|words| words.0.iter().cloned())
+        .collect();
+    if words.first().is_none_or(String::is_empty) {
+        return Err(Error::invalid("no command specified"));
+    }
+    Ok(words)
+}

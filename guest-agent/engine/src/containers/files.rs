@@ -1,0 +1,113 @@
+//! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container: files of the engine's that
+//! are bound over the image's own.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+
+use super::Record;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// The files, and where they are bound.
+pub(super) const FILES: [(&str, &str); 3] = [
+    ("resolv.conf", "/etc/resolv.conf"),
+    ("hostname", "/etc/hostname"),
+    ("hosts", "/etc/hosts"),
+];
+
+impl Engine {
+    /// Writes the files anew, as dockerd does at every start; they are written in place, so that a
+    /// mount of them stays what it is.
+    pub(super) fn write_files(&self, record: &Record) -> Result<()> {
+        let dir = self.container_dir(&record.id);
+        let write = || -> io::Result<()> {
+            std::fs::create_dir_all(&dir)?;
+            write(
+                &dir.join("hostname"),
+                &format!("{}\n", record.config.hostname),
+            )?;
+            write(&dir.join("hosts"), &hosts(record))?;
+            write(&dir.join("resolv.conf"), &self.resolv_conf(record))
+        };
+        write().map_err(|error| Error::internal("the container's files cannot be written", error))
+    }
+
+    fn resolv_conf(&self, record: &Record) -> String {
+        let host_config = &record.host_config;
+        let config = self.config();
+        let first = |lists: [&[String]; 3]| {
+            lists
+                .into_iter()
+                .find(|list| !list.is_empty())
+                .unwrap_or_default()
+                .to_vec()
+        };
+        let own = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+        let servers = first([&own(&host_config.dns), &config.settings.dns, &config.dns]);
+        let search = first([
+            &own(&host_config.dns_search),
+            &config.settings.dns_search,
+            &config.dns_search,
+        ]);
+        let options = first([
+            &own(&host_config.dns_options),
+            &config.settings.dns_opts,
+            &[],
+        ]);
+        let mut text = String::new();
+        for server in &servers {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "nameserver {server}");
+        }
+        // A single dot stands for no search domain at all.
+        if !search.is_empty() && search != ["."] {
+            let _ = writeln!(text, "search {}", search.join(" "));
+        }
+        if !options.is_empty() {
+            let _ = writeln!(text, "options {}", options.join(" "));
+        }
+        text
+    }
+}
+
+fn hosts(record: &Record) -> String {
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::\tip6-localnet\n\
+         ff00::\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n",
+    );
+    for entry in record.host_config.extra_hosts.iter().flatten() {
+        // Both `name:address` and `name=address` are in use; an address may have colons itself.
+        let Some((name, address)) = entry.split_once('=').or_else(|| entry.split_once(':')) else {
+            continue;
+        };
+        if address != "host-gateway" {
+            let address = address.trim_start_matches('[').trim_end_matches(']');
+            let _ = writeln!(text, "{address}\t{name}");
+        }
+    }
+    let config = &record.config;
+    if record.host_config.network_mode != "host" && !config.hostname.is_empty() {
+        let full = if config.domainname.is_empty() {
+            config.hostname.clone()
+        } else {
+            format!(
+                "{}.{} {}",
+                config.hostname, config.domainname, config.hostname
+            )
+        };
+        let _ = writeln!(text, "127.0.0.1\t{full}");
+    }
+    text
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write as _;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).open(path)?;
+    file.write_all(text.as_bytes())
+}

@@ -1,0 +1,283 @@
+//! The part of a start that blocks: pipes, the process behind the walls, the descriptor store.
+//!
+//! ```text
+//!   pipes ─► prepare (the process waits at its gate) ─► store ─► record ─► open the gate
+//! ```
+//!
+//! Everything that has to survive the engine is in the store, and the process is in the database,
+//! before the gate opens: an engine killed before that leaves a process that ends by itself, and
+//! one killed after it leaves everything its successor needs.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use lighter_init::Exit;
+use lighter_runtime::{Prepared, StartError, Stdio};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+use crate::exits::Exits;
+use crate::io::{Bench, Capture, LogSink, Stdin, Step};
+use crate::keeper::{Keeper, Kept};
+use crate::logs::StreamKind;
+
+/// Which streams a process gets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streams {
+    pub(crate) terminal: bool,
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+/// The engine's ends of them.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+    pub(crate) pty: Option<OwnedFd>,
+}
+
+impl Ends {
+    /// Makes pipes; the other ends go to the process.
+    pub(crate) fn pipes(streams: Streams) -> Result<(Self, Stdio)> {
+        let mut ends = Self::default();
+        let mut stdio = Stdio::default();
+        if streams.terminal {
+            return Ok((ends, stdio));
+        }
+        let pipe = || {
+            pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|error| Error::internal("a pipe cannot be made", error))
+        };
+        if streams.stdin {
+            let (read, write) = pipe()?;
+            (stdio.stdin, ends.stdin) = (Some(read), Some(write));
+        }
+        if streams.stdout {
+            let (read, write) = pipe()?;
+            (ends.stdout, stdio.stdout) = (Some(read), Some(write));
+        }
+        if streams.stderr {
+            let (read, write) = pipe()?;
+            (ends.stderr, stdio.stderr) = (Some(read), Some(write));
+        }
+        Ok((ends, stdio))
+    }
+
+    /// Puts them into the store.
+    pub(crate) fn keep(&self, keeper: &Keeper) -> Result<()> {
+        let all = [
+            ("stdin", &self.stdin),
+            ("stdout", &self.stdout),
+            ("stderr", &self.stderr),
+            ("pty", &self.pty),
+        ];
+        all.into_iter().try_for_each(|(name, fd)| match fd {
+            Some(fd) => keeper.put(name, fd),
+            None => Ok(()),
+        })
+    }
+
+    /// Takes them out of what an earlier engine left.
+    pub(crate) fn left(kept: &mut Kept) -> Self {
+        Self {
+            stdin: kept.remove("stdin"),
+            stdout: kept.remove("stdout"),
+            stderr: kept.remove("stderr"),
+            pty: kept.remove("pty"),
+        }
+    }
+}
+
+/// What a start gives the rest of the engine.
+pub(crate) struct Started {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) cgroup: Option<lighter_runtime::Cgroup>,
+    pub(crate) exit: oneshot::Receiver<Exit>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Brings a prepared process past its gate. `record` is called once its id is known and has to
+/// make it survive the engine. Blocks.
+pub(crate) fn start(
+    mut prepared: Prepared,
+    ends: &mut Ends,
+    keeper: &Keeper,
+    exits: &Exits,
+    record: impl FnOnce(i32) -> Result<()>,
+) -> Result<Result<Started, StartError>> {
+    ends.pty = prepared.take_pty_master();
+    let pid = prepared.pid();
+    let exit = exits.wait(pid);
+    let keep = || -> Result<()> {
+        let pidfd = prepared
+            .pidfd()
+            .try_clone_to_owned()
+            .map_err(|error| Error::internal("a process descriptor cannot be copied", error))?;
+        keeper.put("pidfd", &pidfd)?;
+        ends.keep(keeper)?;
+        record(pid)
+    };
+    if let Err(error) = keep() {
+        keeper.clear();
+        return Err(error);
+    }
+    if let Err(error) = prepared.start() {
+        keeper.clear();
+        return Ok(Err(error));
+    }
+    let warnings = prepared
+        .warnings()
+        .iter()
+        .map(|warning| warning.0.clone())
+        .collect();
+    let (pid, pidfd, cgroup) = prepared.into_parts();
+    Ok(Ok(Started {
+        pid,
+        pidfd,
+        cgroup,
+        exit,
+        warnings,
+    }))
+}
+
+/// A process's outputs, on their way to log and clients.
+pub(crate) struct Outputs {
+    pub(crate) captures: Vec<Capture>,
+    pub(crate) log: Option<LogSink>,
+    pub(crate) hub: Arc<crate::io::Hub>,
+    pub(crate) keeper: Keeper,
+}
+
+impl Outputs {
+    /// Builds the captures of `ends` and the input, if there is one.
+    pub(crate) fn new(
+        ends: &mut Ends,
+        log: Option<LogSink>,
+        hub: Arc<crate::io::Hub>,
+        keeper: Keeper,
+    ) -> Result<(Self, Option<Arc<Stdin>>)> {
+        let failed = |error| Error::internal("a stream of the container cannot be used", error);
+        let mut captures = Vec::new();
+        let mut stdin = ends.stdin.take();
+        if let Some(pty) = &ends.pty {
+            let copy = || pty.try_clone().map_err(failed);
+            captures.push(Capture::new(StreamKind::Stdout, copy()?).map_err(failed)?);
+            stdin = Some(copy()?);
+        }
+        for (kind, end) in [
+            (StreamKind::Stdout, ends.stdout.take()),
+            (StreamKind::Stderr, ends.stderr.take()),
+        ] {
+            if let Some(end) = end {
+                captures.push(Capture::new(kind, end).map_err(failed)?);
+            }
+        }
+        let stdin = stdin
+            .map(Stdin::new)
+            .transpose()
+            .map_err(failed)?
+            .map(Arc::new);
+        Ok((
+            Self {
+                captures,
+                log,
+                hub,
+                keeper,
+            },
+            stdin,
+        ))
+    }
+
+    /// Takes up the scratch pipes an earlier engine left, and what was on its way into the log.
+    pub(crate) fn recover(&mut self, kept: &mut Kept, bench: &mut Bench) -> std::io::Result<()> {
+        let Some(log) = &self.log else { return Ok(()) };
+        for capture in &mut self.captures {
+            if let Some(scratch) = kept.remove(scratch_name(capture.kind())) {
+                capture.set_scratch(scratch)?;
+                capture.recover(log, bench)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next output and passes it on; returns when every output has ended.
+    pub(crate) async fn run(&mut self, bench: &std::sync::Mutex<Bench>) {
+        loop {
+            if self.captures.iter().all(Capture::ended) {
+                return;
+            }
+            self.hub.room().await;
+            let index = self.ready().await;
+            self.step(index, bench);
+            // A container that never pauses must not keep the others from their turn.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// Passes on what is there now. The process has ended: what it wrote is in its pipes.
+    pub(crate) fn drain(&mut self, bench: &std::sync::Mutex<Bench>) {
+        for index in 0..self.captures.len() {
+            while !self.captures[index].ended() && self.step(index, bench) {}
+        }
+    }
+
+    async fn ready(&self) -> usize {
+        let wait = async |index: usize| {
+            match self.captures.get(index).filter(|capture| !capture.ended()) {
+                // An error shows again in the step.
+                Some(capture) => drop(capture.ready().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = wait(0) => 0,
+            () = wait(1) => 1,
+        }
+    }
+
+    /// True if there may be more.
+    fn step(&mut self, index: usize, bench: &std::sync::Mutex<Bench>) -> bool {
+        let Some(capture) = self.captures.get_mut(index) else {
+            return false;
+        };
+        let kind = capture.kind();
+        if self.log.is_some() && capture.wants_scratch() {
+            let made = Capture::new_scratch().map_err(|error| Error::internal("no pipe", error));
+            let kept = made.and_then(|scratch| {
+                self.keeper.put(scratch_name(kind), &scratch)?;
+                capture
+                    .set_scratch(scratch)
+                    .map_err(|error| Error::internal("a scratch pipe cannot be used", error))
+            });
+            if let Err(error) = kept {
+                tracing::error!(error = error.text(), "output of a container is not logged");
+                self.log = None;
+            }
+        }
+        let step = capture.step(self.log.as_ref(), &mut super::lock(bench));
+        match step {
+            Ok(Step::Data(bytes)) => {
+                self.hub.send(kind, &bytes);
+                true
+            }
+            Ok(Step::Blocked | Step::End) => false,
+            Err(error) => {
+                tracing::error!(%error, "an output of a container cannot be read");
+                capture.abandon();
+                false
+            }
+        }
+    }
+}
+
+fn scratch_name(kind: StreamKind) -> &'static str {
+    match kind {
+        StreamKind::Stdout => "stdout.log",
+        StreamKind::Stderr => "stderr.log",
+    }
+}

@@ -1,0 +1,212 @@
+//! Which containers there are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Container, Record, State, Status};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::filters::{Filters, name_matches};
+use crate::usage;
+
+/// Filters of list.
+pub const FILTERS: &[&str] = &[
+    "ancestor",
+    "before",
+    "expose",
+    "exited",
+    "health",
+    "id",
+    "isolation",
+    "is-task",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+];
+
+/// What to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListOptions {
+    /// Also those that do not run.
+    pub all: bool,
+    /// Only the newest so many, whether they run or not.
+    pub limit: Option<usize>,
+    /// With their sizes.
+    pub size: bool,
+    /// Which.
+    pub filters: Filters,
+}
+
+/// One container of a list.
+pub struct Listed {
+    /// What create made.
+    pub record: Arc<Record>,
+    /// Its state.
+    pub state: State,
+    /// Bytes it has written, and bytes of all it sees.
+    pub size: Option<(u64, u64)>,
+}
+
+impl Engine {
+    /// The containers that `options` names, newest first.
+    pub fn container_list(&self, options: &ListOptions) -> Result<Vec<Listed>> {
+        let filters = &options.filters;
+        check(filters)?;
+        let time = |key: &str| -> Result<_> {
+            let times = filters.values(key).iter().map(|reference| {
+                self.containers()
+                    .find(reference)
+                    .map(|container| container.record().created)
+            });
+            times.collect::<Result<Vec<_>>>()
+        };
+        let (before, since) = (time("before")?, time("since")?);
+        let ancestors = self.ancestors(filters);
+        let mut all: Vec<Listed> = self.containers().all().iter().map(listed).collect();
+        all.sort_by_key(|listed| std::cmp::Reverse(listed.record.created));
+        let every = options.all || options.limit.is_some() || filters.has("status");
+        let shown = all.into_iter().filter(|listed| {
+            let created = listed.record.created;
+            let status = listed.state.run.status;
+            (every || status.is_running() || status == Status::Restarting)
+                && before.iter().all(|time| created < *time)
+                && since.iter().all(|time| created > *time)
+                && (!filters.has("ancestor") || ancestors.contains(&listed.record.image_id))
+                && matches(listed, filters)
+        });
+        let mut shown: Vec<Listed> = shown.take(options.limit.unwrap_or(usize::MAX)).collect();
+        if options.size {
+            shown
+                .iter_mut()
+                .for_each(|listed| listed.size = Some(self.size(&listed.record)));
+        }
+        Ok(shown)
+    }
+
+    /// One container.
+    pub fn container(&self, reference: &str) -> Result<Arc<Container>> {
+        self.containers().find(reference)
+    }
+
+    /// Bytes a container has written, and bytes of all it sees.
+    pub fn size(&self, record: &Record) -> (u64, u64) {
+        let own = usage::directory(&self.upper(&record.id));
+        let layers = record
+            .layers
+            .iter()
+            .filter_map(|layer| self.store().layer(layer));
+        (own, own + layers.map(|layer| layer.tar_bytes).sum::<u64>())
+    }
+
+    /// How many run, are paused, and do not run.
+    pub fn container_counts(&self) -> (usize, usize, usize) {
+        let (mut running, mut paused, mut stopped) = (0, 0, 0);
+        for container in self.containers().all() {
+            match container.status() {
+                Status::Running | Status::Restarting => running += 1,
+                Status::Paused => paused += 1,
+                _ => stopped += 1,
+            }
+        }
+        (running, paused, stopped)
+    }
+
+    fn ancestors(&self, filters: &Filters) -> BTreeSet<String> {
+        filters
+            .values("ancestor")
+            .iter()
+            .filter_map(|name| self.image_id(name))
+            .collect()
+    }
+}
+
+fn listed(container: &Arc<Container>) -> Listed {
+    Listed {
+        record: container.record(),
+        state: container.state(),
+        size: None,
+    }
+}
+
+fn check(filters: &Filters) -> Result<()> {
+    const STATUSES: [&str; 7] = [
+        "created",
+        "running",
+        "paused",
+        "restarting",
+        "removing",
+        "exited",
+        "dead",
+    ];
+    for value in filters.values("status") {
+        if !STATUSES.contains(&value.as_str()) {
+            return Err(Error::invalid(format!(
+                "invalid filter 'status={value}': must be one of {}",
+                STATUSES.join(", ")
+            )));
+        }
+    }
+    for value in filters.values("exited") {
+        value
+            .parse::<i32>()
+            .map_err(|_| Error::invalid(format!("invalid filter 'exited={value}'")))?;
+    }
+    for value in filters.values("health") {
+        if !["none", "starting", "healthy", "unhealthy"].contains(&value.as_str()) {
+            return Err(Error::invalid(format!("invalid filter 'health={value}'")));
+        }
+    }
+    Ok(())
+}
+
+fn matches(listed: &Listed, filters: &Filters) -> bool {
+    let (record, run) = (&listed.record, &listed.state.run);
+    let exited = |code: &str| run.status == Status::Exited && code.parse() == Ok(run.exit_code);
+    let health = run
+        .health
+        .as_ref()
+        .map_or("none", |health| health.status.as_str());
+    let has_port = |wanted: &str, mut ports: Box<dyn Iterator<Item = &String> + '_>| {
+        let wanted = if wanted.contains('/') {
+            wanted.to_owned()
+        } else {
+            format!("{wanted}/tcp")
+        };
+        ports.any(|port| *port == wanted)
+    };
+    filters.any("id", |id| record.id.starts_with(id))
+        && filters.any("name", |pattern| {
+            name_matches(pattern, &record.name)
+                || name_matches(pattern, &format!("/{}", record.name))
+        })
+        && filters.exact("status", run.status.name())
+        && filters.any("exited", exited)
+        && filters.exact("health", health)
+        && filters.any("isolation", |wanted| matches!(wanted, "" | "default"))
+        && filters.any("is-task", |wanted| matches!(wanted, "false" | "0"))
+        && filters.labels(&record.config.labels)
+        && filters.any("network", |wanted| {
+            let found = |(name, endpoint): (&String, &crate::model::EndpointSettings)| {
+                name == wanted || endpoint.network_id.starts_with(wanted)
+            };
+            record.endpoints.iter().any(found)
+        })
+        && filters.any("volume", |wanted| {
+            record
+                .mounts
+                .iter()
+                .any(|mount| mount.destination == wanted || mount.volume() == Some(wanted))
+        })
+        && filters.any("expose", |wanted| {
+            let ports = record.config.exposed_ports.iter().flatten();
+            has_port(wanted, Box::new(ports.map(|(port, _)| port)))
+        })
+        && filters.any("publish", |wanted| {
+            let ports = record.host_config.port_bindings.iter().flatten();
+            has_port(wanted, Box::new(ports.map(|(port, _)| port)))
+        })
+}

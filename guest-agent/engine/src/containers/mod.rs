@@ -1,0 +1,42 @@
+//! Containers: what they are, how they start, run, end and are removed.
+//!
+//! Each file adds its verbs to [`Engine`](crate::Engine); `container` is what they work on,
+//! `registry` finds it by name or id, `run` is the task that owns it while it has a process.
+
+mod attach;
+mod container;
+mod create;
+mod defaults;
+mod files;
+mod image;
+pub(crate) mod launch;
+mod list;
+mod namespaces;
+mod record;
+mod registry;
+mod remove;
+mod restart;
+mod rootfs;
+mod run;
+mod signals;
+pub(crate) mod spec;
+mod start;
+mod stop;
+mod take_up;
+mod update;
+pub(crate) mod validate;
+mod wait;
+
+pub use attach::{AttachOptions, Attachment};
+pub use container::{Container, State};
+pub use create::Created;
+pub use list::{FILTERS, ListOptions, Listed};
+pub use record::{Health, Probe, Record, RunState, Status};
+pub use remove::{PRUNE_FILTERS, RemoveOptions};
+pub use wait::{Condition, Waited};
+
+pub(crate) use attach::resize;
+pub(crate) use container::{Live, lock};
+pub(crate) use launch::{Ends, Outputs, Started, Streams};
+pub(crate) use registry::Registry;
+pub(crate) use rootfs::Layers;

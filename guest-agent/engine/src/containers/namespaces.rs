@@ -1,0 +1,84 @@
+//! Which namespaces a container has for itself, shares with the machine or with another container.
+
+use std::os::fd::OwnedFd;
+
+use lighter_runtime::{Namespace, Namespaces};
+
+use super::Record;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// Namespaces and the descriptors of those that are joined.
+pub(super) struct Plan {
+    pub(super) namespaces: Namespaces,
+    pub(super) fds: Vec<OwnedFd>,
+}
+
+impl Engine {
+    pub(super) fn plan_namespaces(&self, record: &Record) -> Result<Plan> {
+        let host_config = &record.host_config;
+        let mut plan = Plan {
+            namespaces: Namespaces::default(),
+            fds: Vec::new(),
+        };
+        plan.namespaces.pid = match host_config.pid_mode.as_str() {
+            "" | "private" => Namespace::New,
+            "host" => Namespace::Host,
+            mode => self.join(&mut plan, "PID", mode)?,
+        };
+        plan.namespaces.ipc = match host_config.ipc_mode.as_str() {
+            "" | "private" | "shareable" | "none" => Namespace::New,
+            "host" => Namespace::Host,
+            mode => self.join(&mut plan, "IPC", mode)?,
+        };
+        plan.namespaces.uts = match host_config.uts_mode.as_str() {
+            "" => Namespace::New,
+            "host" => Namespace::Host,
+            mode => return Err(Error::invalid(format!("invalid UTS mode: {mode}"))),
+        };
+        plan.namespaces.cgroup = match host_config.cgroupns_mode.as_str() {
+            "" | "private" => Namespace::New,
+            "host" => Namespace::Host,
+            mode => {
+                return Err(Error::invalid(format!(
+                    "invalid cgroup namespace mode: {mode}"
+                )));
+            }
+        };
+        plan.namespaces.net = match host_config.network_mode.as_str() {
+            "bridge" | "none" => Namespace::New,
+            "host" => self.join_host_network(&mut plan)?,
+            mode => self.join(&mut plan, "network", mode)?,
+        };
+        Ok(plan)
+    }
+
+    /// The containers' "host" network is a namespace of its own that the engine is not in.
+    fn join_host_network(&self, plan: &mut Plan) -> Result<Namespace> {
+        let fd = self.host_network().ok_or_else(|| {
+            Error::unavailable("the host network namespace is not there (ns/hostnet)")
+        })?;
+        push(plan, fd.try_clone())
+    }
+
+    fn join(&self, plan: &mut Plan, what: &str, mode: &str) -> Result<Namespace> {
+        let Some(reference) = mode.strip_prefix("container:") else {
+            return Err(Error::invalid(format!("invalid {what} mode: {mode}")));
+        };
+        let other = self.containers().find(reference)?;
+        let live = other.live().ok_or_else(|| {
+            Error::conflict(format!(
+                "cannot join {what} namespace of a non running container: container {} is {}",
+                other.name(),
+                other.status().name()
+            ))
+        })?;
+        push(plan, live.pidfd.try_clone())
+    }
+}
+
+fn push(plan: &mut Plan, fd: std::io::Result<OwnedFd>) -> Result<Namespace> {
+    plan.fds
+        .push(fd.map_err(|error| Error::internal("a namespace cannot be joined", error))?);
+    Ok(Namespace::Join(plan.fds.len() - 1))
+}

@@ -1,0 +1,243 @@
+//! Remove, rename, prune.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::record::Status;
+use super::{Container, lock};
+use crate::clock::Timestamp;
+use crate::db::Sync;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::filters::Filters;
+use crate::names;
+use crate::usage;
+
+/// How to remove.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RemoveOptions {
+    /// Kill it if it runs.
+    pub force: bool,
+    /// Remove its anonymous volumes too.
+    pub volumes: bool,
+}
+
+/// Filters of prune.
+pub const PRUNE_FILTERS: &[&str] = &["label", "label!", "until"];
+
+impl Engine {
+    /// Removes a container. When this returns it is gone, after a crash as well.
+    pub async fn container_remove(
+        self: &Arc<Self>,
+        reference: &str,
+        options: RemoveOptions,
+    ) -> Result<()> {
+        let container = self.containers().find(reference)?;
+        if options.force && container.status() == Status::Removing {
+            // Somebody else is at it, an --rm for example: done when they are.
+            let mut watch = container.watch();
+            let _ = watch.wait_for(|state| state.removed).await;
+            return Ok(());
+        }
+        if options.force {
+            self.kill_container(&container).await?;
+        }
+        let _op = container.op.lock().await;
+        let status = container.status();
+        match status {
+            Status::Removing => {
+                return if container.state().removed && options.force {
+                    Ok(())
+                } else {
+                    Err(Error::conflict(format!(
+                        "removal of container {reference} is already in progress"
+                    )))
+                };
+            }
+            Status::Running | Status::Restarting => {
+                return Err(Error::conflict(format!(
+                    "cannot remove container \"/{}\": container is {}: stop the container before \
+                     removing or force remove",
+                    container.name(),
+                    status.name()
+                )));
+            }
+            Status::Paused => {
+                return Err(Error::conflict(format!(
+                    "cannot remove container \"/{}\": container is paused and must be unpaused \
+                     first",
+                    container.name()
+                )));
+            }
+            Status::Created | Status::Exited | Status::Dead => {}
+        }
+        self.remove_locked(&container, options.volumes).await
+    }
+
+    /// Removes a container that has no process; the caller holds `op`.
+    pub(super) async fn remove_locked(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        volumes: bool,
+    ) -> Result<()> {
+        let before =
+            container.change(|state| std::mem::replace(&mut state.run.status, Status::Removing));
+        let record = container.record();
+        let id = record.id.clone();
+        // What is lost with the machine needs no flush to be gone: see create.
+        let sync = if record.host_config.auto_remove {
+            Sync::Lazy
+        } else {
+            Sync::Durable
+        };
+        let removed = self
+            .db()
+            .write(sync, move |connection| {
+                connection.execute("DELETE FROM containers WHERE id = ?1", [&id])?;
+                Ok(())
+            })
+            .await;
+        if let Err(error) = removed {
+            container.change(|state| state.run.status = before);
+            return Err(error.into());
+        }
+        let execs = std::mem::take(&mut *lock(&container.execs));
+        self.forget_execs(&execs);
+        self.containers().remove(container);
+        if volumes {
+            for mount in &record.mounts {
+                if let crate::mounts::Source::Volume {
+                    name,
+                    anonymous: true,
+                    ..
+                } = &mount.source
+                    && let Err(error) = self.volume_remove(name, true).await
+                {
+                    tracing::warn!(error = error.text(), "an anonymous volume stays");
+                }
+            }
+        }
+        self.container_event(container, "destroy", &[]);
+        let clearing = lock(&container.clearing).take();
+        self.clear_directories_after(container.id(), clearing);
+        container.change(|state| state.removed = true);
+        container.hub.end();
+        Ok(())
+    }
+
+    /// Gives a container another name.
+    pub async fn container_rename(&self, reference: &str, name: &str) -> Result<()> {
+        let name = name.strip_prefix('/').unwrap_or(name);
+        if name.is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        let container = self.containers().find(reference)?;
+        names::check(name, "container name")?;
+        let _op = container.op.lock().await;
+        let mut record = (*container.record()).clone();
+        if record.name == name {
+            return Err(Error::invalid(
+                "Renaming a container with the same name as its current name",
+            ));
+        }
+        self.containers().reserve(name, container.id())?;
+        let old = std::mem::replace(&mut record.name, name.to_owned());
+        if let Err(error) = self.save_record(&record).await {
+            self.containers().release(name);
+            return Err(error);
+        }
+        self.containers().release(&old);
+        container.set_record(record);
+        self.container_event(&container, "rename", &[("oldName", &format!("/{old}"))]);
+        Ok(())
+    }
+
+    /// Removes every container that does not run and passes `filters`; returns ids and bytes.
+    pub async fn container_prune(
+        self: &Arc<Self>,
+        filters: &Filters,
+    ) -> Result<(Vec<String>, u64)> {
+        let until = match filters.values("until") {
+            [] => None,
+            [text] => Some(crate::filters::until(text)?),
+            _ => return Err(Error::invalid("more than one until filter specified")),
+        };
+        let mut removed = Vec::new();
+        let mut bytes = 0;
+        for container in self.containers().all() {
+            let record = container.record();
+            let stopped = || {
+                matches!(
+                    container.status(),
+                    Status::Created | Status::Exited | Status::Dead
+                )
+            };
+            let old = until.is_none_or(|until: Timestamp| record.created < until);
+            if !stopped() || !old || !filters.labels(&record.config.labels) {
+                continue;
+            }
+            let _op = container.op.lock().await;
+            if !stopped() {
+                continue;
+            }
+            bytes += usage::directory(&self.upper(container.id()));
+            self.remove_locked(&container, false).await?;
+            removed.push(container.id().to_owned());
+        }
+        let reclaimed = [("reclaimed".to_owned(), bytes.to_string())].into();
+        self.events()
+            .emit(crate::events::Subject::Container, "prune", "", reclaimed);
+        Ok((removed, bytes))
+    }
+
+    /// Removes a container's directories, in the background.
+    pub(super) fn clear_directories(&self, id: &str) {
+        self.clear_directories_after(id, None);
+    }
+
+    fn clear_directories_after(&self, id: &str, clearing: Option<tokio::task::JoinHandle<()>>) {
+        for dir in [self.overlay_dir(id), self.container_dir(id)] {
+            self.discard(&dir);
+        }
+        let run_dir = self.container_run_dir(id);
+        tokio::spawn(async move {
+            if let Some(clearing) = clearing {
+                // A panic in there was reported already.
+                let _ = clearing.await;
+            }
+            if let Err(error) = tokio::task::spawn_blocking(move || remove_tree(&run_dir)).await {
+                tracing::error!(%error, "a directory is left behind");
+            }
+        });
+    }
+
+    /// Takes a directory out of sight now and removes it in the background. What a crash leaves
+    /// of it is removed at the next start.
+    pub(crate) fn discard(&self, dir: &Path) {
+        let trash = self.config().data_root.join("trash");
+        let Ok(name) = crate::ids::new_id() else {
+            return;
+        };
+        let aside = trash.join(name);
+        let moved = std::fs::create_dir_all(&trash).and_then(|()| std::fs::rename(dir, &aside));
+        match moved {
+            Ok(()) => {
+                tokio::task::spawn_blocking(move || remove_tree(&aside));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(%error, dir = %dir.display(), "a directory is left behind");
+            }
+        }
+    }
+}
+
+/// Removes a directory with everything in it; what is not there is no error.
+pub(crate) fn remove_tree(dir: &Path) {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, dir = %dir.display(), "a directory is left behind");
+        }
+        _ => {}
+    }
+}

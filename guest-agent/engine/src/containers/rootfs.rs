@@ -1,0 +1,149 @@
+//! A container's root file system: the image's layers and a directory of its own, as an overlay.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use lighter_images::{Digest, LayerMounts, Store};
+use lighter_runtime::mounts::{OverlayOptions, Source, overlay};
+
+use super::{Record, lock};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// Layers that are mounted. One stays mounted as long as its image exists: mounting it costs more
+/// than a container that runs for a moment, and holding it next to nothing.
+pub(crate) struct Layers {
+    mounts: LayerMounts,
+    mounted: Mutex<HashSet<Digest>>,
+}
+
+impl Layers {
+    pub(crate) fn new(mounts: LayerMounts) -> Self {
+        Self {
+            mounts,
+            mounted: Mutex::default(),
+        }
+    }
+
+    /// Where the layer is mounted; mounts it if it is not.
+    fn path(&self, store: &Store, layer: &Digest) -> Result<PathBuf> {
+        let failed = |error| Error::internal(format!("layer {layer} cannot be mounted"), error);
+        let files = store.require_layer(layer).map_err(failed)?;
+        let mut mounted = lock(&self.mounted);
+        let path = self.mounts.mount(&files).map_err(failed)?;
+        if !mounted.insert(*layer) {
+            // Held already: one hold is enough.
+            self.mounts.release(layer).map_err(failed)?;
+        }
+        Ok(path)
+    }
+
+    /// Keeps the layer mounted from now on.
+    pub(crate) fn hold(&self, store: &Store, layer: &Digest) -> Result<()> {
+        self.path(store, layer).map(drop)
+    }
+
+    /// Unmounts layers that no image has any more. The caller knows that no container has them.
+    pub(crate) fn drop(&self, layers: &[Digest]) -> Result<()> {
+        let mut mounted = lock(&self.mounted);
+        for layer in layers.iter().filter(|layer| mounted.remove(*layer)) {
+            self.mounts.release(layer).map_err(|error| {
+                Error::internal(format!("layer {layer} cannot be unmounted"), error)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// The overlay of a container, detached.
+    pub(crate) fn root(&self, record: &Record) -> Result<OwnedFd> {
+        let (upper, work) = (self.upper(&record.id), self.work(&record.id));
+        for dir in [&upper, &work] {
+            // They may have gone in a crash of the machine before they reached the disk.
+            std::fs::create_dir_all(dir).map_err(|error| {
+                Error::internal(format!("{} cannot be made", dir.display()), error)
+            })?;
+        }
+        let volatile = record.host_config.auto_remove;
+        if volatile {
+            // The kernel refuses a second mount of a volatile overlay unless its mark is gone; the
+            // machine did not go down in between, or the container would be gone as well.
+            match std::fs::remove_dir_all(work.join("work/incompat")) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::internal(
+                        "the overlay's mark cannot be removed",
+                        error,
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let options = OverlayOptions {
+            volatile,
+            read_only: false,
+        };
+        let own = Some((Source::Path(&upper), Source::Path(&work)));
+        self.overlay(record, own, options)
+    }
+
+    /// The image's layers alone, read-only, detached.
+    pub(crate) fn image_root(&self, record: &Record) -> Result<OwnedFd> {
+        self.overlay(
+            record,
+            None,
+            OverlayOptions {
+                volatile: false,
+                read_only: true,
+            },
+        )
+    }
+
+    fn overlay(
+        &self,
+        record: &Record,
+        own: Option<(Source<'_>, Source<'_>)>,
+        options: OverlayOptions,
+    ) -> Result<OwnedFd> {
+        let mut lowers = Vec::with_capacity(record.layers.len() + 1);
+        for layer in record.layers.iter().rev() {
+            lowers.push(self.layers().path(self.store(), layer)?);
+        }
+        // An overlay needs a lower layer, and one without an upper needs two.
+        let wanted = if own.is_some() { 1 } else { 2 };
+        if lowers.len() < wanted {
+            let empty = self.config().data_root.join("overlay2/empty");
+            std::fs::create_dir_all(&empty)
+                .map_err(|error| Error::internal("the empty layer cannot be made", error))?;
+            lowers.push(empty);
+        }
+        let lowers: Vec<Source<'_>> = lowers.iter().map(|path| Source::Path(path)).collect();
+        overlay(&lowers, own, options)
+            .map_err(|error| Error::internal("the root file system cannot be mounted", error))
+    }
+
+    /// The container's own directories of the overlay.
+    pub(crate) fn overlay_dir(&self, id: &str) -> PathBuf {
+        self.config().data_root.join("overlay2").join(id)
+    }
+
+    pub(crate) fn upper(&self, id: &str) -> PathBuf {
+        self.overlay_dir(id).join("diff")
+    }
+
+    pub(crate) fn work(&self, id: &str) -> PathBuf {
+        self.overlay_dir(id).join("work")
+    }
+
+    /// Where a container's small files and its log are.
+    pub fn container_dir(&self, id: &str) -> PathBuf {
+        self.config().data_root.join("containers").join(id)
+    }
+
+    /// What survives the engine and not the machine.
+    pub(crate) fn container_run_dir(&self, id: &str) -> PathBuf {
+        self.config().run_dir.join("containers").join(id)
+    }
+}

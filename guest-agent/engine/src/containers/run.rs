@@ -1,0 +1,249 @@
+//! The task that owns a container while it has a process: passes its output on, sees its end,
+//! records it, and decides with the policy what comes next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lighter_init::Exit;
+use tokio::io::Interest;
+use tokio::sync::oneshot;
+
+use super::record::{RunState, Status};
+use super::{Container, Live, Outputs, lock, restart};
+use crate::clock::Timestamp;
+use crate::db::Sync;
+use crate::engine::Engine;
+use crate::events::Subject;
+use crate::io::Stdin;
+
+/// How long what is left of a container may take to go.
+const CLEARING: Duration = Duration::from_secs(30);
+
+impl Engine {
+    /// Marks the container as running and starts its task.
+    pub(super) fn begin_run(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        live: Arc<Live>,
+        outputs: Outputs,
+        stdin: Option<Arc<Stdin>>,
+        exit: oneshot::Receiver<Exit>,
+    ) {
+        if let Some(log) = &outputs.log {
+            log.file.set_open(true);
+        }
+        container.hub.set_stdin(stdin);
+        *lock(&container.live) = Some(Arc::clone(&live));
+        container.change(|state| {
+            let run = &mut state.run;
+            run.status = Status::Running;
+            run.pid = live.pid;
+            run.exit_code = 0;
+            run.error.clear();
+            run.oom_killed = false;
+            run.started = Timestamp::now();
+            run.finished = Timestamp::NEVER;
+        });
+        self.mount_events(container, "mount", "connect");
+        self.spawn_run(container, live, outputs, exit);
+    }
+
+    /// The task alone, for a container whose state is known already.
+    pub(super) fn spawn_run(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        live: Arc<Live>,
+        outputs: Outputs,
+        exit: oneshot::Receiver<Exit>,
+    ) {
+        let (engine, container) = (Arc::clone(self), Arc::clone(container));
+        tokio::spawn(async move { engine.run(container, live, outputs, exit).await });
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        container: Arc<Container>,
+        live: Arc<Live>,
+        mut outputs: Outputs,
+        mut exit: oneshot::Receiver<Exit>,
+    ) {
+        let ended = {
+            let pump = outputs.run(self.bench());
+            tokio::pin!(pump);
+            let oom = self.watch_oom(&container, &live);
+            tokio::pin!(oom);
+            let mut pumping = true;
+            let mut watching = true;
+            loop {
+                tokio::select! {
+                    ended = &mut exit => break ended,
+                    () = &mut pump, if pumping => pumping = false,
+                    () = &mut oom, if watching => watching = false,
+                }
+            }
+        };
+        let Ok(ended) = ended else {
+            // The journal is closed: the engine is going down, and the next one takes this up.
+            return;
+        };
+        self.end_run(&container, &live, outputs, &ended).await;
+        self.after_run(&container, &ended).await;
+    }
+
+    /// Records the end of a run.
+    async fn end_run(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        live: &Arc<Live>,
+        mut outputs: Outputs,
+        ended: &Exit,
+    ) {
+        // Processes that outlived the first one (with the machine's PID namespace) go with it,
+        // and so do execs.
+        if let Err(error) = live.cgroup.kill() {
+            tracing::warn!(%error, "what is left in a container cannot be killed");
+        }
+        outputs.drain(self.bench());
+        let killed_for_memory = live.cgroup.oom_kills().is_some_and(|kills| kills > 0);
+        if killed_for_memory && !container.state().run.oom_killed {
+            container.change(|state| state.run.oom_killed = true);
+            self.container_event(container, "oom", &[]);
+        }
+        *lock(&container.live) = None;
+        self.keeper(container).clear();
+        if let Some(log) = &outputs.log {
+            log.file.set_open(false);
+        }
+        let (clear, group) = (Arc::clone(live), container.id().to_owned());
+        let clearing = tokio::task::spawn_blocking(move || {
+            if let Err(error) = clear.cgroup.remove(CLEARING) {
+                tracing::warn!(%error, container = group, "a cgroup cannot be removed");
+            }
+        });
+        *lock(&container.clearing) = Some(clearing);
+        self.mount_events(container, "unmount", "disconnect");
+        let run = container.change(|state| {
+            let run = &mut state.run;
+            run.pid = 0;
+            run.exit_code = ended.code();
+            run.finished = Timestamp::from_unix_ns(ended.at_unix_ns);
+            run.health = None;
+            run.clone()
+        });
+        let ran = run.finished.since(run.started).as_secs().to_string();
+        let code = run.exit_code.to_string();
+        self.container_event(
+            container,
+            "die",
+            &[("execDuration", &ran), ("exitCode", &code)],
+        );
+    }
+
+    /// What comes next: another run, removal, or nothing.
+    async fn after_run(self: &Arc<Self>, container: &Arc<Container>, ended: &Exit) {
+        let record = container.record();
+        let run = container.state().run;
+        let pause = (!self.is_stopping())
+            .then(|| restart::decide(&record.host_config.restart_policy, &run))
+            .flatten();
+        let status = if pause.is_some() {
+            Status::Restarting
+        } else {
+            Status::Exited
+        };
+        self.finish(container, status, ended).await;
+        let Some(pause) = pause else {
+            let again = container.state().restarting;
+            if record.host_config.auto_remove && !self.is_stopping() && !again {
+                let _op = container.op.lock().await;
+                if container.status() == Status::Exited
+                    && let Err(error) = self.remove_locked(container, true).await
+                {
+                    tracing::error!(error = error.text(), "a container cannot be removed");
+                }
+            }
+            return;
+        };
+        // A box ends the cycle of types: start spawns a run, and a run starts again.
+        let again: crate::config::BoxFuture<'_, ()> =
+            Box::pin(self.restart_after(container, pause));
+        again.await;
+    }
+
+    async fn finish(&self, container: &Arc<Container>, status: Status, ended: &Exit) {
+        let mut run: RunState = container.state().run;
+        run.status = status;
+        if let Err(error) = self.save_run(container.id(), &run, Sync::Lazy).await {
+            tracing::error!(
+                error = error.text(),
+                "the end of a container is not recorded"
+            );
+        } else {
+            self.exits().forget(ended);
+        }
+        // Clients see the end of the output only when the state says so too.
+        container.change(|state| {
+            state.run.status = status;
+            state.exits += 1;
+            state.last_exit = (state.run.exit_code, String::new());
+        });
+        container.hub.end();
+    }
+
+    /// Emits the events of mounts and of the network around a run.
+    fn mount_events(&self, container: &Arc<Container>, volume: &str, network: &str) {
+        let record = container.record();
+        for mount in &record.mounts {
+            let Some(name) = mount.volume() else { continue };
+            let writable = (!mount.read_only).to_string();
+            let mut more = vec![("container", record.id.as_str())];
+            if volume == "mount" {
+                more.push(("destination", &mount.destination));
+                more.push(("propagation", &mount.propagation));
+                more.push(("read/write", &writable));
+            }
+            self.volume_event(volume, name, &more);
+        }
+        for name in record.endpoints.keys() {
+            let kind = if name == "none" {
+                "null"
+            } else {
+                name.as_str()
+            };
+            let attributes = [
+                ("container", record.id.as_str()),
+                ("name", name),
+                ("type", kind),
+            ];
+            let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            let id = self.network_id(name);
+            self.events()
+                .emit(Subject::Network, network, &id, attributes.into());
+        }
+    }
+
+    /// Tells of kills for want of memory as they happen.
+    async fn watch_oom(&self, container: &Arc<Container>, live: &Live) {
+        let Ok(Some(watch)) = live.cgroup.watch_oom() else {
+            return;
+        };
+        let Ok(fd) = crate::io::watch(watch, Interest::PRIORITY) else {
+            return;
+        };
+        let mut seen = 0;
+        loop {
+            let Ok(mut guard) = fd.ready(Interest::PRIORITY).await else {
+                return;
+            };
+            guard.clear_ready();
+            let Ok(kills) = fd.get_ref().0.kills() else {
+                return;
+            };
+            if kills > seen {
+                seen = kills;
+                container.change(|state| state.run.oom_killed = true);
+                self.container_event(container, "oom", &[]);
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Start: from a record to a running first process.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use lighter_runtime::{ContainerFds, ContainerSpec, FailureKind, Operation, StartError};
+
+use super::launch::{self, Ends, Outputs, Started, Streams};
+use super::record::Status;
+use super::{Container, Live, Record, files, lock, spec};
+use crate::clock::Timestamp;
+use crate::db::Sync;
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::io::{BatchFile, LogSink};
+use crate::keeper::Keeper;
+use crate::logs::{Identity, LogFile, LogOptions};
+use crate::mounts::resolve;
+
+impl Engine {
+    /// Starts a container that does not run.
+    pub async fn container_start(self: &Arc<Self>, reference: &str) -> Result<()> {
+        self.require_open()?;
+        let container = self.containers().find(reference)?;
+        self.start_container(&container).await
+    }
+
+    pub(crate) async fn start_container(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+    ) -> Result<()> {
+        let _op = container.op.lock().await;
+        match container.status() {
+            Status::Running | Status::Restarting => {
+                return Err(Error::new(
+                    Kind::NotModified,
+                    "container is already running",
+                ));
+            }
+            Status::Paused => {
+                return Err(Error::conflict(
+                    "cannot start a paused container, try unpause instead",
+                ));
+            }
+            Status::Removing | Status::Dead => {
+                return Err(Error::conflict(
+                    "container is marked for removal and cannot be started",
+                ));
+            }
+            Status::Created | Status::Exited => {}
+        }
+        container.change(|state| (state.run.restart_count, state.run.backoff) = (0, 0));
+        let started = self.start_locked(container).await;
+        if started.is_err() && container.record().host_config.auto_remove {
+            self.remove_locked(container, true).await?;
+        }
+        started
+    }
+
+    /// Starts it; the caller holds `op` and has looked at the state.
+    pub(super) async fn start_locked(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        let clearing = lock(&container.clearing).take();
+        if let Some(clearing) = clearing {
+            // A panic in there was reported already.
+            let _ = clearing.await;
+        }
+        let record = container.record();
+        match self.launch(container, &record).await {
+            Ok(()) => {
+                self.container_event(container, "start", &[]);
+                Ok(())
+            }
+            Err(failed) => {
+                let (error, code) = failed;
+                container.change(|state| {
+                    state.run.error = error.text();
+                    state.run.exit_code = code;
+                    state.run.pid = 0;
+                    state.last_exit = (code, String::new());
+                });
+                self.save_state(container, Sync::Lazy).await?;
+                container.hub.end();
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        record: &Arc<Record>,
+    ) -> Result<(), (Error, i32)> {
+        let plain = |error: Error| (error, 128);
+        let plan = self.plan(record).await.map_err(plain)?;
+        let log = self.open_log(container, record).map_err(plain)?;
+        let intent_changes = container.state().run.manually_stopped
+            && record.host_config.restart_policy.name == "unless-stopped";
+        let task = {
+            let (engine, container) = (Arc::clone(self), Arc::clone(container));
+            tokio::task::spawn_blocking(move || {
+                engine.launch_blocking(&container, plan, intent_changes)
+            })
+        };
+        let joined = task
+            .await
+            .map_err(|error| (Error::internal("the start was cut short", error), 128))?;
+        let (started, mut ends) = joined?;
+        let streams = Outputs::new(
+            &mut ends,
+            log,
+            Arc::clone(&container.hub),
+            self.keeper(container),
+        );
+        let (outputs, stdin) = streams.map_err(plain)?;
+        for warning in &started.warnings {
+            tracing::warn!(container = record.name, warning, "a limit is not in force");
+        }
+        let Some(cgroup) = started.cgroup else {
+            return Err(plain(Error::unavailable("the container has no cgroup")));
+        };
+        let live = Arc::new(Live {
+            pid: started.pid,
+            pidfd: started.pidfd,
+            cgroup,
+            pty: ends.pty,
+        });
+        self.begin_run(container, live, outputs, stdin, started.exit);
+        Ok(())
+    }
+
+    /// Everything that needs waiting: paths of the host, descriptors, the specification.
+    async fn plan(self: &Arc<Self>, record: &Arc<Record>) -> Result<Plan> {
+        let mut spec = spec::build(record)?;
+        let namespaces = self.plan_namespaces(record)?;
+        spec.namespaces = namespaces.namespaces;
+        let mut mounts = Vec::new();
+        for mount in &record.mounts {
+            let mut resolved = resolve::resolve(self, mount).await?;
+            if let (lighter_runtime::MountKind::Fd(index), Some(fd)) =
+                (&mut resolved.spec.kind, resolved.fd)
+            {
+                *index = mounts.len();
+                mounts.push(fd);
+            }
+            spec.mounts.push(resolved.spec);
+        }
+        self.write_files(record)?;
+        let dir = self.container_dir(&record.id);
+        for (name, destination) in files::FILES {
+            // A mount of the user's there takes its place.
+            if record
+                .mounts
+                .iter()
+                .any(|mount| mount.destination == destination)
+            {
+                continue;
+            }
+            let source = dir.join(name);
+            let fd = lighter_runtime::mounts::bind(
+                lighter_runtime::mounts::Source::Path(&source),
+                false,
+            )
+            .map_err(|error| Error::internal("a file of the container cannot be bound", error))?;
+            spec.mounts.push(lighter_runtime::Mount {
+                destination: destination.into(),
+                kind: lighter_runtime::MountKind::Fd(mounts.len()),
+                flags: lighter_runtime::MountFlags::default(),
+                source: source.display().to_string(),
+            });
+            mounts.push(fd);
+        }
+        if record.host_config.privileged {
+            spec.make_privileged();
+            spec.process.seccomp = super::validate::security_options(&record.host_config)?.seccomp;
+        }
+        Ok(Plan {
+            spec,
+            mounts,
+            namespaces: namespaces.fds,
+        })
+    }
+
+    fn launch_blocking(
+        &self,
+        container: &Arc<Container>,
+        plan: Plan,
+        intent_changes: bool,
+    ) -> Result<(Started, Ends), (Error, i32)> {
+        let plain = |error: Error| (error, 128);
+        let record = container.record();
+        let rootfs = self.root(&record).map_err(plain)?;
+        let streams = Streams {
+            terminal: record.config.tty,
+            stdin: record.config.open_stdin,
+            stdout: true,
+            stderr: true,
+        };
+        let (mut ends, stdio) = Ends::pipes(streams).map_err(plain)?;
+        let fds = ContainerFds {
+            stdio,
+            rootfs,
+            mounts: plan.mounts,
+            namespaces: plan.namespaces,
+        };
+        let _starting = self.exits().starting();
+        let prepared = self
+            .launcher()
+            .prepare(&plan.spec, fds)
+            .map_err(start_error)?;
+        let keeper = self.keeper(container);
+        let begun = |pid: i32| {
+            container.change(|state| {
+                state.run.pid = pid;
+                state.run.manually_stopped = false;
+            });
+            let mut run = container.state().run;
+            run.status = Status::Running;
+            run.started = Timestamp::now();
+            run.finished = Timestamp::NEVER;
+            // Whether it is to run after a restart of the machine is what its user said.
+            let sync = if intent_changes {
+                Sync::Durable
+            } else {
+                Sync::Lazy
+            };
+            self.save_run_blocking(container.id(), &run, sync)
+        };
+        match launch::start(prepared, &mut ends, &keeper, self.exits(), begun) {
+            Ok(Ok(started)) => Ok((started, ends)),
+            Ok(Err(error)) => Err(start_error(error)),
+            Err(error) => Err(plain(error)),
+        }
+    }
+
+    /// Opens the log for the run; `None` if the driver keeps none.
+    pub(super) fn open_log(
+        &self,
+        container: &Arc<Container>,
+        record: &Record,
+    ) -> Result<Option<LogSink>> {
+        let identity = Identity {
+            labels: &record.config.labels,
+        };
+        let options = LogOptions::new(&record.host_config.log_config, &record.config, &identity)?;
+        let Some(options) = options else {
+            return Ok(None);
+        };
+        let open = || -> std::io::Result<LogSink> {
+            let run_dir = self.container_run_dir(container.id());
+            std::fs::create_dir_all(&run_dir)?;
+            let mut log = lock(&container.log);
+            let file = match &*log {
+                Some(file) => Arc::clone(file),
+                None => {
+                    let path = self.log_path(container.id());
+                    let file = LogFile::open(&path, options.max_size, options.max_files)?;
+                    Arc::clone(log.insert(Arc::new(file)))
+                }
+            };
+            let batches = BatchFile::open(&run_dir.join("batch"))?;
+            Ok(LogSink {
+                file,
+                batches,
+                attrs: options.attrs.clone(),
+            })
+        };
+        open()
+            .map(Some)
+            .map_err(|error| Error::internal("the log cannot be opened", error))
+    }
+
+    /// Where a container's log is.
+    pub fn log_path(&self, id: &str) -> std::path::PathBuf {
+        self.container_dir(id).join(format!("{id}-json.log"))
+    }
+
+    /// The store, seen from a container.
+    pub(crate) fn keeper(&self, container: &Container) -> Keeper {
+        Keeper::new(
+            Arc::clone(self.supervisor()),
+            format!("c/{}/", container.id()),
+        )
+    }
+}
+
+struct Plan {
+    spec: ContainerSpec,
+    mounts: Vec<OwnedFd>,
+    namespaces: Vec<OwnedFd>,
+}
+
+/// The error of a start, and the exit code that goes with it.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as the argument of map_err"
+)]
+fn start_error(error: StartError) -> (Error, i32) {
+    let code = error.exit_code();
+    let kind = match error.kind {
+        FailureKind::NotFound
+        | FailureKind::NotExecutable
+        | FailureKind::MountType
+        | FailureKind::Invalid => Kind::InvalidArgument,
+        FailureKind::Unsupported => Kind::Unsupported,
+        FailureKind::Kernel => Kind::Internal,
+    };
+    (Error::new(kind, error.docker_text(Operation::Create)), code)
+}

@@ -1,0 +1,275 @@
+//! Stop, kill, restart, pause: what makes a running container end or stand still.
+
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::Status;
+use super::signals::{self, KILL, TERM};
+use super::{Container, Live};
+use crate::db::Sync;
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+
+/// Seconds from the stop signal to SIGKILL where nobody says otherwise.
+const STOP_TIMEOUT: i64 = 10;
+
+impl Engine {
+    /// Asks a container to end, and makes it after `timeout` seconds (−1: never).
+    pub async fn container_stop(
+        self: &Arc<Self>,
+        reference: &str,
+        signal: Option<&str>,
+        timeout: Option<i64>,
+    ) -> Result<()> {
+        let container = self.containers().find(reference)?;
+        let signal = signal.map(signals::parse).transpose()?;
+        let status = container.status();
+        if !status.is_running() && status != Status::Restarting {
+            return Err(Error::new(
+                Kind::NotModified,
+                "container is already stopped",
+            ));
+        }
+        self.stop_container(&container, signal, timeout, true)
+            .await?;
+        self.container_event(&container, "stop", &[]);
+        Ok(())
+    }
+
+    /// Stops a container and waits for its end. `by_user` also keeps its policy from starting it.
+    pub(crate) async fn stop_container(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        signal: Option<i32>,
+        timeout: Option<i64>,
+        by_user: bool,
+    ) -> Result<()> {
+        if by_user {
+            self.mark_stopped(container).await?;
+        }
+        if self.cancel_restart(container).await {
+            return Ok(());
+        }
+        let Some(live) = container.live() else {
+            return Ok(());
+        };
+        let config = container.record().config.clone();
+        let own = if config.stop_signal.is_empty() {
+            TERM
+        } else {
+            signals::parse(&config.stop_signal)?
+        };
+        let mut ended = container.watch();
+        let before = container.state().exits;
+        self.signal(container, &live, signal.unwrap_or(own))?;
+        let seconds = timeout.or(config.stop_timeout).unwrap_or(STOP_TIMEOUT);
+        let end = ended.wait_for(|state| state.exits > before || state.removed);
+        let Ok(seconds) = u64::try_from(seconds) else {
+            // A negative number waits as long as it takes.
+            return end.await.map(drop).map_err(|_| gone(container));
+        };
+        if tokio::time::timeout(Duration::from_secs(seconds), end)
+            .await
+            .is_ok()
+        {
+            return Ok(());
+        }
+        self.signal(container, &live, KILL)?;
+        wait_end(container, before).await
+    }
+
+    /// Sends a signal; SIGKILL waits for the end.
+    pub async fn container_kill(
+        self: &Arc<Self>,
+        reference: &str,
+        signal: Option<&str>,
+    ) -> Result<()> {
+        let container = self.containers().find(reference)?;
+        let signal = match signal {
+            Some(text) if !text.is_empty() => signals::parse(text)?,
+            _ => KILL,
+        };
+        let not_running = || {
+            Error::conflict(format!(
+                "cannot kill container: {reference}: container {} is not running",
+                container.id()
+            ))
+        };
+        let before = container.state().exits;
+        let live = container.live().ok_or_else(not_running)?;
+        let own = &container.record().config.stop_signal;
+        // Without a stop signal of its own, any signal is taken for one, as in dockerd.
+        if signal == KILL || own.is_empty() || signals::parse(own)? == signal {
+            self.mark_stopped(&container).await?;
+        }
+        self.signal(&container, &live, signal)?;
+        if signal == KILL {
+            wait_end(&container, before).await?;
+        }
+        Ok(())
+    }
+
+    /// Kills a container and waits for its end.
+    pub(crate) async fn kill_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        self.mark_stopped(container).await?;
+        if self.cancel_restart(container).await {
+            return Ok(());
+        }
+        let before = container.state().exits;
+        let Some(live) = container.live() else {
+            return Ok(());
+        };
+        self.signal(container, &live, KILL)?;
+        wait_end(container, before).await
+    }
+
+    /// Stops a container that runs and starts it again.
+    pub async fn container_restart(
+        self: &Arc<Self>,
+        reference: &str,
+        signal: Option<&str>,
+        timeout: Option<i64>,
+    ) -> Result<()> {
+        self.require_open()?;
+        let container = self.containers().find(reference)?;
+        let signal = signal.map(signals::parse).transpose()?;
+        let status = container.status();
+        if status.is_running() || status == Status::Restarting {
+            container.change(|state| state.restarting = true);
+            let stopped = self.stop_container(&container, signal, timeout, true).await;
+            container.change(|state| state.restarting = false);
+            stopped?;
+            self.container_event(&container, "stop", &[]);
+        }
+        match self.start_container(&container).await {
+            Err(error) if error.kind() == Kind::NotModified => {}
+            other => other?,
+        }
+        self.container_event(&container, "restart", &[]);
+        Ok(())
+    }
+
+    /// Stops every process of a container where it is.
+    pub async fn container_pause(&self, reference: &str) -> Result<()> {
+        let container = self.containers().find(reference)?;
+        let _op = container.op.lock().await;
+        let live = self.running(&container)?;
+        if container.status() == Status::Paused {
+            return Err(Error::conflict(format!(
+                "Container {} is already paused",
+                container.id()
+            )));
+        }
+        let frozen = tokio::task::spawn_blocking(move || live.cgroup.freeze()).await;
+        let frozen = frozen.map_err(|error| Error::internal("pausing was cut short", error))?;
+        frozen.map_err(|error| Error::internal("the container cannot be paused", error))?;
+        self.set_paused(&container, Status::Running, Status::Paused, "pause")
+            .await
+    }
+
+    /// Lets them run on.
+    pub async fn container_unpause(&self, reference: &str) -> Result<()> {
+        let container = self.containers().find(reference)?;
+        let _op = container.op.lock().await;
+        if container.status() != Status::Paused {
+            return Err(Error::conflict(format!(
+                "Container {} is not paused",
+                container.id()
+            )));
+        }
+        let live = self.running(&container)?;
+        live.cgroup
+            .thaw()
+            .map_err(|error| Error::internal("the container cannot be resumed", error))?;
+        self.set_paused(&container, Status::Paused, Status::Running, "unpause")
+            .await
+    }
+
+    async fn set_paused(
+        &self,
+        container: &Arc<Container>,
+        from: Status,
+        to: Status,
+        event: &str,
+    ) -> Result<()> {
+        container.change(|state| {
+            // It may have ended in between.
+            if state.run.status == from {
+                state.run.status = to;
+            }
+        });
+        self.save_state(container, Sync::Lazy).await?;
+        self.container_event(container, event, &[]);
+        Ok(())
+    }
+
+    /// The container's process.
+    pub(crate) fn running(&self, container: &Container) -> Result<Arc<Live>> {
+        container
+            .live()
+            .ok_or_else(|| Error::conflict(format!("container {} is not running", container.id())))
+    }
+
+    fn signal(&self, container: &Arc<Container>, live: &Live, signal: i32) -> Result<()> {
+        match lighter_runtime::signal(live.pidfd.as_fd(), signal) {
+            // It has ended; its end is on the way.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(Error::internal("the signal cannot be sent", error)),
+        }
+        if container.status() == Status::Paused && signal != KILL {
+            // A process that stands still takes no signal but SIGKILL.
+            live.cgroup
+                .thaw()
+                .map_err(|error| Error::internal("the container cannot be resumed", error))?;
+            container.change(|state| {
+                if state.run.status == Status::Paused {
+                    state.run.status = Status::Running;
+                }
+            });
+        }
+        self.container_event(container, "kill", &[("signal", &signal.to_string())]);
+        Ok(())
+    }
+
+    /// Records that its user wants the container to stay stopped.
+    async fn mark_stopped(&self, container: &Arc<Container>) -> Result<()> {
+        let changed =
+            container.change(|state| !std::mem::replace(&mut state.run.manually_stopped, true));
+        if changed {
+            let policy = &container.record().host_config.restart_policy.name;
+            let sync = if policy == "unless-stopped" {
+                Sync::Durable
+            } else {
+                Sync::Lazy
+            };
+            self.save_state(container, sync).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the pause before a restart; false if there is none.
+    async fn cancel_restart(&self, container: &Arc<Container>) -> bool {
+        if container.status() != Status::Restarting {
+            return false;
+        }
+        container.cancel_restart.notify_one();
+        let mut state = container.watch();
+        let settled = state
+            .wait_for(|state| state.run.status != Status::Restarting)
+            .await;
+        settled.is_ok_and(|state| !state.run.status.is_running())
+    }
+}
+
+async fn wait_end(container: &Arc<Container>, before: u64) -> Result<()> {
+    let mut watch = container.watch();
+    let end = watch
+        .wait_for(|state| state.exits > before || state.removed)
+        .await;
+    end.map(drop).map_err(|_| gone(container))
+}
+
+fn gone(container: &Container) -> Error {
+    Error::not_found(format!("No such container: {}", container.id()))
+}

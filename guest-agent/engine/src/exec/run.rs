@@ -1,0 +1,304 @@
+//! Start and end of an exec.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lighter_init::Exit;
+use lighter_runtime::{
+    ExecSpec, ExecTarget, FailureKind, Operation, ProcessSpec, StartError, TerminalSize,
+};
+use tokio::sync::oneshot;
+
+use super::{Exec, ExecConfig, ExecStreams, Note};
+use crate::containers::{Ends, Live, Outputs, Started, Streams, launch, lock, spec, validate};
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::ids;
+use crate::keeper::{Keeper, Kept};
+
+impl Engine {
+    /// Registers the client of an exec that is about to be started.
+    pub fn exec_attach(&self, id: &str) -> Result<ExecStreams> {
+        let exec = self.execs().find(id)?;
+        check_startable(&exec)?;
+        self.running(&exec.container)?;
+        let config = &exec.config;
+        let stdout = config.attach_stdout || config.tty;
+        Ok(ExecStreams {
+            tty: config.tty,
+            output: exec.hub.attach(stdout, config.attach_stderr),
+            stdin: config.attach_stdin.then(|| exec.hub.stdin()),
+            exec,
+        })
+    }
+
+    /// Starts an exec. A failure is in its exit code too.
+    pub async fn exec_start(self: &Arc<Self>, id: &str, size: Option<(u32, u32)>) -> Result<()> {
+        self.require_open()?;
+        let exec = self.execs().find(id)?;
+        check_startable(&exec)?;
+        let live = self.running(&exec.container)?;
+        // Whoever is first starts it.
+        let first = exec.state.send_if_modified(|state| {
+            let first = !state.started;
+            (state.started, state.running) = (true, first || state.running);
+            first
+        });
+        if !first {
+            return check_startable(&exec);
+        }
+        let process = self.exec_process(&exec, size)?;
+        let task = {
+            let (engine, exec) = (Arc::clone(self), Arc::clone(&exec));
+            tokio::task::spawn_blocking(move || engine.exec_blocking(&exec, &live, process))
+        };
+        let started = task
+            .await
+            .map_err(|error| (Error::internal("the exec was cut short", error), 126))
+            .and_then(|started| started)
+            .and_then(|(started, ends)| {
+                self.begin_exec(&exec, started, ends)
+                    .map_err(|error| (error, 126))
+            });
+        if let Err((error, code)) = started {
+            exec.state.send_modify(|state| {
+                (state.running, state.exit_code) = (false, Some(code));
+            });
+            exec.hub.end();
+            return Err(error);
+        }
+        self.exec_event(&exec, &format!("exec_start: {}", exec.words()), &[]);
+        Ok(())
+    }
+
+    fn exec_blocking(
+        self: &Arc<Self>,
+        exec: &Arc<Exec>,
+        live: &Live,
+        process: ProcessSpec,
+    ) -> Result<(Started, Ends), (Error, i32)> {
+        let plain = |error: Error| (error, 126);
+        let config = &exec.config;
+        let streams = Streams {
+            terminal: config.tty,
+            stdin: config.attach_stdin,
+            stdout: config.attach_stdout,
+            stderr: config.attach_stderr,
+        };
+        let (mut ends, stdio) = Ends::pipes(streams).map_err(plain)?;
+        let _starting = self.exits().starting();
+        let target = ExecTarget {
+            pidfd: std::os::fd::AsFd::as_fd(&live.pidfd),
+            cgroup: &live.cgroup,
+        };
+        let spec = ExecSpec { process };
+        let prepared = self
+            .launcher()
+            .exec(target, &spec, stdio)
+            .map_err(start_error)?;
+        let keeper = self.exec_keeper(&exec.id);
+        let note = |pid: i32| self.write_note(exec, pid);
+        match launch::start(prepared, &mut ends, &keeper, self.exits(), note) {
+            Ok(Ok(started)) => Ok((started, ends)),
+            Ok(Err(error)) => Err(start_error(error)),
+            Err(error) => Err(plain(error)),
+        }
+    }
+
+    fn begin_exec(
+        self: &Arc<Self>,
+        exec: &Arc<Exec>,
+        started: Started,
+        mut ends: Ends,
+    ) -> Result<()> {
+        let keeper = self.exec_keeper(&exec.id);
+        let (outputs, stdin) = Outputs::new(&mut ends, None, Arc::clone(&exec.hub), keeper)?;
+        exec.hub.set_stdin(stdin);
+        *lock(&exec.pty) = ends.pty;
+        exec.state.send_modify(|state| state.pid = started.pid);
+        self.spawn_exec(exec, outputs, started.exit);
+        Ok(())
+    }
+
+    fn spawn_exec(
+        self: &Arc<Self>,
+        exec: &Arc<Exec>,
+        mut outputs: Outputs,
+        mut exit: oneshot::Receiver<Exit>,
+    ) {
+        let (engine, exec) = (Arc::clone(self), Arc::clone(exec));
+        tokio::spawn(async move {
+            let ended = {
+                let pump = outputs.run(engine.bench());
+                tokio::pin!(pump);
+                let mut pumping = true;
+                loop {
+                    tokio::select! {
+                        ended = &mut exit => break ended,
+                        () = &mut pump, if pumping => pumping = false,
+                    }
+                }
+            };
+            // Without a journal the engine is going down; the next one takes this up.
+            let Ok(ended) = ended else { return };
+            outputs.drain(engine.bench());
+            engine.exec_keeper(&exec.id).clear();
+            engine.remove_note(&exec.id);
+            engine.exits().forget(&ended);
+            *lock(&exec.pty) = None;
+            // Clients ask for the code as soon as the stream ends.
+            exec.state.send_modify(|state| {
+                (state.running, state.pid) = (false, 0);
+                state.exit_code = Some(ended.code());
+            });
+            exec.hub.end();
+            let code = ended.code().to_string();
+            engine.exec_event(&exec, "exec_die", &[("exitCode", &code)]);
+        });
+    }
+
+    fn exec_process(&self, exec: &Exec, size: Option<(u32, u32)>) -> Result<ProcessSpec> {
+        let record = exec.container.record();
+        let config: &ExecConfig = &exec.config;
+        let words = config.cmd.as_ref().map_or(&[][..], |cmd| cmd.0.as_slice());
+        let mut process = ProcessSpec::new(words.iter().cloned());
+        let own = config.env.as_deref().unwrap_or_default();
+        process.env = spec::override_env(&spec::environment(&record, config.tty), own);
+        let first = |a: &String, b: &String, c: &str| {
+            [a.as_str(), b.as_str(), c]
+                .into_iter()
+                .find(|text| !text.is_empty())
+                .unwrap_or("")
+                .to_owned()
+        };
+        process.cwd = first(&config.working_dir, &record.config.working_dir, "/");
+        process.user = first(&config.user, &record.config.user, "");
+        process.group_add = record.host_config.group_add.clone().unwrap_or_default();
+        process.terminal = config.tty.then(|| {
+            let (rows, cols) = size.or(config.console_size).unwrap_or_default();
+            let small = |size: u32| u16::try_from(size).unwrap_or(0);
+            TerminalSize {
+                rows: small(rows),
+                cols: small(cols),
+            }
+        });
+        let privileged = config.privileged || record.host_config.privileged;
+        process.capabilities = spec::capabilities(&record.host_config, privileged)?;
+        let security = validate::security_options(&record.host_config)?;
+        process.seccomp = security.seccomp;
+        process.no_new_privileges = security.no_new_privileges;
+        process.rlimits = spec::rlimits(&record.host_config)?;
+        process.oom_score_adj = record.host_config.oom_score_adj;
+        Ok(process)
+    }
+
+    /// Takes up the execs an earlier engine left: their clients are gone, their ends are not.
+    pub(crate) fn take_up_execs(self: &Arc<Self>, left: std::collections::BTreeMap<String, Kept>) {
+        for (id, mut kept) in left {
+            if let Err(error) = self.take_up_exec(&id, &mut kept) {
+                tracing::warn!(
+                    error = error.text(),
+                    exec = ids::short(&id),
+                    "an exec is let go"
+                );
+                self.exec_keeper(&id).clear();
+                self.remove_note(&id);
+            }
+        }
+    }
+
+    fn take_up_exec(self: &Arc<Self>, id: &str, kept: &mut Kept) -> Result<()> {
+        let text = std::fs::read(self.note_path(id))
+            .map_err(|error| Error::internal("it was not recorded", error))?;
+        let note: Note = serde_json::from_slice(&text)
+            .map_err(|error| Error::internal("its record cannot be read", error))?;
+        let container = self.containers().find(&note.container)?;
+        self.running(&container)?;
+        let exec = Exec::new(id.to_owned(), Arc::clone(&container), note.config);
+        let mut ends = Ends::left(kept);
+        let keeper = self.exec_keeper(id);
+        let (outputs, stdin) = Outputs::new(&mut ends, None, Arc::clone(&exec.hub), keeper)?;
+        exec.hub.set_stdin(stdin);
+        *lock(&exec.pty) = ends.pty;
+        exec.state.send_modify(|state| {
+            (state.started, state.running, state.pid) = (true, true, note.pid);
+        });
+        self.execs().lock().insert(id.to_owned(), Arc::clone(&exec));
+        lock(&container.execs).push(id.to_owned());
+        let exit = self.exits().wait(note.pid);
+        self.spawn_exec(&exec, outputs, exit);
+        Ok(())
+    }
+
+    fn exec_keeper(&self, id: &str) -> Keeper {
+        Keeper::new(Arc::clone(self.supervisor()), format!("x/{id}/"))
+    }
+
+    fn note_path(&self, id: &str) -> PathBuf {
+        self.config().run_dir.join("execs").join(id)
+    }
+
+    fn write_note(&self, exec: &Exec, pid: i32) -> Result<()> {
+        let path = self.note_path(&exec.id);
+        let note = Note {
+            container: exec.container.id().to_owned(),
+            config: exec.config.clone(),
+            pid,
+        };
+        let write = || -> std::io::Result<()> {
+            if let Some(dir) = path.parent() {
+                std::fs::create_dir_all(dir)?;
+            }
+            std::fs::write(&path, serde_json::to_vec(&note)?)
+        };
+        write().map_err(|error| Error::internal("the exec cannot be recorded", error))
+    }
+
+    fn remove_note(&self, id: &str) {
+        match std::fs::remove_file(self.note_path(id)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "the record of an exec is left behind");
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the input of an exec whose client has closed it.
+    pub fn close_exec_stdin(&self, exec: &Exec) {
+        exec.hub.set_stdin(None);
+        self.exec_keeper(&exec.id).remove("stdin");
+    }
+}
+
+fn check_startable(exec: &Exec) -> Result<()> {
+    let state = exec.state();
+    if state.running {
+        return Err(Error::conflict(format!(
+            "exec command {} is already running",
+            exec.id
+        )));
+    }
+    if state.started {
+        return Err(Error::conflict(format!(
+            "exec command {} has already run",
+            exec.id
+        )));
+    }
+    Ok(())
+}
+
+/// The error of an exec, and the exit code that goes with it.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as the argument of map_err"
+)]
+fn start_error(error: StartError) -> (Error, i32) {
+    let (kind, code) = match error.kind {
+        FailureKind::NotFound | FailureKind::MountType => (Kind::InvalidArgument, 127),
+        FailureKind::NotExecutable => (Kind::InvalidArgument, 126),
+        FailureKind::Invalid => (Kind::InvalidArgument, 126),
+        FailureKind::Unsupported => (Kind::Unsupported, 126),
+        FailureKind::Kernel => (Kind::Internal, 126),
+    };
+    (Error::new(kind, error.docker_text(Operation::Exec)), code)
+}

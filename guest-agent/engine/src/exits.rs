@@ -1,0 +1,136 @@
+//! Ends of processes, from PID 1's journal and its event socket to whoever waits for them.
+//!
+//! A process is known to the engine only some moments after it exists, and may have ended by
+//! then: while anybody is starting one ([`Exits::starting`]), ends nobody waits for are kept.
+//! An end stays in the journal until its consequences are recorded ([`Exits::forget`]).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lighter_init::Exit;
+use lighter_init::{Events, Supervisor};
+use tokio::io::Interest;
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+
+/// All ends that are waited for, or might be.
+pub(crate) struct Exits {
+    supervisor: Arc<Supervisor>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: HashMap<i32, oneshot::Sender<Exit>>,
+    unclaimed: HashMap<i32, Exit>,
+    starting: usize,
+    last: u64,
+}
+
+/// Keeps ends nobody waits for while it lives.
+pub(crate) struct Starting(Arc<Exits>);
+
+impl Exits {
+    /// Reads the journal. Ends in it are kept until the first [`Starting`] is dropped.
+    pub(crate) fn open(supervisor: Arc<Supervisor>) -> Result<Arc<Self>> {
+        let journal = supervisor
+            .exits()
+            .map_err(|error| Error::internal("the journal of exits cannot be read", error))?;
+        let last = journal.last().map_or(0, |exit| exit.seq);
+        let unclaimed = journal.into_iter().map(|exit| (exit.pid, exit)).collect();
+        let state = State {
+            unclaimed,
+            last,
+            ..State::default()
+        };
+        Ok(Arc::new(Self {
+            supervisor,
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// Delivers ends as they come, until the socket closes.
+    pub(crate) async fn listen(self: Arc<Self>, events: Events) {
+        let Ok(events) = crate::io::watch(events, Interest::READABLE) else {
+            tracing::error!("exits cannot be listened for");
+            return;
+        };
+        loop {
+            let Ok(mut guard) = events.readable().await else {
+                return;
+            };
+            match guard.get_inner().0.try_next() {
+                Ok(Some(exit)) => self.deliver(exit),
+                Ok(None) => guard.clear_ready(),
+                Err(error) => {
+                    tracing::error!(%error, "no more exits are heard of");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// To be held while a process is started, until it is waited for.
+    pub(crate) fn starting(self: &Arc<Self>) -> Starting {
+        self.lock().starting += 1;
+        Starting(Arc::clone(self))
+    }
+
+    /// The end of `pid`, now or later.
+    pub(crate) fn wait(&self, pid: i32) -> oneshot::Receiver<Exit> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        match state.unclaimed.remove(&pid) {
+            Some(exit) => {
+                // The receiver is in hand: this cannot fail.
+                let _ = sender.send(exit);
+            }
+            None => {
+                state.waiting.insert(pid, sender);
+            }
+        }
+        receiver
+    }
+
+    /// Says that what follows from `exit` is recorded.
+    pub(crate) fn forget(&self, exit: &Exit) {
+        if let Err(error) = self.supervisor.forget(exit) {
+            tracing::error!(%error, "an exit stays in the journal");
+        }
+    }
+
+    fn deliver(&self, exit: Exit) {
+        let mut state = self.lock();
+        if exit.seq <= state.last {
+            return;
+        }
+        state.last = exit.seq;
+        if let Some(waiting) = state.waiting.remove(&exit.pid) {
+            // Whoever waited may have given up; the journal still has it for the next engine.
+            let _ = waiting.send(exit);
+        } else if state.starting > 0 {
+            state.unclaimed.insert(exit.pid, exit);
+        } else {
+            drop(state);
+            self.forget(&exit);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.starting -= 1;
+        if state.starting > 0 {
+            return;
+        }
+        let stray: Vec<Exit> = state.unclaimed.drain().map(|(_, exit)| exit).collect();
+        drop(state);
+        stray.iter().for_each(|exit| self.0.forget(exit));
+    }
+}

@@ -1,0 +1,549 @@
+//! One output of a process, read so that a killed engine neither loses nor doubles a byte of log.
+//!
+//! ```text
+//!   source ──splice──► scratch ──tee──► bench ──read──► clients, and lines for the log
+//!                         │
+//!                         └──splice to /dev/null, once its lines are in the log
+//! ```
+//!
+//! Bytes move from the source to the scratch pipe inside the kernel, and the scratch pipe is in
+//! PID 1's store: at every moment a byte is in the source, in the scratch pipe or in the log.
+//! Appending to the log and letting go of the bytes are two steps; [`BatchFile`] tells the next
+//! engine which of them was done. What is not yet a whole line stays in the scratch pipe.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice, tee};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::batch::{Batch, BatchFile};
+use super::poll::{Watched, watch};
+use crate::clock::Timestamp;
+use crate::logs::{LogFile, MAX_LINE, StreamKind, encode};
+
+/// Capacity of scratch pipes. Counted in pages, each of which may hold as little as one byte of
+/// a program that writes byte by byte; see [`Capture::step`].
+const SCRATCH: usize = 256 * 1024;
+
+/// What captures of all containers share: they work one at a time and never wait while they do.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    look: OwnedFd,
+    fill: OwnedFd,
+    null: OwnedFd,
+    bytes: Vec<u8>,
+    entries: Vec<u8>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (look, fill) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        fcntl_setpipe_size(&fill, SCRATCH)?;
+        let null = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/null")?
+            .into();
+        Ok(Self {
+            look,
+            fill,
+            null,
+            bytes: Vec::new(),
+            entries: Vec::new(),
+        })
+    }
+}
+
+/// The log of a container, as its captures write it.
+#[derive(Debug)]
+pub(crate) struct LogSink {
+    pub(crate) file: Arc<LogFile>,
+    pub(crate) batches: BatchFile,
+    /// Added to each entry.
+    pub(crate) attrs: String,
+}
+
+/// What a step of a capture found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Bytes; perhaps there are more.
+    Data(Bytes),
+    /// Nothing for now.
+    Blocked,
+    /// The end: every writer has closed.
+    End,
+}
+
+/// One output of a process.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    kind: StreamKind,
+    source: AsyncFd<Watched<OwnedFd>>,
+    scratch: Option<OwnedFd>,
+    /// Bytes in the scratch pipe.
+    held: usize,
+    /// Bytes of those that clients have had already.
+    seen: usize,
+    ended: bool,
+}
+
+impl Capture {
+    /// Takes the reading end of a pipe or a terminal's master.
+    pub(crate) fn new(kind: StreamKind, source: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&source, true)?;
+        let source = watch(source, Interest::READABLE)?;
+        Ok(Self {
+            kind,
+            source,
+            scratch: None,
+            held: 0,
+            seen: 0,
+            ended: false,
+        })
+    }
+
+    /// Which output this is.
+    pub(crate) fn kind(&self) -> StreamKind {
+        self.kind
+    }
+
+    /// Whether the end was seen.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Gives up on it after an error.
+    pub(crate) fn abandon(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether the scratch pipe is still to be made.
+    pub(crate) fn wants_scratch(&self) -> bool {
+        self.scratch.is_none()
+    }
+
+    /// Makes a scratch pipe: one descriptor for both of its ends.
+    pub(crate) fn new_scratch() -> io::Result<OwnedFd> {
+        let (reading, _writing) = pipe_with(PipeFlags::CLOEXEC)?;
+        let path = format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&reading)
+        );
+        let both = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)?;
+        fcntl_setpipe_size(&both, SCRATCH)?;
+        rustix::io::ioctl_fionbio(&both, true)?;
+        Ok(both.into())
+    }
+
+    /// Hands in the scratch pipe, once it is in the store.
+    pub(crate) fn set_scratch(&mut self, scratch: OwnedFd) -> io::Result<()> {
+        self.held = fionread(scratch.as_fd())?;
+        self.seen = self.held;
+        self.scratch = Some(scratch);
+        Ok(())
+    }
+
+    /// Undoes or finishes what an engine that was killed had begun with this output, and logs the
+    /// lines it had taken from the source and not written.
+    pub(crate) fn recover(&mut self, log: &LogSink, bench: &mut Bench) -> io::Result<()> {
+        if let Some(batch) = log
+            .batches
+            .pending()?
+            .filter(|batch| batch.stream == self.kind)
+        {
+            let held = self.held as u64;
+            if held >= batch.held {
+                // Not let go yet: what reached the log is written again from the scratch pipe.
+                log.file.cut(batch.log_length)?;
+            } else {
+                let rest = batch.drain.saturating_sub(batch.held - held);
+                self.drain(usize::try_from(rest).unwrap_or(0), bench)?;
+                self.seen = self.held;
+            }
+            log.batches.end()?;
+        }
+        self.look(bench)?;
+        self.record(log, bench, false)
+    }
+
+    /// Waits until there may be something to read.
+    pub(crate) async fn ready(&self) -> io::Result<()> {
+        self.source
+            .readable()
+            .await
+            .map(|mut guard| guard.retain_ready())
+    }
+
+    /// Reads what is there. With a log, whole lines are in it when this returns.
+    pub(crate) fn step(&mut self, log: Option<&LogSink>, bench: &mut Bench) -> io::Result<Step> {
+        let Some(log) = log else {
+            return self.step_unlogged(bench);
+        };
+        let Some(scratch) = self.scratch.as_ref() else {
+            return Err(io::Error::other("a logged output has no scratch pipe"));
+        };
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        let mut full = self.held >= MAX_LINE;
+        match splice(self.fd(), None, scratch, None, SCRATCH, flags) {
+            Ok(0) => self.ended = true,
+            // The other side of a terminal is gone.
+            Err(Errno::IO) => self.ended = true,
+            Ok(count) => self.held += count,
+            Err(Errno::AGAIN) => {
+                // Either there is nothing, or a program that writes byte by byte has used up the
+                // pages of the scratch pipe without ending a line.
+                if self.held == 0 || fionread(self.fd())? == 0 {
+                    self.clear_ready();
+                    return Ok(Step::Blocked);
+                }
+                full = true;
+            }
+            Err(Errno::INTR) => return Ok(Step::Data(Bytes::new())),
+            Err(errno) => return Err(errno.into()),
+        }
+        self.look(bench)?;
+        let fresh = Bytes::copy_from_slice(&bench.bytes[self.seen..]);
+        self.seen = self.held;
+        self.record(log, bench, full || self.ended)?;
+        Ok(if self.ended && fresh.is_empty() {
+            Step::End
+        } else {
+            Step::Data(fresh)
+        })
+    }
+
+    fn step_unlogged(&mut self, bench: &mut Bench) -> io::Result<Step> {
+        bench.bytes.resize(MAX_LINE * 4, 0);
+        match rustix::io::read(self.fd(), &mut bench.bytes[..]) {
+            Ok(0) | Err(Errno::IO) => {
+                self.ended = true;
+                Ok(Step::End)
+            }
+            Ok(count) => Ok(Step::Data(Bytes::copy_from_slice(&bench.bytes[..count]))),
+            Err(Errno::AGAIN) => {
+                self.clear_ready();
+                Ok(Step::Blocked)
+            }
+            Err(Errno::INTR) => Ok(Step::Data(Bytes::new())),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.source.get_ref().0.as_fd()
+    }
+
+    fn clear_ready(&self) {
+        // The readiness that led here is used up; a new one wakes `ready` again.
+        let _ = self.source.try_io(Interest::READABLE, |_| {
+            Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock))
+        });
+    }
+
+    /// Copies the scratch pipe's content to the bench without taking it out.
+    fn look(&self, bench: &mut Bench) -> io::Result<()> {
+        bench.bytes.resize(self.held, 0);
+        let Some(scratch) = self.scratch.as_ref().filter(|_| self.held > 0) else {
+            return Ok(());
+        };
+        let copied = tee(scratch, &bench.fill, self.held, SpliceFlags::NONBLOCK)?;
+        let mut filled = 0;
+        while filled < copied {
+            filled += rustix::io::read(&bench.look, &mut bench.bytes[filled..copied])?;
+        }
+        if copied == self.held {
+            return Ok(());
+        }
+        Err(io::Error::other("a scratch pipe holds less than it should"))
+    }
+
+    /// Writes the lines on the bench to the log and lets go of their bytes.
+    fn record(&mut self, log: &LogSink, bench: &mut Bench, force: bool) -> io::Result<()> {
+        let time = Timestamp::now().to_string();
+        bench.entries.clear();
+        let taken = lines(&bench.bytes, force, |line| {
+            encode(&mut bench.entries, line, self.kind, &time, &log.attrs);
+        });
+        if taken == 0 {
+            return Ok(());
+        }
+        if let Err(error) = log.file.rotate_if_full() {
+            tracing::warn!(%error, "a log cannot be rotated");
+        }
+        log.batches.begin(&Batch {
+            stream: self.kind,
+            log_length: log.file.length(),
+            held: self.held as u64,
+            drain: taken as u64,
+        })?;
+        if let Err(error) = log.file.append(&bench.entries) {
+            // A full disk must not stop the container: clients still get its output.
+            tracing::warn!(%error, "output is missing from a log");
+        }
+        self.drain(taken, bench)?;
+        self.seen = self.held;
+        log.batches.end()
+    }
+
+    fn drain(&mut self, count: usize, bench: &Bench) -> io::Result<()> {
+        let Some(scratch) = self.scratch.as_ref() else {
+            return Ok(());
+        };
+        let mut left = count.min(self.held);
+        while left > 0 {
+            let moved = splice(
+                scratch,
+                None,
+                &bench.null,
+                None,
+                left,
+                SpliceFlags::NONBLOCK,
+            )?;
+            if moved == 0 {
+                return Err(io::Error::other("a scratch pipe holds less than it should"));
+            }
+            left -= moved;
+            self.held -= moved;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts `bytes` into log lines and returns how many bytes they cover; with `force` that is all.
+fn lines(bytes: &[u8], force: bool, mut line: impl FnMut(&[u8])) -> usize {
+    let mut start = 0;
+    while start < bytes.len() {
+        let rest = &bytes[start..];
+        let window = &rest[..rest.len().min(MAX_LINE)];
+        let end = match window.iter().position(|byte| *byte == b'\n') {
+            Some(at) => at + 1,
+            None if window.len() == MAX_LINE => whole_characters(window),
+            None if force => window.len(),
+            None => break,
+        };
+        line(&rest[..end]);
+        start += end;
+    }
+    start
+}
+
+/// Length of `window` without a UTF-8 sequence that is cut off at its end.
+fn whole_characters(window: &[u8]) -> usize {
+    let tail = &window[window.len().saturating_sub(4)..];
+    let Some(back) = tail.iter().rev().position(|byte| byte & 0xc0 != 0x80) else {
+        return window.len();
+    };
+    let lead = tail[tail.len() - 1 - back];
+    let length = match lead {
+        0xc0..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf7 => 4,
+        _ => 1,
+    };
+    if length > back + 1 {
+        window.len() - back - 1
+    } else {
+        window.len()
+    }
+}
+
+fn fionread(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let count = rustix::io::ioctl_fionread(fd)?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::path::Path;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        write: Option<std::fs::File>,
+        source: OwnedFd,
+        scratch: OwnedFd,
+        bench: Bench,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+            Self {
+                dir: tempfile::tempdir().unwrap(),
+                write: Some(write.into()),
+                source: read,
+                scratch: Capture::new_scratch().unwrap(),
+                bench: Bench::new().unwrap(),
+            }
+        }
+
+        /// An engine that opens everything afresh, as after a kill.
+        fn engine(&self) -> (Capture, LogSink) {
+            let file = LogFile::open(&self.path("log"), None, 1).unwrap();
+            let batches = BatchFile::open(&self.path("batch")).unwrap();
+            let log = LogSink {
+                file: Arc::new(file),
+                batches,
+                attrs: String::new(),
+            };
+            let source = self.source.try_clone().unwrap();
+            let mut capture = Capture::new(StreamKind::Stdout, source).unwrap();
+            capture
+                .set_scratch(self.scratch.try_clone().unwrap())
+                .unwrap();
+            (capture, log)
+        }
+
+        fn path(&self, name: &str) -> std::path::PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn put(&mut self, bytes: &[u8]) {
+            self.write.as_mut().unwrap().write_all(bytes).unwrap();
+        }
+
+        fn logged(&self) -> Vec<String> {
+            logged(&self.path("log"))
+        }
+    }
+
+    fn logged(path: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap();
+        let entry = |line| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        text.lines()
+            .map(|line| entry(line)["log"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    fn run(capture: &mut Capture, log: &LogSink, bench: &mut Bench) -> (Vec<u8>, bool) {
+        let mut got = Vec::new();
+        loop {
+            match capture.step(Some(log), bench).unwrap() {
+                Step::Data(bytes) => got.extend_from_slice(&bytes),
+                Step::Blocked => return (got, false),
+                Step::End => return (got, true),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_get_bytes_at_once_and_the_log_gets_lines() {
+        let mut all = Fixture::new();
+        let (mut capture, log) = all.engine();
+        all.put(b"one\ntw");
+        assert_eq!(
+            run(&mut capture, &log, &mut all.bench),
+            (b"one\ntw".to_vec(), false)
+        );
+        assert_eq!(all.logged(), ["one\n"]);
+        all.put(b"o\nrest");
+        assert_eq!(
+            run(&mut capture, &log, &mut all.bench),
+            (b"o\nrest".to_vec(), false)
+        );
+        all.write = None;
+        assert_eq!(run(&mut capture, &log, &mut all.bench), (Vec::new(), true));
+        assert_eq!(all.logged(), ["one\n", "two\n", "rest"]);
+    }
+
+    #[tokio::test]
+    async fn long_lines_are_cut_between_characters() {
+        let mut all = Fixture::new();
+        let (mut capture, log) = all.engine();
+        let text = format!("{}€{}\n", "x".repeat(MAX_LINE - 1), "y".repeat(MAX_LINE));
+        all.put(text.as_bytes());
+        run(&mut capture, &log, &mut all.bench);
+        let entries = all.logged();
+        assert_eq!(entries.concat(), text);
+        assert_eq!(entries[0].len(), MAX_LINE - 1);
+        assert_eq!(entries[1].len(), MAX_LINE);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_writes_bytes_without_lines_never_stalls() {
+        let mut all = Fixture::new();
+        let (mut capture, log) = all.engine();
+        for _ in 0..500 {
+            all.put(b".");
+            assert_eq!(run(&mut capture, &log, &mut all.bench).0, b".");
+        }
+        all.write = None;
+        run(&mut capture, &log, &mut all.bench);
+        assert_eq!(all.logged().concat(), ".".repeat(500));
+    }
+
+    #[tokio::test]
+    async fn an_engine_killed_before_letting_go_does_not_double_a_line() {
+        let mut all = Fixture::new();
+        let (mut capture, log) = all.engine();
+        all.put(b"first\nsecond\npart");
+        // What `step` does, up to the append.
+        splice(
+            capture.fd(),
+            None,
+            &all.scratch,
+            None,
+            SCRATCH,
+            SpliceFlags::NONBLOCK,
+        )
+        .unwrap();
+        capture.held = fionread(all.scratch.as_fd()).unwrap();
+        let batch = Batch {
+            stream: StreamKind::Stdout,
+            log_length: 0,
+            held: 17,
+            drain: 13,
+        };
+        log.batches.begin(&batch).unwrap();
+        log.file
+            .append(b"{\"log\":\"first\\n\",\"stream\":\"stdout\",\"ti")
+            .unwrap();
+        drop((capture, log));
+        let (mut capture, log) = all.engine();
+        capture.recover(&log, &mut all.bench).unwrap();
+        all.put(b" of it\n");
+        run(&mut capture, &log, &mut all.bench);
+        assert_eq!(all.logged(), ["first\n", "second\n", "part of it\n"]);
+    }
+
+    #[tokio::test]
+    async fn an_engine_killed_after_letting_go_does_not_lose_a_line() {
+        let mut all = Fixture::new();
+        let (mut capture, log) = all.engine();
+        all.put(b"first\nse");
+        run(&mut capture, &log, &mut all.bench);
+        // Killed between the last two steps of `record`.
+        let batch = Batch {
+            stream: StreamKind::Stdout,
+            log_length: 0,
+            held: 8,
+            drain: 6,
+        };
+        log.batches.begin(&batch).unwrap();
+        drop((capture, log));
+        let (mut capture, log) = all.engine();
+        capture.recover(&log, &mut all.bench).unwrap();
+        all.put(b"cond\n");
+        run(&mut capture, &log, &mut all.bench);
+        assert_eq!(all.logged(), ["first\n", "second\n"]);
+    }
+
+    #[test]
+    fn cut_characters_are_left_for_the_next_piece() {
+        for (text, whole) in [("abc", 3), ("ab€", 5), ("é", 2)] {
+            let bytes = text.as_bytes();
+            assert_eq!(whole_characters(bytes), whole);
+        }
+        assert_eq!(whole_characters(&"ab€".as_bytes()[..4]), 2);
+        assert_eq!(whole_characters(&"ab🚢".as_bytes()[..5]), 2);
+        assert_eq!(whole_characters(b"\x80\x80\x80\x80\x80"), 5);
+    }
+}

@@ -1,0 +1,186 @@
+//! From the model to descriptors: opens what a container's mounts name, once, right before a start.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use lighter_runtime::mounts::{self as kernel, Source as KernelSource};
+use lighter_runtime::{Mount as Spec, MountFlags, MountKind, Propagation};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use super::source::{Meaning, classify};
+use super::{Mount, Source};
+use crate::config::ShareError;
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+
+/// A mount ready for the launcher.
+pub(crate) struct Resolved {
+    pub(crate) spec: Spec,
+    /// What is bound; a temporary file system has none.
+    pub(crate) fd: Option<OwnedFd>,
+}
+
+/// Opens what `mount` names. The index of the descriptor in the specification is 0: the caller
+/// numbers them.
+pub(crate) async fn resolve(engine: &Engine, mount: &Mount) -> Result<Resolved> {
+    let (kind, fd, shown) = match &mount.source {
+        Source::Volume { name, subpath, .. } => {
+            let path = engine.volume_path(name);
+            let fd = volume(&path, subpath)
+                .map_err(|error| Error::internal(format!("volume {name} cannot be used"), error))?;
+            (MountKind::Fd(0), Some(fd), path.display().to_string())
+        }
+        Source::Bind { path, create } => {
+            let read_only = mount.read_only;
+            let fd = bind(engine, path, *create, read_only, !mount.non_recursive).await?;
+            (MountKind::Fd(0), Some(fd), path.clone())
+        }
+        Source::Tmpfs { options } => {
+            let (flags, options) = kernel::tmpfs_options(options)
+                .map_err(|error| Error::invalid(error.to_string()))?;
+            let spec = Spec {
+                destination: mount.destination.clone(),
+                kind: MountKind::Tmpfs { options },
+                flags,
+                source: "tmpfs".into(),
+            };
+            return Ok(Resolved { spec, fd: None });
+        }
+    };
+    let flags = MountFlags {
+        read_only: mount.read_only,
+        read_only_non_recursive: mount.read_only_non_recursive,
+        propagation: propagation(&mount.propagation),
+        ..MountFlags::default()
+    };
+    let spec = Spec {
+        destination: mount.destination.clone(),
+        kind,
+        flags,
+        source: shown,
+    };
+    Ok(Resolved { spec, fd })
+}
+
+/// Where the source of a bind is in the guest, without opening it; checks the host's allow-list.
+pub(crate) async fn locate(
+    engine: &Engine,
+    path: &str,
+    create: bool,
+    read_only: bool,
+) -> Result<PathBuf> {
+    let shares = &engine.config().host_shares;
+    match classify(path, &engine.config().api_socket_names) {
+        Meaning::ApiSocket => Ok(engine.config().api_socket.clone()),
+        Meaning::Machine => Ok(PathBuf::from(path)),
+        Meaning::HostReadOnly => shares
+            .activate(Path::new(path), true)
+            .await
+            .map_err(share_error),
+        Meaning::Host => match shares.activate(Path::new(path), read_only).await {
+            Err(ShareError::Missing(_)) if create => make(engine, Path::new(path), read_only).await,
+            other => other.map_err(share_error),
+        },
+    }
+}
+
+/// Makes a missing directory of the host through the nearest one above it that is shared.
+async fn make(engine: &Engine, path: &Path, read_only: bool) -> Result<PathBuf> {
+    let shares = &engine.config().host_shares;
+    for above in path.ancestors().skip(1) {
+        match shares.activate(above, false).await {
+            Ok(guest) => {
+                let rest = path.strip_prefix(above).unwrap_or(Path::new(""));
+                std::fs::create_dir_all(guest.join(rest)).map_err(|error| {
+                    Error::internal(format!("{} cannot be made", path.display()), error)
+                })?;
+                return shares.activate(path, read_only).await.map_err(share_error);
+            }
+            Err(ShareError::Missing(_)) => {}
+            Err(error) => return Err(share_error(error)),
+        }
+    }
+    Err(share_error(ShareError::Missing(path.to_owned())))
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as the argument of map_err"
+)]
+fn share_error(error: ShareError) -> Error {
+    let kind = match &error {
+        ShareError::Missing(_) => Kind::InvalidArgument,
+        ShareError::Denied(_) => Kind::Forbidden,
+        ShareError::Unavailable(_) => Kind::Unavailable,
+    };
+    match &error {
+        ShareError::Missing(_) => Error::new(
+            kind,
+            format!("invalid mount config for type \"bind\": {error}"),
+        ),
+        _ => Error::new(kind, error.to_string()),
+    }
+}
+
+async fn bind(
+    engine: &Engine,
+    path: &str,
+    create: bool,
+    read_only: bool,
+    recursive: bool,
+) -> Result<OwnedFd> {
+    let guest = locate(engine, path, create, read_only).await?;
+    let of_host = matches!(
+        classify(path, &engine.config().api_socket_names),
+        Meaning::Host | Meaning::HostReadOnly
+    );
+    let mut resolve = ResolveFlags::NO_MAGICLINKS;
+    if of_host {
+        // The host has resolved the path: a link in it now was put there since.
+        resolve |= ResolveFlags::NO_SYMLINKS;
+    }
+    let open = || -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat2(CWD, &guest, flags, Mode::empty(), resolve)?;
+        kernel::bind(KernelSource::Fd(fd.as_fd()), recursive).map_err(io::Error::other)
+    };
+    open().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::invalid(format!(
+            "invalid mount config for type \"bind\": bind source path does not exist: {path}"
+        )),
+        _ => Error::internal(format!("{path} cannot be mounted"), error),
+    })
+}
+
+fn volume(path: &Path, subpath: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = || rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty());
+    let mut fd = match open() {
+        // Its record outlived it in a crash of the machine: it was empty.
+        Err(rustix::io::Errno::NOENT) => {
+            std::fs::create_dir_all(path)?;
+            open()?
+        }
+        other => other?,
+    };
+    if !subpath.is_empty() {
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        fd = rustix::fs::openat2(&fd, subpath, flags, Mode::empty(), resolve)?;
+    }
+    kernel::bind(KernelSource::Fd(fd.as_fd()), false).map_err(io::Error::other)
+}
+
+fn propagation(word: &str) -> Option<Propagation> {
+    Some(match word {
+        "private" => Propagation::Private,
+        "rprivate" => Propagation::Rprivate,
+        "shared" => Propagation::Shared,
+        "rshared" => Propagation::Rshared,
+        "slave" => Propagation::Slave,
+        "rslave" => Propagation::Rslave,
+        _ => return None,
+    })
+}

@@ -1,0 +1,265 @@
+//! Named and anonymous volumes: a directory each, a record each.
+//!
+//! `<data_root>/volumes/<name>/_data` is the directory; a volume exists when its record does, and
+//! a missing directory is made again when it is needed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::db::Sync;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::events::Subject;
+use crate::filters::{Filters, name_matches};
+use crate::names;
+
+/// The label dockerd gives volumes nobody named.
+pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
+
+/// Filters of list.
+pub const FILTERS: &[&str] = &["dangling", "driver", "label", "name"];
+/// Filters of prune.
+pub const PRUNE_FILTERS: &[&str] = &["all", "label", "label!"];
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Labels; absent and empty differ on the wire.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Options of the driver.
+    pub options: Option<BTreeMap<String, String>>,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// All volumes, by name.
+#[derive(Default)]
+pub(crate) struct Volumes(Mutex<BTreeMap<String, Arc<Volume>>>);
+
+impl Volumes {
+    pub(crate) fn load(&self, volumes: impl IntoIterator<Item = Volume>) {
+        let volumes = volumes
+            .into_iter()
+            .map(|volume| (volume.name.clone(), Arc::new(volume)));
+        self.lock().extend(volumes);
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<Volume>> {
+        self.lock().get(name).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Volume>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Volume>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What removing unused volumes gave back.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// Names of those removed.
+    pub names: Vec<String>,
+    /// Bytes they held.
+    pub bytes: u64,
+}
+
+/// Checks a volume driver and its options.
+pub(crate) fn check_driver(name: &str, options: Option<&BTreeMap<String, String>>) -> Result<()> {
+    if !matches!(name, "" | "local") {
+        return Err(Error::not_found(format!(
+            "error looking up volume plugin {name}: plugin \"{name}\" not found"
+        )));
+    }
+    if let Some((key, _)) = options.and_then(|options| options.iter().next()) {
+        return Err(Error::unsupported(format!(
+            "options of the local volume driver are not supported yet: \"{key}\""
+        )));
+    }
+    Ok(())
+}
+
+impl Engine {
+    /// Makes a volume, or returns the one of that name.
+    pub async fn volume_create(
+        &self,
+        name: &str,
+        driver: &str,
+        labels: Option<BTreeMap<String, String>>,
+        options: Option<BTreeMap<String, String>>,
+    ) -> Result<Arc<Volume>> {
+        check_driver(driver, options.as_ref())?;
+        let mut labels = labels;
+        let name = if name.is_empty() {
+            labels
+                .get_or_insert_default()
+                .insert(ANONYMOUS.into(), String::new());
+            crate::ids::new_id()?
+        } else {
+            names::check(name, "volume name").map_err(|_| {
+                Error::invalid(format!(
+                    "create {name}: \"{name}\" includes invalid characters for a local volume \
+                     name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to \
+                     pass a host directory, use absolute path"
+                ))
+            })?;
+            name.to_owned()
+        };
+        self.volume_ensure(Volume {
+            name,
+            labels,
+            options,
+            created: Timestamp::now(),
+        })
+        .await
+    }
+
+    /// Makes `volume` unless there is one of its name.
+    pub(crate) async fn volume_ensure(&self, volume: Volume) -> Result<Arc<Volume>> {
+        let _one = self.volumes_lock().lock().await;
+        if let Some(volume) = self.volumes().get(&volume.name) {
+            return Ok(volume);
+        }
+        std::fs::create_dir_all(self.volume_path(&volume.name))
+            .map_err(|error| Error::internal("the volume's directory cannot be made", error))?;
+        let record = volume.clone();
+        self.db()
+            .write(Sync::Durable, move |connection| {
+                let body = serde_json::to_string(&record)?;
+                connection.execute(
+                    "INSERT INTO volumes (name, body) VALUES (?1, ?2)",
+                    (&record.name, &body),
+                )?;
+                Ok(())
+            })
+            .await?;
+        let volume = Arc::new(volume);
+        self.volumes()
+            .lock()
+            .insert(volume.name.clone(), Arc::clone(&volume));
+        self.volume_event("create", &volume.name, &[]);
+        Ok(volume)
+    }
+
+    /// One volume.
+    pub fn volume(&self, name: &str) -> Result<Arc<Volume>> {
+        self.volumes()
+            .get(name)
+            .ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
+    }
+
+    /// The volumes that pass `filters`, by name.
+    pub fn volume_list(&self, filters: &Filters) -> Result<Vec<Arc<Volume>>> {
+        let dangling = filters.boolean("dangling")?;
+        let mut volumes = self.volumes().all();
+        volumes.retain(|volume| {
+            filters.any("name", |pattern| name_matches(pattern, &volume.name))
+                && filters.exact("driver", "local")
+                && filters.labels(volume.labels.as_ref().unwrap_or(&BTreeMap::new()))
+                && dangling
+                    .is_none_or(|wanted| self.volume_users(&volume.name).is_empty() == wanted)
+        });
+        Ok(volumes)
+    }
+
+    /// Removes a volume nobody uses. A missing one is no error with `force`.
+    pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
+        let _one = self.volumes_lock().lock().await;
+        if self.volumes().get(name).is_none() {
+            return if force {
+                Ok(())
+            } else {
+                self.volume(name).map(drop)
+            };
+        }
+        let users = self.volume_users(name);
+        if !users.is_empty() {
+            return Err(Error::conflict(format!(
+                "remove {name}: volume is in use - [{}]",
+                users.join(", ")
+            )));
+        }
+        self.volume_drop(name).await
+    }
+
+    /// Removes every volume nobody uses that passes `filters`: anonymous ones only, unless `all`.
+    pub async fn volume_prune(&self, filters: &Filters, all: bool) -> Result<Pruned> {
+        let _one = self.volumes_lock().lock().await;
+        let all = filters.boolean("all")?.unwrap_or(all);
+        let mut pruned = Pruned::default();
+        for volume in self.volumes().all() {
+            let none = BTreeMap::new();
+            let labels = volume.labels.as_ref().unwrap_or(&none);
+            if !(all || labels.contains_key(ANONYMOUS))
+                || !filters.labels(labels)
+                || !self.volume_users(&volume.name).is_empty()
+            {
+                continue;
+            }
+            pruned.bytes += crate::usage::directory(&self.volume_path(&volume.name));
+            self.volume_drop(&volume.name).await?;
+            pruned.names.push(volume.name.clone());
+        }
+        let attributes = [("reclaimed".to_owned(), pruned.bytes.to_string())].into();
+        self.events().emit(Subject::Volume, "prune", "", attributes);
+        Ok(pruned)
+    }
+
+    async fn volume_drop(&self, name: &str) -> Result<()> {
+        let record = name.to_owned();
+        self.db()
+            .write(Sync::Durable, move |connection| {
+                connection.execute("DELETE FROM volumes WHERE name = ?1", [&record])?;
+                Ok(())
+            })
+            .await?;
+        self.volumes().lock().remove(name);
+        self.discard(&self.config().data_root.join("volumes").join(name));
+        self.volume_event("destroy", name, &[]);
+        Ok(())
+    }
+
+    /// Ids of the containers that have the volume.
+    fn volume_users(&self, name: &str) -> Vec<String> {
+        let containers = self.containers().all();
+        let uses = |container: &Arc<crate::containers::Container>| {
+            container
+                .record()
+                .mounts
+                .iter()
+                .any(|mount| mount.volume() == Some(name))
+        };
+        containers
+            .iter()
+            .filter(|container| uses(container))
+            .map(|c| c.id().to_owned())
+            .collect()
+    }
+
+    /// Where a volume's content is.
+    pub fn volume_path(&self, name: &str) -> PathBuf {
+        self.config()
+            .data_root
+            .join("volumes")
+            .join(name)
+            .join("_data")
+    }
+
+    pub(crate) fn volume_event(&self, action: &str, name: &str, more: &[(&str, &str)]) {
+        let mut attributes: BTreeMap<_, _> = more
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        attributes.insert("driver".into(), "local".into());
+        self.events()
+            .emit(Subject::Volume, action, name, attributes);
+    }
+}
