@@ -2,7 +2,7 @@
 //!
 //! One message is one packet of JSON on a `SOCK_SEQPACKET` socket, answered by one packet. `AddShare`
 //! carries exactly one descriptor beside it: the directory or regular file to share, opened with `O_PATH`
-//! (or any other way) by the daemon.
+//! (or any other way) by the daemon; `Hide` that of the directory in which a name is hidden.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,9 @@ pub const MAX_PACKET: usize = 64 * 1024;
 
 /// Most shares that can be active at once.
 pub const MAX_SHARES: usize = 1024;
+
+/// Most names that can be hidden.
+pub const MAX_HIDDEN: usize = 256;
 
 /// The name of a share: one path component below the mount in the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -86,6 +89,11 @@ pub enum Request {
         /// Name below the synthetic root.
         id: ShareId,
     },
+    /// Show `name` below the directory beside this message through no share, present or not.
+    Hide {
+        /// One path component.
+        name: String,
+    },
     /// What is served now.
     Status,
 }
@@ -117,7 +125,7 @@ pub enum RefusalCode {
     NotFound,
     /// The descriptor is missing, or is neither a directory nor a regular file.
     NotShareable,
-    /// [`MAX_SHARES`] are active.
+    /// [`MAX_SHARES`] are active, or [`MAX_HIDDEN`] names hidden.
     TooMany,
     /// The packet was not a request.
     Malformed,

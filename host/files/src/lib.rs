@@ -13,14 +13,16 @@
 //! How owners and modes are kept is told in `README.md` beside this crate.
 
 pub mod control;
-#[cfg(target_os = "linux")]
-mod linux;
 
+// The one place that chooses what the host system offers.
 #[cfg(target_os = "linux")]
-pub use linux::{
-    client::{FilesClient, FilesError, FilesProcess, SpawnConfig},
-    process::process_main,
-};
+#[path = "linux/mod.rs"]
+mod sys;
+#[cfg(not(target_os = "linux"))]
+#[path = "absent/mod.rs"]
+mod sys;
+
+pub use sys::{FilesClient, FilesError, FilesProcess, SpawnConfig, process_main};
 
 /// The virtio-fs tag that the guest mounts.
 pub const TAG: &str = "lighter";

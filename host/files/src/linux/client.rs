@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
     socketpair,
@@ -192,6 +193,57 @@ impl FilesClient {
             label: label.to_owned(),
         };
         packet::send(&self.socket, &request, &[target.as_fd()])?;
+        self.done()
+    }
+
+    /// Serves the directory or file at `path` as `id`: see [`Self::add_share`].
+    ///
+    /// `path` is one that the caller has resolved and then checked: a symbolic link anywhere in it now is
+    /// one that somebody has put there since, and is refused.
+    ///
+    /// # Errors
+    /// [`FilesError::Path`] where it cannot be opened so, else as [`Self::add_share`].
+    pub fn add_path(&self, id: &ShareId, path: &Path, read_only: bool) -> Result<(), FilesError> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let target =
+            openat2(CWD, path, flags, Mode::empty(), resolve).map_err(|e| FilesError::Path {
+                what: "opening",
+                path: path.to_owned(),
+                source: e.into(),
+            })?;
+        self.add_share(id, target, read_only, &path.display().to_string())
+    }
+
+    /// Hides `path` below every share, whether it exists or not; to be called before shares are added.
+    ///
+    /// Where not even the directory above exists, there is nothing to hide.
+    ///
+    /// # Errors
+    /// [`FilesError`] where the directory above cannot be opened or the process refuses.
+    pub fn hide(&self, path: &Path) -> Result<(), FilesError> {
+        let failed = |source| FilesError::Path {
+            what: "hiding",
+            path: path.to_owned(),
+            source,
+        };
+        let (Some(parent), Some(name)) = (
+            path.parent(),
+            path.file_name().and_then(|name| name.to_str()),
+        ) else {
+            return Err(failed(std::io::ErrorKind::InvalidInput.into()));
+        };
+        let directory = match File::open(parent) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(failed)?,
+        };
+        packet::send(
+            &self.socket,
+            &Request::Hide {
+                name: name.to_owned(),
+            },
+            &[directory.as_fd()],
+        )?;
         self.done()
     }
 

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
 use rustix::process::geteuid;
 
+use super::fs::hidden::Hidden;
 use super::fs::shares::{ShareError, Shares};
 use super::packet::{self, PacketError};
 use crate::control::{RefusalCode, Reply, Request, Status};
@@ -31,15 +32,17 @@ pub trait Observer: Send + Sync {
 pub struct Server {
     listener: OwnedFd,
     shares: Arc<Shares>,
+    hidden: Arc<Hidden>,
     observer: Option<Arc<dyn Observer>>,
 }
 
 impl Server {
     /// A server on `listener`, which the daemon bound.
-    pub fn new(listener: OwnedFd, shares: Arc<Shares>) -> Self {
+    pub fn new(listener: OwnedFd, shares: Arc<Shares>, hidden: Arc<Hidden>) -> Self {
         Self {
             listener,
             shares,
+            hidden,
             observer: None,
         }
     }
@@ -116,6 +119,22 @@ impl Server {
                     observer.share_removed(share.serial);
                 }
             }),
+            Request::Hide { name } => {
+                return match descriptors
+                    .next()
+                    .map(|directory| self.hidden.add(directory, &name))
+                {
+                    Some(Ok(())) => Reply::Done,
+                    Some(Err(Errno::NOSPC)) => {
+                        refused(RefusalCode::TooMany, &"too many names are hidden already")
+                    }
+                    Some(Err(error)) => refused(
+                        RefusalCode::NotShareable,
+                        &format!("hiding `{name}`: {error}"),
+                    ),
+                    None => refused(RefusalCode::NotShareable, &"the directory is missing"),
+                };
+            }
             Request::Status => return Reply::Status(self.status()),
             Request::Setup => return refused(RefusalCode::Malformed, &"setup is done already"),
         };

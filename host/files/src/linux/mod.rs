@@ -1,13 +1,16 @@
 //! The server itself. Linux only: other hosts share files through their platform's own device.
 
-pub mod client;
+mod client;
 mod control_server;
 mod device;
 mod fs;
 mod packet;
-pub mod process;
+mod process;
 mod requests;
 mod sandbox;
+
+pub use client::{FilesClient, FilesError, FilesProcess, SpawnConfig};
+pub use process::process_main;
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 use super::control_server::{self, Observer};
 use super::device::Device;
+use super::fs::hidden::Hidden;
 use super::fs::shares::Shares;
 use super::fs::sidecar::Sidecar;
 use super::fs::{Limits, ShareFs};
@@ -55,19 +56,13 @@ struct Setup {
     side_directory: OwnedFd,
 }
 
-/// Runs the files process to its end.
-///
-/// `arguments` are those after `lighter files`; there are none.
+/// Runs the files process to its end: all of `lighter files`.
 #[must_use]
-pub fn process_main(arguments: &[String]) -> ExitCode {
+pub fn process_main() -> ExitCode {
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .try_init();
-    if !arguments.is_empty() {
-        eprintln!("error: `lighter files` takes no arguments: the daemon starts it");
-        return ExitCode::from(2);
-    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -84,14 +79,17 @@ pub fn process_main(arguments: &[String]) -> ExitCode {
 }
 
 fn run() -> Result<(), ProcessError> {
+    sandbox::close_inherited();
     let setup = take_setup()?;
     let system = |what| move |source: std::io::Error| ProcessError::System { what, source };
     let descriptors = sandbox::prepare().map_err(system("giving up what is not needed"))?;
     let side = Sidecar::open(setup.side_directory)
         .map_err(|e| system("reading the marks of files without attributes")(e.into()))?;
     let shares = Arc::new(Shares::default());
+    let hidden = Arc::new(Hidden::default());
     let fs = ShareFs::new(
         Arc::clone(&shares),
+        Arc::clone(&hidden),
         side,
         Limits::for_descriptors(descriptors),
     )
@@ -102,7 +100,7 @@ fn run() -> Result<(), ProcessError> {
         fs: Arc::clone(&fs),
         connected: Arc::clone(&connected),
     });
-    let control = control_server::Server::new(setup.control, shares).observed_by(observer);
+    let control = control_server::Server::new(setup.control, shares, hidden).observed_by(observer);
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let device = Device::start(Service::new(Arc::clone(&fs)), memory.clone())
         .map_err(system("starting workers"))?;
@@ -138,7 +136,10 @@ fn serve_device(
     daemon.start(&mut listener).map_err(ProcessError::Device)?;
     drop(listener);
     connected.store(true, Ordering::Relaxed);
-    match daemon.wait() {
+    let ended = daemon.wait();
+    // Dropping it would wait for its queue thread, which never ends; the process does so next.
+    std::mem::forget(daemon);
+    match ended {
         // The virtual machine is gone, politely or not.
         Ok(())
         | Err(vhost_user_backend::Error::HandleRequest(

@@ -67,11 +67,13 @@ impl ShareFs {
 
     /// Answers a lookup: counts it and tells the attributes.
     pub(super) fn entry(&self, parent: &Located, name: &std::ffi::CStr) -> Result<Entry> {
+        self.hidden.check_name(parent.identity(), name.to_bytes())?;
         let fd = Arc::new(self.with_descriptor(|| sys::open_child(&parent.fd, name))?);
         let host = sys::stat(&fd)?;
         if host.dev != parent.dev {
             sys::check_file_system(&fd)?;
         }
+        self.hidden.check(&host)?;
         let shown = self.shown(&fd, &host);
         self.enter(parent, name, NodeFd::Cached(fd), (&host, &shown))
     }
@@ -122,7 +124,7 @@ impl ShareFs {
         if inode == ROOT {
             return Err(Errno::ROFS);
         }
-        let node = self.nodes.resolve(inode)?.to_change()?;
+        let node = self.nodes.resolve(inode)?.writable()?;
         if valid.contains(SetattrValid::SIZE) {
             let handle = handle.and_then(|id| self.handles.get(id).ok());
             self.set_size(
@@ -230,7 +232,7 @@ impl ShareFs {
 
     /// Takes setuid and setgid away after a write by one who may not keep them.
     pub(super) fn drop_privileges(&self, inode: u64) -> Result<()> {
-        let node = self.nodes.resolve(inode)?.to_change()?;
+        let node = self.nodes.resolve(inode)?.writable()?;
         let host = sys::stat(&node.fd)?;
         let shown = self.shown(&node.fd, &host);
         let without = shown.without_privileges();

@@ -142,6 +142,7 @@ impl ShareFs {
         Ok(())
     }
 
+    /// Tells one entry; false where the listing is full.
     fn tell(
         &self,
         parent: &Located,
@@ -150,6 +151,13 @@ impl ShareFs {
         plus: bool,
         emit: Emit<'_>,
     ) -> Result<bool> {
+        if self
+            .hidden
+            .check_name(parent.identity(), name.to_bytes())
+            .is_err()
+        {
+            return Ok(true);
+        }
         if !plus {
             return fitted(emit(told, None));
         }

@@ -41,7 +41,7 @@ impl ShareFs {
         let mut node = self.nodes.resolve(inode)?;
         let truncate = flags & libc::O_TRUNC as u32 != 0;
         if writes(flags) || truncate {
-            node = node.to_change()?;
+            node = node.writable()?;
         }
         let mut access = access_flags(flags);
         if node.share.read_only {

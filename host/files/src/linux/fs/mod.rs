@@ -8,12 +8,13 @@
 //!                                             sys (one component at a time, by descriptor)
 //! ```
 //!
-//! Called by [`super::requests`]. Every change of anything on the host passes [`nodes::Located::to_change`]
+//! Called by [`super::requests`]. Every change of anything on the host passes [`nodes::Located::writable`]
 //! or [`handles::Handle::file_to_change`] first; there is no other way to a descriptor in a function that changes.
 
 mod attributes;
 mod directories;
 pub mod handles;
+pub mod hidden;
 mod io;
 mod namespace;
 pub mod nodes;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handles::Handles;
+use hidden::Hidden;
 use nodes::{NodeLimits, Nodes};
 use rustix::io::Errno;
 use shares::Shares;
@@ -74,6 +76,7 @@ impl Limits {
 #[derive(Debug)]
 pub struct ShareFs {
     shares: Arc<Shares>,
+    hidden: Arc<Hidden>,
     nodes: Nodes,
     handles: Handles,
     side: Sidecar,
@@ -95,9 +98,15 @@ impl ShareFs {
     ///
     /// # Errors
     /// Where `/proc` is not mounted.
-    pub fn new(shares: Arc<Shares>, side: Sidecar, limits: Limits) -> Result<Self, Errno> {
+    pub fn new(
+        shares: Arc<Shares>,
+        hidden: Arc<Hidden>,
+        side: Sidecar,
+        limits: Limits,
+    ) -> Result<Self, Errno> {
         Ok(Self {
             shares,
+            hidden,
             nodes: Nodes::new(limits.nodes),
             handles: Handles::new(limits.handles),
             side,

@@ -46,8 +46,16 @@ impl ShareFs {
         if inode == ROOT {
             Err(Errno::ROFS)
         } else {
-            self.nodes.resolve(inode)?.to_change()
+            self.nodes.resolve(inode)?.writable()
         }
+    }
+
+    /// A name in such a directory: one component, and not a hidden one.
+    fn name_to_change<'n>(&self, directory: &Located, name: &'n CStr) -> Result<&'n CStr> {
+        let name = sys::component(name)?;
+        self.hidden
+            .check_name(directory.identity(), name.to_bytes())?;
+        Ok(name)
     }
 
     pub(super) fn make_directory(
@@ -58,7 +66,7 @@ impl ShareFs {
         mode: u32,
     ) -> Result<Entry> {
         let parent = self.directory_to_change(parent)?;
-        let name = sys::component(name)?;
+        let name = self.name_to_change(&parent, name)?;
         rustix::fs::mkdirat(
             &parent.fd,
             name,
@@ -76,7 +84,7 @@ impl ShareFs {
         name: &CStr,
     ) -> Result<Entry> {
         let parent = self.directory_to_change(parent)?;
-        let name = sys::component(name)?;
+        let name = self.name_to_change(&parent, name)?;
         if target.to_bytes().len() > MAX_LINK {
             return Err(Errno::NAMETOOLONG);
         }
@@ -94,6 +102,7 @@ impl ShareFs {
         mode: u32,
     ) -> Result<Entry> {
         let parent = self.directory_to_change(parent)?;
+        let name = self.name_to_change(&parent, name)?;
         let kind = match mode & libc::S_IFMT {
             0 | libc::S_IFREG => libc::S_IFREG,
             kind @ (libc::S_IFIFO | libc::S_IFSOCK) => kind,
@@ -170,7 +179,7 @@ impl ShareFs {
         (flags, mode): (u32, u32),
     ) -> Result<(Entry, u64)> {
         let directory = self.directory_to_change(parent)?;
-        let name = sys::component(name)?;
+        let name = self.name_to_change(&directory, name)?;
         self.handles.room()?;
         let create = || {
             sys::create_child(
@@ -266,7 +275,7 @@ impl ShareFs {
 
     pub(super) fn remove(&self, parent: u64, name: &CStr, directory: bool) -> Result<()> {
         let parent = self.directory_to_change(parent)?;
-        let name = sys::component(name)?;
+        let name = self.name_to_change(&parent, name)?;
         let marked = self.marked_beside(&parent, name);
         let flags = if directory {
             AtFlags::REMOVEDIR
@@ -293,7 +302,10 @@ impl ShareFs {
     pub(super) fn rename(&self, from: (u64, &CStr), to: (u64, &CStr), flags: u32) -> Result<()> {
         let old = self.directory_to_change(from.0)?;
         let new = self.directory_to_change(to.0)?;
-        let (old_name, new_name) = (sys::component(from.1)?, sys::component(to.1)?);
+        let (old_name, new_name) = (
+            self.name_to_change(&old, from.1)?,
+            self.name_to_change(&new, to.1)?,
+        );
         if old.share.serial != new.share.serial {
             return Err(Errno::XDEV);
         }
@@ -325,10 +337,11 @@ impl ShareFs {
 
     pub(super) fn link(&self, inode: u64, parent: u64, name: &CStr) -> Result<Entry> {
         let parent = self.directory_to_change(parent)?;
+        let name = self.name_to_change(&parent, name)?;
         if inode == ROOT {
             return Err(Errno::PERM);
         }
-        let node = self.nodes.resolve(inode)?.to_change()?;
+        let node = self.nodes.resolve(inode)?.writable()?;
         if node.share.serial != parent.share.serial {
             return Err(Errno::XDEV);
         }

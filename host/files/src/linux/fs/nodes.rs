@@ -72,13 +72,20 @@ pub struct Located {
     pub fd: NodeFd,
     /// Device it lives on, to notice a mount point below it.
     pub dev: u64,
+    /// Inode number there.
+    pub ino: u64,
     /// Whether a setuid, setgid or sticky bit was last seen on it.
     pub special: bool,
 }
 
 impl Located {
+    /// Device and inode number.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.dev, self.ino)
+    }
+
     /// Refuses every change below a read-only share. This is the check that makes `read_only` true.
-    pub fn to_change(self) -> Result<Self> {
+    pub fn writable(self) -> Result<Self> {
         if self.share.read_only {
             Err(Errno::ROFS)
         } else {
@@ -331,6 +338,7 @@ impl Table {
             share: Arc::clone(&node.share),
             fd,
             dev: node.key.1,
+            ino: node.key.2,
             special: node.special,
         })
     }

@@ -320,7 +320,7 @@ impl FileSystem for ShareFs {
         if inode == ROOT {
             return Err(Errno::ROFS.into());
         }
-        self.nodes.resolve(inode)?.to_change()?;
+        self.nodes.resolve(inode)?.writable()?;
         Ok(())
     }
 

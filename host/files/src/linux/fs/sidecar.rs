@@ -184,8 +184,8 @@ fn parse(line: &[u8]) -> Option<(Key, Option<GuestStat>)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sys;
     use super::*;
-    use crate::linux::fs::sys;
 
     fn open(dir: &std::path::Path) -> Sidecar {
         Sidecar::open(File::open(dir).expect("directory").into()).expect("own directory")

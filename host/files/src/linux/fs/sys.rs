@@ -172,7 +172,7 @@ fn retry(mut open: impl FnMut() -> Result<OwnedFd>) -> Result<OwnedFd> {
 
 /// Whether files on the file system of `fd` may be shown to the guest at all.
 pub fn check_file_system(fd: impl AsFd) -> Result<()> {
-    let magic = i64::try_from(rustix::fs::fstatfs(fd)?.f_type).unwrap_or_default();
+    let magic = rustix::fs::fstatfs(fd)?.f_type;
     if REFUSED_FILE_SYSTEMS.contains(&magic) {
         Err(Errno::ACCESS)
     } else {
@@ -191,7 +191,7 @@ impl Proc {
     pub fn open() -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fds = openat(CWD, c"/proc/self/fd", flags, Mode::empty())?;
-        let magic = i64::try_from(rustix::fs::fstatfs(&fds)?.f_type).unwrap_or_default();
+        let magic = rustix::fs::fstatfs(&fds)?.f_type;
         if magic == libc::PROC_SUPER_MAGIC {
             Ok(Self { fds })
         } else {

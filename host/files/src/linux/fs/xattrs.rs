@@ -54,7 +54,7 @@ impl ShareFs {
         if inode == ROOT {
             return Err(Errno::ROFS);
         }
-        let node = self.nodes.resolve(inode)?.to_change()?;
+        let node = self.nodes.resolve(inode)?.writable()?;
         match room(name) {
             Room::Guest => {
                 let flags = XattrFlags::from_bits(flags).ok_or(Errno::INVAL)?;
@@ -69,7 +69,7 @@ impl ShareFs {
         if inode == ROOT {
             return Err(Errno::ROFS);
         }
-        let node = self.nodes.resolve(inode)?.to_change()?;
+        let node = self.nodes.resolve(inode)?.writable()?;
         match room(name) {
             Room::Guest => sys::remove_xattr(&node.fd, name),
             Room::Ours => Err(Errno::PERM),

@@ -12,11 +12,12 @@ use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::control::ShareId;
-use crate::linux::fs::nodes::NodeLimits;
-use crate::linux::fs::shares::Shares;
-use crate::linux::fs::sidecar::Sidecar;
-use crate::linux::fs::{Limits, ShareFs};
-use crate::linux::requests::Service;
+use crate::sys::fs::hidden::Hidden;
+use crate::sys::fs::nodes::NodeLimits;
+use crate::sys::fs::shares::Shares;
+use crate::sys::fs::sidecar::Sidecar;
+use crate::sys::fs::{Limits, ShareFs};
+use crate::sys::requests::Service;
 
 const REQUEST: u64 = 0x1_0000;
 const REPLY: u64 = 0x10_0000;
@@ -45,17 +46,12 @@ pub const GETXATTR: u32 = 22;
 pub const LISTXATTR: u32 = 23;
 pub const REMOVEXATTR: u32 = 24;
 pub const FLUSH: u32 = 25;
-pub const INIT: u32 = 26;
 pub const OPENDIR: u32 = 27;
 pub const READDIR: u32 = 28;
 pub const FSYNCDIR: u32 = 30;
-pub const GETLK: u32 = 31;
-pub const SETLKW: u32 = 33;
 pub const ACCESS: u32 = 34;
 pub const CREATE: u32 = 35;
-pub const BMAP: u32 = 37;
 pub const IOCTL: u32 = 39;
-pub const POLL: u32 = 40;
 pub const BATCH_FORGET: u32 = 42;
 pub const FALLOCATE: u32 = 43;
 pub const READDIRPLUS: u32 = 44;
@@ -137,6 +133,7 @@ fn attr_at(bytes: &[u8], at: usize) -> Attr {
 
 pub struct Guest {
     pub shares: Arc<Shares>,
+    pub hidden: Arc<Hidden>,
     pub fs: Arc<ShareFs>,
     service: Service,
     memory: GuestMemoryMmap,
@@ -158,14 +155,18 @@ impl Guest {
     pub fn with_limits(limits: Limits) -> Self {
         let side = tempfile::tempdir().expect("temporary directory");
         let shares = Arc::new(Shares::default());
+        let hidden = Arc::new(Hidden::default());
         let sidecar =
             Sidecar::open(File::open(side.path()).expect("open").into()).expect("empty directory");
-        let fs =
-            Arc::new(ShareFs::new(Arc::clone(&shares), sidecar, limits).expect("proc is mounted"));
+        let fs = Arc::new(
+            ShareFs::new(Arc::clone(&shares), Arc::clone(&hidden), sidecar, limits)
+                .expect("proc is mounted"),
+        );
         // The rest of the process's tests run with the same umask; modes are then what the guest asked for.
         rustix::process::umask(rustix::fs::Mode::empty());
         Self {
             shares,
+            hidden,
             service: Service::new(Arc::clone(&fs)),
             fs,
             memory: GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x20_0000)]).expect("2 MiB"),
@@ -255,8 +256,8 @@ impl Guest {
         reply
     }
 
-    pub fn ask(&self, opcode: u32, node: u64, body: Body) -> Result<Vec<u8>, Errno> {
-        self.raw(opcode, node, &body.0).expect("a reply")
+    pub fn ask(&self, opcode: u32, node: u64, Body(body): Body) -> Result<Vec<u8>, Errno> {
+        self.raw(opcode, node, &body).expect("a reply")
     }
 
     fn entry(&self, opcode: u32, node: u64, body: Body) -> Result<(u64, Attr), Errno> {

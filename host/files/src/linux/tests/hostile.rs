@@ -16,9 +16,9 @@ use super::guest::*;
 const SYNCFS: u64 = 50;
 
 use crate::control::ShareId;
-use crate::linux::fs::Limits;
-use crate::linux::fs::nodes::NodeLimits;
-use crate::linux::fs::sys;
+use crate::sys::fs::Limits;
+use crate::sys::fs::nodes::NodeLimits;
+use crate::sys::fs::sys;
 
 /// Everything below a directory that a change would show in: even a mode set twice changes the ctime.
 fn picture(top: &Path) -> BTreeMap<String, String> {
@@ -572,7 +572,7 @@ fn cve_2020_10717_descriptors_are_bounded_and_the_guest_is_told() {
         .map(|n| guest.walk(top, &format!("f{n}")).expect("present").0)
         .collect();
     let mut status = crate::control::Status::default();
-    crate::linux::control_server::Observer::observe(&*guest.fs, &mut status);
+    crate::sys::control_server::Observer::observe(&*guest.fs, &mut status);
     assert!(status.cached_descriptors <= 50, "{status:?}");
     let opened: Vec<_> = nodes
         .iter()
@@ -710,13 +710,90 @@ fn a_removed_share_ends_what_is_open_below_it() {
         .shares
         .remove(&ShareId::new("rw").expect("id"))
         .expect("present");
-    crate::linux::control_server::Observer::share_removed(&*guest.fs, removed.serial);
+    crate::sys::control_server::Observer::share_removed(&*guest.fs, removed.serial);
     assert!(guest.read(file, handle, 0, 4).is_err());
     assert!(guest.write(file, handle, 0, b"x", (0, 0)).is_err());
     assert!(guest.readdir(top, listing, 0, 4096).is_err());
     assert_eq!(guest.getattr(file), Err(Errno::STALE));
     assert_eq!(guest.lookup(top, c"file").map(drop), Err(Errno::STALE));
     assert_eq!(guest.lookup(1, c"rw").map(drop), Err(Errno::NOENT));
+}
+
+#[test]
+fn hidden_names_are_not_seen_reached_made_or_moved() {
+    let dir = tree();
+    let at = dir.path().join("share");
+    std::fs::create_dir(at.join(".ssh")).expect("made");
+    std::fs::write(at.join(".ssh/id"), "key").expect("made");
+    let guest = Guest::new();
+    for name in [".ssh", ".gnupg"] {
+        guest
+            .hidden
+            .add(File::open(&at).expect("open"), name)
+            .expect("one component");
+    }
+    guest
+        .hidden
+        .add(File::open(&at).expect("open"), "../canary")
+        .expect_err("not one component");
+    let top = guest.share("rw", dir.path(), false);
+    let (share, _) = guest.lookup(top, c"share").expect("present");
+    let (sub, _) = guest.lookup(share, c"sub").expect("present");
+    let (file, _) = guest.lookup(share, c"file").expect("present");
+    let listing = guest.opendir(share).expect("open");
+    let names = guest.readdir(share, listing, 0, 65536).expect("open");
+    assert!(
+        names.iter().all(|(name, ..)| name != b".ssh")
+            && names.iter().any(|(name, ..)| name == b"file")
+    );
+    for name in [c".ssh", c".gnupg"] {
+        assert_eq!(guest.lookup(share, name).map(drop), Err(Errno::ACCESS));
+        assert_eq!(
+            guest.mkdir(share, name, 0o755).map(drop),
+            Err(Errno::ACCESS)
+        );
+        assert_eq!(
+            guest.create(share, name, libc::O_RDWR, 0o644).map(drop),
+            Err(Errno::ACCESS)
+        );
+        assert_eq!(
+            guest.symlink(share, name, c"x").map(drop),
+            Err(Errno::ACCESS)
+        );
+        assert_eq!(
+            guest.mknod(share, name, libc::S_IFREG, 0).map(drop),
+            Err(Errno::ACCESS)
+        );
+        assert_eq!(guest.link(file, share, name).map(drop), Err(Errno::ACCESS));
+        assert_eq!(
+            guest.rename((share, name), (sub, c"free"), 0),
+            Err(Errno::ACCESS)
+        );
+        assert_eq!(
+            guest.rename((sub, c"deep"), (share, name), 0),
+            Err(Errno::ACCESS)
+        );
+        assert_eq!(guest.rmdir(share, name), Err(Errno::ACCESS));
+        assert_eq!(guest.unlink(share, name), Err(Errno::ACCESS));
+    }
+    // The directory above under another name, and the inode itself under another.
+    guest
+        .rename((top, c"share"), (top, c"renamed"), 0)
+        .expect("not hidden itself");
+    assert_eq!(
+        guest.walk(top, "renamed/.ssh").map(drop),
+        Err(Errno::ACCESS)
+    );
+    std::fs::rename(
+        dir.path().join("renamed/.ssh"),
+        dir.path().join("elsewhere"),
+    )
+    .expect("the host may");
+    assert_eq!(
+        guest.lookup(top, c"elsewhere").map(drop),
+        Err(Errno::ACCESS)
+    );
+    assert_eq!(guest.walk(top, "renamed/sub").map(drop), Ok(()));
 }
 
 #[test]

@@ -17,11 +17,11 @@ use rustix::mount::{
 };
 
 use crate::control::ShareId;
-use crate::linux::fs::nodes::NodeLimits;
-use crate::linux::fs::shares::Shares;
-use crate::linux::fs::sidecar::Sidecar;
-use crate::linux::fs::{Limits, ShareFs};
-use crate::linux::requests::Service;
+use crate::sys::fs::nodes::NodeLimits;
+use crate::sys::fs::shares::Shares;
+use crate::sys::fs::sidecar::Sidecar;
+use crate::sys::fs::{Limits, ShareFs};
+use crate::sys::requests::Service;
 
 /// The ordinary user of the host that the tests use.
 pub const USER: u32 = 1000;
@@ -78,6 +78,7 @@ impl Mount {
                 Sidecar::open(File::open(side).expect("open").into()).expect("empty directory");
             ShareFs::new(
                 shares,
+                Arc::default(),
                 sidecar,
                 Limits {
                     handles: 1024,

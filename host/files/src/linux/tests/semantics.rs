@@ -10,8 +10,8 @@ use rustix::mount::{MountFlags, mount};
 
 use super::guest::*;
 use super::mount::{Mount, USER, missing};
-use crate::linux::fs::Limits;
-use crate::linux::fs::nodes::NodeLimits;
+use crate::sys::fs::Limits;
+use crate::sys::fs::nodes::NodeLimits;
 
 const RW: i32 = libc::O_RDWR;
 

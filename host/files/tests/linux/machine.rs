@@ -1,0 +1,4 @@
+//! The cases.
+
+/// Runs them.
+pub fn run() {}
