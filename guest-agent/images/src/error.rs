@@ -102,6 +102,15 @@ pub enum Error {
     /// A compression this engine cannot undo.
     #[error("{0} compression is not supported (gzip, zstd and none are)")]
     Compression(&'static str),
+    /// An archive of images that is not what `docker load` takes.
+    #[error("invalid archive of images: {0}")]
+    Archive(String),
+    /// A manifest of a schema that is not schema 2.
+    #[error("unsupported manifest schema version {0}")]
+    ManifestSchema(u32),
+    /// A document with both layers and manifests.
+    #[error("manifest is ambiguous: it has both layers and manifests")]
+    ManifestAmbiguous,
     /// A worker thread died.
     #[error("an image worker ended unexpectedly")]
     Worker,

@@ -19,6 +19,7 @@ use crate::durable;
 use crate::erofs::{self, IndexSource, Materialised, Tree, TreeLimits};
 use crate::error::{Error, Result};
 use crate::inflate::{Growth, Inflate};
+use crate::manifest::Descriptor;
 use crate::store::{LayerFiles, Store};
 use crate::tar::{Entry, Limits, TarProblem, TarReader};
 
@@ -159,6 +160,72 @@ impl PendingLayer {
                 tracing::debug!(path = %path.display(), %error, "layer file is not sealed");
             }
         }
+    }
+}
+
+/// A layer as it was received: unpacked, and what it was before.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) layer: PendingLayer,
+    /// Digest and size of what came: of the compressed form, if it was compressed.
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
+impl Received {
+    /// Reads a layer to the end of `input`.
+    pub(crate) fn read(store: &Store, input: &mut impl Read) -> Result<Self> {
+        let mut hashing = Hashing {
+            input,
+            hash: Sha256::new(),
+            size: 0,
+        };
+        let layer = PendingLayer::receive(store, &mut hashing)?;
+        // What stands behind the compressed stream is part of what the digest names.
+        io::copy(&mut hashing, &mut io::sink()).map_err(|source| Error::Read {
+            what: "read layer",
+            source,
+        })?;
+        let digest = Digest::from_bytes(hashing.hash.finalize().into());
+        Ok(Self {
+            layer,
+            digest,
+            size: hashing.size,
+        })
+    }
+
+    /// Whether it is what the manifest promised.
+    pub(crate) fn check(&self, expected: &Descriptor) -> Result<()> {
+        if self.size != expected.size {
+            return Err(Error::Size {
+                what: "layer".into(),
+                expected: expected.size,
+                actual: self.size,
+            });
+        }
+        if self.digest != expected.digest {
+            return Err(Error::Mismatch {
+                what: "layer".into(),
+                expected: expected.digest,
+                actual: self.digest,
+            });
+        }
+        Ok(())
+    }
+}
+
+struct Hashing<R> {
+    input: R,
+    hash: Sha256,
+    size: u64,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        self.size += count as u64;
+        Ok(count)
     }
 }
 

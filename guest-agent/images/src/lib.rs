@@ -12,6 +12,8 @@
 //! What an image says is content, never policy: nothing in here opens a path an image names, and
 //! no name is written that the caller did not ask for.
 
+pub mod archive;
+pub mod channel;
 pub mod config;
 pub mod dial;
 pub mod digest;
@@ -20,6 +22,7 @@ mod erofs;
 pub mod error;
 mod inflate;
 mod layer;
+pub mod manifest;
 pub mod mounts;
 pub mod progress;
 pub mod reference;
@@ -32,6 +35,7 @@ pub use digest::Digest;
 pub use erofs::TreeError;
 pub use error::{Error, Result};
 pub use layer::LayerLimits;
+pub use manifest::Platform;
 pub use mounts::LayerMounts;
 pub use progress::{Progress, ProgressDetail, ProgressEvent};
 pub use reference::Reference;
