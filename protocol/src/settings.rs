@@ -25,6 +25,10 @@ pub struct BootSettings {
     /// Host folders that containers may be given.
     #[serde(default)]
     pub shares: Vec<Share>,
+    /// Paths by which the host knows the engine's API socket: a container that is given one of
+    /// them gets the engine's own socket in the guest.
+    #[serde(default)]
+    pub api_sockets: Vec<String>,
     /// The engine's settings.
     #[serde(default)]
     pub engine: EngineSettings,

@@ -49,6 +49,7 @@ fn hello() {
             host_path: "/home/ann".into(),
             read_only: true,
         }],
+        api_sockets: vec!["/run/lighter/docker.sock".into()],
         engine: EngineSettings {
             registry_mirrors: vec!["https://mirror.example".into()],
             insecure_registries: vec!["localhost:5000".into()],
@@ -74,6 +75,7 @@ fn hello() {
         r#""boot":{"clock_unix_ns":1790000000000000001,"machine_id":"m1","hostname":"lighter","#,
         r#""dns":["192.0.2.1"],"search":["example.org"],"trust_roots_pem":"-----BEGIN","#,
         r#""shares":[{"id":"s1","host_path":"/home/ann","read_only":true}],"#,
+        r#""api_sockets":["/run/lighter/docker.sock"],"#,
         r#""engine":{"registry-mirrors":["https://mirror.example"],"#,
         r#""insecure-registries":["localhost:5000"],"log-driver":"json-file","#,
         r#""log-opts":{"max-size":"10m"},"dns":[],"dns-search":[],"dns-opts":[],"#,

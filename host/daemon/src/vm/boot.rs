@@ -204,6 +204,7 @@ fn hello(
         search: resolution.search,
         trust_roots_pem,
         shares: recipe.allowed.announced(),
+        api_sockets: api_sockets(&recipe.paths),
         engine: settings.engine.clone(),
         disk_size_bytes: prepared.disk_bytes,
         host_user,
@@ -214,6 +215,13 @@ fn hello(
         secret,
         boot: Box::new(boot),
     }
+}
+
+/// The paths by which programs on this host know the engine's socket.
+fn api_sockets(paths: &HostPaths) -> Vec<String> {
+    let own = paths.docker_socket().to_string_lossy().into_owned();
+    let system = sys::SYSTEM_DOCKER_SOCKET.map(str::to_owned);
+    std::iter::once(own).chain(system).collect()
 }
 
 /// Nanoseconds since 1970 on this host's clock.
