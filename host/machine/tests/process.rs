@@ -208,3 +208,68 @@ async fn missing_kernel_is_named_and_leaves_nothing_running() {
     );
     assert!(Machine::take_over(dir.path()).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn crowd_of_streams_is_open_at_once_and_each_is_answered() {
+    let kernel = kernel_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Machine::launch(config(kernel, dir.path())).await.unwrap();
+    connect(&machine, port::ORDERS).await;
+    let wanted = support::count(2_000, 16_384);
+    raise_descriptor_limit();
+    let mut streams = Vec::with_capacity(wanted);
+    while streams.len() < wanted {
+        // Many requests at a time, as clients would make them.
+        let mut batch = tokio::task::JoinSet::new();
+        for _ in 0..(wanted - streams.len()).min(256) {
+            let machine = machine.clone();
+            batch.spawn(async move { machine.connect(port::CROWD).await.unwrap() });
+        }
+        streams.extend(batch.join_all().await);
+    }
+    assert!(machine.status().await.unwrap().streams as usize >= wanted);
+    let work = async {
+        for (number, stream) in streams.iter_mut().enumerate() {
+            stream
+                .write_all(&(number as u32).to_le_bytes())
+                .await
+                .unwrap();
+        }
+        for (number, stream) in streams.iter_mut().enumerate() {
+            assert_eq!(stream.read_u32_le().await.unwrap(), number as u32);
+        }
+    };
+    tokio::time::timeout(PATIENCE, work).await.unwrap();
+    let memory = resident_kib(machine.status().await.unwrap().pid);
+    eprintln!("{wanted} streams: the machine process holds {memory} KiB");
+    drop(streams);
+    let closed = async {
+        while machine.status().await.unwrap().streams > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
+    machine.kill().await.unwrap();
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("Private_Dirty:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )
+    .unwrap();
+}

@@ -223,40 +223,6 @@ fn stalled_host_reader_stops_its_writer_and_nobody_else() {
 }
 
 #[test]
-fn crowd_of_streams_is_open_at_once_and_each_is_answered() {
-    let guest = Guest::boot(kernel_or_skip!());
-    let wanted = support::count(2_000, 16_384);
-    raise_descriptor_limit();
-    let mut streams = Vec::with_capacity(wanted);
-    while streams.len() < wanted {
-        // Many requests at a time, as clients would make them.
-        let batch = (wanted - streams.len()).min(256);
-        let answers: Vec<_> = (0..batch).map(|_| guest.ask(port::CROWD)).collect();
-        for (stream, answer) in answers {
-            answer
-                .recv_timeout(PATIENCE)
-                .unwrap()
-                .map_err(|(error, _)| error)
-                .unwrap();
-            streams.push(stream);
-        }
-    }
-    assert!(guest.vm.observe().streams as usize >= wanted);
-    for (number, stream) in streams.iter_mut().enumerate() {
-        stream.write_all(&(number as u32).to_le_bytes()).unwrap();
-    }
-    for (number, stream) in streams.iter_mut().enumerate() {
-        let mut bytes = [0; 4];
-        stream.read_exact(&mut bytes).unwrap();
-        assert_eq!(u32::from_le_bytes(bytes), number as u32);
-    }
-    drop(streams);
-    until("all streams closed", || {
-        (guest.vm.observe().streams == 0).then_some(())
-    });
-}
-
-#[test]
 fn connect_storm_leaves_nothing_behind() {
     let guest = Guest::boot(kernel_or_skip!());
     for round in 0..support::count(4, 400) {
@@ -307,17 +273,4 @@ fn round_trip_is_reported() {
         at(0.5),
         at(0.99)
     );
-}
-
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    )
-    .unwrap();
 }

@@ -18,6 +18,8 @@
 mod device;
 mod guest;
 mod host;
+mod inward;
+mod outward;
 mod packet;
 mod ring;
 mod stream;

@@ -12,10 +12,16 @@
 //! so back-pressure reaches the host's writer by itself.
 //! A stream in Draining has no name any more: the guest is done with it and may use its port again.
 
-use std::{num::Wrapping, os::fd::OwnedFd};
+use std::{
+    io::ErrorKind,
+    num::Wrapping,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::net::Shutdown;
 
 use super::{
-    ConnectDone,
+    ConnectDone, host,
     packet::{HOST_CID, Header, TYPE_STREAM, op, shut},
 };
 
@@ -272,5 +278,46 @@ impl Stream {
     /// Whether nothing can go to the guest any more.
     pub fn outward_over(&self) -> bool {
         self.our_shut & shut::SEND != 0 || self.guest_shut & shut::RECEIVE != 0
+    }
+
+    /// Writes out what waits for the host's socket.
+    pub fn flush(&mut self) {
+        while let Some(socket) = &self.host
+            && !self.buffer.waiting().is_empty()
+        {
+            match host::send(socket.as_fd(), self.buffer.waiting()) {
+                Ok(n) => {
+                    self.buffer.consume(n);
+                    self.count_forwarded(n);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.deafen(),
+            }
+        }
+        self.pass_half_close();
+    }
+
+    /// Once the guest has sent its last byte and the socket has it, the socket's reader sees the end.
+    ///
+    /// Only once: every shutdown of a socket is an event on it, and that event leads here.
+    pub fn pass_half_close(&mut self) {
+        if self.guest_shut & shut::SEND != 0
+            && !self.host_told
+            && self.buffer.waiting().is_empty()
+            && let Some(socket) = &self.host
+        {
+            self.host_told = true;
+            host::shut(socket.as_fd(), Shutdown::Write);
+        }
+    }
+
+    /// The socket takes nothing any more: what waits for it is void, and the guest is told to stop.
+    pub fn deafen(&mut self) {
+        let waiting = self.buffer.waiting().len();
+        self.buffer.consume(waiting);
+        self.count_forwarded(waiting);
+        self.host_deaf = true;
+        self.our_shut |= shut::RECEIVE;
     }
 }

@@ -385,3 +385,10 @@ fn guest_reset_ends_every_stream() {
     );
     assert_eq!(driver.device.streams(), 0);
 }
+
+#[test]
+fn idle_stream_is_small() {
+    // Its entry, its slot, its name; the host's socket is the kernel's.
+    let stream = size_of::<super::super::stream::Stream>();
+    assert!(stream <= 200, "{stream} bytes");
+}
