@@ -218,6 +218,7 @@ async fn crowd_of_streams_is_open_at_once_and_each_is_answered() {
     let wanted = support::count(2_000, 16_384);
     raise_descriptor_limit();
     let mut streams = Vec::with_capacity(wanted);
+    let started = std::time::Instant::now();
     while streams.len() < wanted {
         // Many requests at a time, as clients would make them.
         let mut batch = tokio::task::JoinSet::new();
@@ -227,6 +228,7 @@ async fn crowd_of_streams_is_open_at_once_and_each_is_answered() {
         }
         streams.extend(batch.join_all().await);
     }
+    let opened = started.elapsed();
     assert!(machine.status().await.unwrap().streams as usize >= wanted);
     let work = async {
         for (number, stream) in streams.iter_mut().enumerate() {
@@ -240,8 +242,11 @@ async fn crowd_of_streams_is_open_at_once_and_each_is_answered() {
         }
     };
     tokio::time::timeout(PATIENCE, work).await.unwrap();
+    let answered = started.elapsed() - opened;
     let memory = resident_kib(machine.status().await.unwrap().pid);
-    eprintln!("{wanted} streams: the machine process holds {memory} KiB");
+    eprintln!(
+        "{wanted} streams: open after {opened:?}, answered after {answered:?}; the machine process holds {memory} KiB"
+    );
     drop(streams);
     let closed = async {
         while machine.status().await.unwrap().streams > 0 {

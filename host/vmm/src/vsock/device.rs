@@ -51,6 +51,8 @@ pub struct Device {
     pub(super) resets: VecDeque<Key>,
     /// Requests by age.
     connecting: VecDeque<(Instant, Id)>,
+    /// When the guest is told at the latest that packets were taken.
+    pub(super) lazy_signal: Option<Instant>,
 }
 
 impl Device {
@@ -67,6 +69,7 @@ impl Device {
             due: VecDeque::new(),
             resets: VecDeque::new(),
             connecting: VecDeque::new(),
+            lazy_signal: None,
         }
     }
 
@@ -129,6 +132,13 @@ impl Device {
 
     /// When [`Device::expire`] must be called next.
     pub fn next_deadline(&mut self) -> Option<Instant> {
+        [self.next_timeout(), self.lazy_signal]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn next_timeout(&mut self) -> Option<Instant> {
         while let Some((deadline, id)) = self.connecting.front() {
             match self.streams.get(*id).map(|stream| &stream.state) {
                 Some(State::Connecting { .. }) => return Some(*deadline),
@@ -138,12 +148,19 @@ impl Device {
         None
     }
 
-    /// Gives requests up that got no answer.
+    /// Gives requests up that got no answer, and tells the guest what it was not told yet.
     pub fn expire(&mut self, now: Instant) {
-        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
+        while self.next_timeout().is_some_and(|deadline| deadline <= now) {
             if let Some((_, id)) = self.connecting.pop_front() {
                 self.refuse(id);
                 self.guest_gone(id, ConnectError::Timeout);
+            }
+        }
+        if self.lazy_signal.is_some_and(|at| at <= now) {
+            self.lazy_signal = None;
+            if let (Some(memory), Some(ring)) = (&self.memory, &mut self.rings[super::RING_TX]) {
+                // A ring that is broken is found so by the next turn.
+                _ = ring.notify(memory);
             }
         }
     }

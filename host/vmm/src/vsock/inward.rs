@@ -1,6 +1,11 @@
 //! Packets from the guest: each is read once, checked, and brings its stream one step on.
 
-use std::{io::ErrorKind, mem, os::fd::AsFd};
+use std::{
+    io::ErrorKind,
+    mem,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use rustix::net::Shutdown;
 
@@ -14,6 +19,9 @@ use super::{
     stream::{Key, State, Stream},
     table::Id,
 };
+
+/// How long the guest waits at most for the return of buffers it does not need yet.
+const LAZY: Duration = Duration::from_millis(5);
 
 impl Device {
     pub(super) fn take_packets(
@@ -39,7 +47,14 @@ impl Device {
                 break;
             }
         }
-        ring.notify(memory)?;
+        // The guest needs these buffers back only when it runs short of them. Telling it at once
+        // would double the interrupts of every question and answer.
+        if ring.much_unsignalled() {
+            ring.notify(memory)?;
+            self.lazy_signal = None;
+        } else if ring.unsignalled() > 0 && self.lazy_signal.is_none() {
+            self.lazy_signal = Some(Instant::now() + LAZY);
+        }
         Ok(budget == 0)
     }
 

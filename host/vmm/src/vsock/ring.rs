@@ -17,7 +17,8 @@ pub struct Ring {
     queue: Queue,
     kick: OwnedFd,
     call: Option<OwnedFd>,
-    used_since_signal: bool,
+    /// Chains given back since the guest was last interrupted, or asked whether it wants to be.
+    unsignalled: u16,
 }
 
 impl Ring {
@@ -35,7 +36,7 @@ impl Ring {
             queue,
             kick,
             call,
-            used_since_signal: false,
+            unsignalled: 0,
         })
     }
 
@@ -81,13 +82,23 @@ impl Ring {
         self.queue
             .add_used(memory, head, len)
             .map_err(|_| BadRing)?;
-        self.used_since_signal = true;
+        self.unsignalled = self.unsignalled.saturating_add(1);
         Ok(())
+    }
+
+    /// Chains given back that the guest was not told about.
+    pub fn unsignalled(&self) -> u16 {
+        self.unsignalled
+    }
+
+    /// Whether so much was given back untold that the guest may soon lack room.
+    pub fn much_unsignalled(&self) -> bool {
+        self.unsignalled >= self.queue.size() / 4
     }
 
     /// Interrupts the guest if something was given back and it wants to know.
     pub fn notify(&mut self, memory: &Memory) -> Result<(), BadRing> {
-        if std::mem::take(&mut self.used_since_signal)
+        if std::mem::take(&mut self.unsignalled) > 0
             && self.queue.needs_notification(memory).map_err(|_| BadRing)?
         {
             self.signal();
