@@ -35,7 +35,9 @@ const FOLDERS: [(&str, u32); 20] = [
 /// Where the built-in image lies.
 const HELLO: &str = "usr/share/lighter/hello.tar";
 
-/// Writes `initramfs.cpio.zst` from the folder of programs and the built-in image's archive.
+/// Writes `initramfs.cpio.zst` and the unpacked `initramfs.cpio` into the folder `to`.
+///
+/// Machines are started with the unpacked one: unpacking costs the guest a tenth of its boot, the host nothing.
 pub fn write(programs: &Path, hello: &Path, to: &Path) -> Result<()> {
     let mut archive = Archive::new(Vec::new());
     for (name, mode) in FOLDERS {
@@ -56,8 +58,13 @@ pub fn write(programs: &Path, hello: &Path, to: &Path) -> Result<()> {
         }
     }
     archive.file(HELLO, 0o644, &read(hello)?)?;
-    let packed = super::compress(&archive.finish()?)?;
-    fs::write(to, packed).with_context(|| format!("cannot write {}", to.display()))
+    let archive = archive.finish()?;
+    write_file(&to.join("initramfs.cpio.zst"), &super::compress(&archive)?)?;
+    write_file(&to.join("initramfs.cpio"), &archive)
+}
+
+fn write_file(path: &Path, content: &[u8]) -> Result<()> {
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

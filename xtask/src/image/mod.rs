@@ -21,6 +21,8 @@ use spec::Spec;
 use crate::paths;
 
 mod cache;
+mod check;
+mod check_config;
 mod cpio;
 mod debian;
 mod disk;
@@ -34,7 +36,7 @@ mod progress;
 mod spec;
 
 /// Raised when images are put together in another way.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// How many images and parts of each kind are kept beside the one in use.
 const KEEP: usize = 4;
 /// Strong, because an image is packed once and shipped many times.
@@ -42,36 +44,43 @@ const ZSTD_LEVEL: i32 = 19;
 
 /// Build the kernel, the initial root, the data disk's template and the built-in container image.
 #[derive(Debug, Default, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Boot the result and check that the kernel has everything the guest relies on.
+    #[arg(long)]
+    check: bool,
+}
 
 /// Builds the image and makes it the current one.
-pub fn run(_args: &Args) -> Result<()> {
-    let image = build()?;
+pub fn run(args: &Args) -> Result<()> {
+    let vm_image = paths::root().join("vm-image");
+    let spec = Spec::read(&vm_image)?;
+    let cache = Cache::open()?;
+    let (image, config) = build(&cache, &spec, &vm_image)?;
+    if args.check {
+        check_config::run(&cache, &spec.check_config, &config, &vm_image)?;
+        check::run(&image)?;
+    }
     println!("{}", image.display());
     Ok(())
 }
 
-/// Builds what is not in the cache yet. Returns the image's folder.
-pub fn build() -> Result<PathBuf> {
+/// Builds what is not in the cache yet. Returns the image's folder and the kernel's configuration.
+fn build(cache: &Cache, spec: &Spec, vm_image: &Path) -> Result<(PathBuf, PathBuf)> {
     ensure!(
         cfg!(target_arch = "x86_64"),
         "images are built on x86-64 only so far"
     );
-    let root = paths::root();
-    let vm_image = root.join("vm-image");
-    let spec = Spec::read(&vm_image)?;
-    let cache = Cache::open()?;
     let parts = Parts {
-        kernel: kernel::part(&cache, &spec.kernel, &vm_image)?,
-        hello: hello::part(&cache, &spec.busybox, &vm_image)?,
-        disk: disk::part(&cache, &spec.data_disk)?,
-        guest: guest::part(&cache, &root)?,
+        kernel: kernel::part(cache, &spec.kernel, vm_image)?,
+        hello: hello::part(cache, &spec.busybox, vm_image)?,
+        disk: disk::part(cache, &spec.data_disk)?,
+        guest: guest::part(cache, &paths::root())?,
     };
     let hash = parts.hash();
-    cache.once(&cache.image(&hash), |to| parts.assemble(&spec, to))?;
+    cache.once(&cache.image(&hash), |to| parts.assemble(spec, to))?;
     cache.set_current(&hash)?;
     cache.forget_old(KEEP)?;
-    Ok(cache.image(&hash))
+    Ok((cache.image(&hash), parts.kernel.join("config")))
 }
 
 /// The folders that an image is assembled from.
@@ -104,11 +113,7 @@ impl Parts {
             fs::hard_link(part.join(name), to.join(name))
                 .with_context(|| format!("cannot place {name}"))?;
         }
-        initramfs::write(
-            &self.guest,
-            &self.hello.join(hello::ARCHIVE),
-            &to.join("initramfs.cpio.zst"),
-        )?;
+        initramfs::write(&self.guest, &self.hello.join(hello::ARCHIVE), to)?;
         check_size(spec, to)?;
         let release = fs::read_to_string(self.kernel.join("release"))?;
         manifest::write(to, &[&self.kernel, &self.hello, &self.disk], release.trim())

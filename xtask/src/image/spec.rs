@@ -14,6 +14,7 @@ pub struct Spec {
     pub busybox: Package,
     pub data_disk: DataDisk,
     pub limits: Limits,
+    pub check_config: Package,
 }
 
 /// A Debian package by version and hash.
