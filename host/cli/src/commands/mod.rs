@@ -82,6 +82,7 @@ pub fn hidden() -> Vec<Command> {
     vec![
         Command::new("daemon").hide(true).arg(notify),
         Command::new("machine").hide(true),
+        Command::new("files").hide(true),
     ]
 }
 
@@ -90,6 +91,7 @@ pub fn run_hidden(name: &str, arguments: &ArgMatches) -> Option<Code> {
     let ended = match name {
         "daemon" => lighter_daemon::main(arguments.get_flag("notify")),
         "machine" => lighter_machine::process_main(),
+        "files" => lighter_files::process_main(),
         _ => return None,
     };
     // `ExitCode` does not tell its number; these processes only ever succeed or fail.

@@ -204,7 +204,7 @@ impl FilesClient {
     /// # Errors
     /// [`FilesError::Path`] where it cannot be opened so, else as [`Self::add_share`].
     pub fn add_path(&self, id: &ShareId, path: &Path, read_only: bool) -> Result<(), FilesError> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let target =
             openat2(CWD, path, flags, Mode::empty(), resolve).map_err(|e| FilesError::Path {
