@@ -1,22 +1,16 @@
 //! The hello of this boot: accepted once, kept by init, compared with ever after.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use lighter_init::Supervisor;
-use lighter_protocol::{BootSettings, Hello, MAX_FRAME, Refused, RefusedCode, VERSION};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use lighter_protocol::{BootSettings, Hello, Refused, RefusedCode, VERSION};
 use tokio::sync::Mutex;
 
 use crate::disk::{self, DiskError};
 use crate::places::Places;
-use crate::{clock, shares};
-
-/// The name of the accepted hello in init's store.
-pub const NAME: &str = "boot";
+use crate::{clock, kept, shares};
 
 /// The accepted hello, or the want of one.
 #[derive(Debug)]
@@ -40,7 +34,7 @@ pub enum Verdict {
 impl Boot {
     /// With the hello that an earlier agent left in the store, if there was one.
     pub fn new(places: Arc<Places>, supervisor: Arc<Supervisor>, stored: Option<OwnedFd>) -> Self {
-        let accepted = stored.and_then(|stored| match read(&File::from(stored)) {
+        let accepted = stored.and_then(|stored| match kept::take(stored) {
             Ok(hello) => Some(Arc::new(hello)),
             Err(error) => {
                 tracing::error!(%error, "the stored hello is unreadable; waiting for another");
@@ -77,7 +71,7 @@ impl Boot {
             return refused(error.code(), error.to_string());
         }
         let hello = Arc::new(hello);
-        if let Err(error) = self.keep(&hello) {
+        if let Err(error) = kept::put(&self.supervisor, kept::BOOT, &*hello) {
             tracing::error!(%error, "the hello cannot be kept");
             return refused(
                 RefusedCode::Engine,
@@ -112,31 +106,6 @@ impl Boot {
         tokio::task::spawn_blocking(move || disk::grow(&places));
         Ok(())
     }
-
-    /// Puts the hello into init's store; only memory ever holds the secret.
-    fn keep(&self, hello: &Hello) -> io::Result<()> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL;
-        let mut file = File::from(memfd_create(NAME, flags)?);
-        file.write_all(&serde_json::to_vec(hello)?)?;
-        fcntl_add_seals(
-            &file,
-            SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK,
-        )?;
-        self.supervisor
-            .put(NAME, file.as_fd())
-            .map_err(io::Error::other)
-    }
-}
-
-fn read(file: &File) -> io::Result<Hello> {
-    let length = file.metadata()?.len();
-    if length > MAX_FRAME.into() {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-    // By offset: the position is shared with every descriptor of this file.
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(serde_json::from_slice(&bytes)?)
 }
 
 fn refused(code: RefusedCode, message: impl Into<String>) -> Verdict {

@@ -1,6 +1,7 @@
 //! Sessions of the control link: a hello first, then health, clock, status and shutdown.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::listener::Listener;
 use crate::service::Service;
 use crate::shutdown::Ending;
 use crate::stream::{MessageStream, StreamError};
-use crate::{clock, status};
+use crate::{clock, kept, status};
 
 /// A host says hello at once; under emulation "at once" takes its time.
 const HELLO_PATIENCE: Duration = Duration::from_secs(30);
@@ -40,6 +41,18 @@ impl Control {
             service,
             supervisor,
             ending: Arc::default(),
+        }
+    }
+
+    /// Goes on with the shutdown that an earlier agent did not live to finish.
+    pub async fn resume_shutdown(&self, stored: OwnedFd) {
+        match kept::take(stored) {
+            Ok(shutdown) => {
+                tracing::info!("going on with the shutdown");
+                self.service.settled().await;
+                self.ending.begin(&self.service, &self.supervisor, shutdown);
+            }
+            Err(error) => tracing::error!(%error, "the stored shutdown is unreadable"),
         }
     }
 

@@ -20,6 +20,7 @@ pub mod control;
 pub mod disk;
 pub mod engine_config;
 pub mod host_link;
+pub mod kept;
 pub mod listener;
 pub mod options;
 pub mod places;
@@ -83,7 +84,8 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         let at = held.iter().position(|(name, _)| name == wanted);
         at.map(|at| held.swap_remove(at).1)
     };
-    let boot = take(boot::NAME);
+    let boot = take(kept::BOOT);
+    let shutdown = take(kept::SHUTDOWN);
     let mut listener = |wanted: &'static str, only_host: bool| {
         let descriptor = take(wanted).ok_or(AgentError::Missing(wanted))?;
         Listener::new(descriptor, only_host).map_err(|source| AgentError::Listener {
@@ -109,5 +111,9 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         service.start(&hello);
     }
     let sessions = Arc::new(Control::new(boot, service, supervisor));
+    if let Some(stored) = shutdown {
+        let sessions = Arc::clone(&sessions);
+        tokio::spawn(async move { sessions.resume_shutdown(stored).await });
+    }
     sessions.serve(control).await.map_err(AgentError::Control)
 }

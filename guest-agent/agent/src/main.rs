@@ -24,9 +24,11 @@ fn main() -> ExitCode {
         .without_time()
         .with_max_level(level)
         .init();
-    // Two workers: one may be busy with a large answer while the other keeps the link alive.
+    // At least two workers: one may be busy with a large answer while the other keeps the link
+    // alive. At most four: what is heavy goes elsewhere, and each has a stack and an arena.
+    let workers = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4));
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(workers)
         .max_blocking_threads(64)
         .enable_all()
         .build();

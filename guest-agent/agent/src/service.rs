@@ -55,6 +55,15 @@ impl Service {
         self.state.borrow().clone()
     }
 
+    /// Waits until the engine serves or is known not to.
+    pub async fn settled(&self) {
+        let mut state = self.state.subscribe();
+        // Fails only without a sender, which lives as long as `self`.
+        let _ = state
+            .wait_for(|state| *state != EngineState::Starting)
+            .await;
+    }
+
     /// Opens the engine in the background. A second call does nothing.
     pub fn start(self: &Arc<Self>, hello: &Arc<Hello>) {
         let supplies = self

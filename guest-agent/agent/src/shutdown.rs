@@ -7,6 +7,7 @@ use lighter_init::{End, Supervisor};
 use lighter_protocol::{ByeReason, Shutdown};
 use tokio::sync::{Notify, watch};
 
+use crate::kept;
 use crate::service::Service;
 
 /// How long the host may take to note a bye; without its note the machine ends all the same.
@@ -49,6 +50,9 @@ impl Ending {
     ) {
         let (this, service) = (Arc::clone(self), Arc::clone(service));
         let supervisor = Arc::clone(supervisor);
+        if let Err(error) = kept::put(&supervisor, kept::SHUTDOWN, &shutdown) {
+            tracing::warn!(%error, "a successor would not go on with the shutdown");
+        }
         tokio::spawn(async move {
             let limit = Duration::from_millis(shutdown.timeout_ms);
             if !service.stop(limit).await {

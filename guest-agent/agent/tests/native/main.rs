@@ -142,6 +142,48 @@ fn shutdown_says_bye_and_ends_everything() {
 }
 
 #[test]
+fn shutdown_is_finished_by_the_next_agent() {
+    let dir = tempdir().unwrap();
+    let machine = Machine::start(dir.path());
+    let mut host = machine.greeted();
+    let mut witness = machine.greeted();
+    host.send(Shutdown {
+        timeout_ms: 10_000,
+        reason: ShutdownReason::User,
+    });
+    // The first bye shows that the shutdown is under way; nobody notes it before the kill.
+    assert!(matches!(witness.receive(), Some(Message::Bye(_))));
+    machine.kill_agent();
+    let mut later = machine.control();
+    later.greet(hello()).unwrap();
+    assert!(matches!(later.receive(), Some(Message::Bye(_))));
+    later.send(ByeOk {});
+    assert!(machine.wait_end());
+}
+
+#[test]
+fn engine_listens_nowhere_but_on_its_own_sockets() {
+    let dir = tempdir().unwrap();
+    let machine = Machine::start(dir.path());
+    machine.greeted();
+    let net = format!("/proc/{}/net", machine.agent_pid().unwrap());
+    for table in ["tcp", "tcp6", "udp", "udp6", "raw", "packet"] {
+        let Ok(text) = std::fs::read_to_string(format!("{net}/{table}")) else {
+            continue;
+        };
+        assert_eq!(text.lines().count(), 1, "{table}: {text}");
+    }
+    // A name that begins with `@` is abstract: any container with the same network could use it.
+    let unix = std::fs::read_to_string(format!("{net}/unix")).unwrap();
+    let named: Vec<&str> = unix
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split(' ').nth(7))
+        .collect();
+    assert!(!named.iter().any(|name| name.starts_with('@')), "{unix}");
+}
+
+#[test]
 fn disk_of_another_machine_is_refused_and_left_alone() {
     let dir = tempdir().unwrap();
     drop({
