@@ -32,7 +32,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 pub async fn ask(paths: &HostPaths, request: &Request) -> Result<Conversation, CliError> {
     match Conversation::start(&paths.control_socket(), request).await {
         Err(ClientError::NotRunning) => {}
-        other => return other.map_err(client_error),
+        other => return other.map_err(|error| client_error(&error)),
     }
     start(paths)?;
     let deadline = tokio::time::Instant::now() + OTHERS_START;
@@ -42,18 +42,20 @@ pub async fn ask(paths: &HostPaths, request: &Request) -> Result<Conversation, C
             Err(ClientError::NotRunning) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            other => return other.map_err(client_error),
+            other => return other.map_err(|error| client_error(&error)),
         }
     }
 }
 
-pub fn client_error(error: ClientError) -> CliError {
-    let hint = match &error {
+/// An error of the control socket, with what to do next.
+pub fn client_error(error: &ClientError) -> CliError {
+    let told = CliError::of(error);
+    let hint = match error {
         ClientError::NotRunning => "start it with `lighter up`",
         ClientError::Strange(_) => "end the old daemon with `lighter down`, then try again",
         ClientError::BrokenOff | ClientError::Io(_) => "read its log with `lighter doctor`",
     };
-    CliError::of(&error).with_hint(hint)
+    told.with_hint(hint)
 }
 
 /// Makes sure that the daemon listens; returns the socket for Docker clients.
@@ -98,7 +100,11 @@ fn start(paths: &HostPaths) -> Result<(), CliError> {
 /// Follows a request to its end, saying what is being done.
 pub async fn follow(conversation: &mut Conversation, printer: &Printer) -> Result<(), CliError> {
     let outcome = loop {
-        match conversation.next().await.map_err(client_error)? {
+        match conversation
+            .next()
+            .await
+            .map_err(|error| client_error(&error))?
+        {
             Event::Progress { step } => printer.passing(&format!("{step} …")),
             Event::Done | Event::Status(_) => break Ok(()),
             Event::Failed(failure) => break Err(failure.into()),
@@ -113,9 +119,13 @@ pub async fn status(paths: &HostPaths) -> Result<Option<Status>, CliError> {
     let mut conversation =
         match Conversation::start(&paths.control_socket(), &Request::Status).await {
             Err(ClientError::NotRunning) => return Ok(None),
-            other => other.map_err(client_error)?,
+            other => other.map_err(|error| client_error(&error))?,
         };
-    match conversation.next().await.map_err(client_error)? {
+    match conversation
+        .next()
+        .await
+        .map_err(|error| client_error(&error))?
+    {
         Event::Status(status) => Ok(Some(*status)),
         Event::Failed(failure) => Err(failure.into()),
         _ => Err(CliError::new("the daemon gave no status")),

@@ -35,7 +35,7 @@ pub fn run(arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError> 
                 Some(daemon::ask(&paths, &request).await?)
             }
             Err(ClientError::NotRunning) => None,
-            Err(error) => return Err(daemon::client_error(error)),
+            Err(error) => return Err(daemon::client_error(&error)),
         };
         match conversation {
             Some(mut conversation) => {

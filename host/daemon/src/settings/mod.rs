@@ -277,6 +277,7 @@ pub fn set(path: &Path, name: &str, value: &str) -> Result<&'static Key, Setting
             });
         }
     };
+    Settings::parse(&text, path)?;
     let mut document: toml_edit::DocumentMut =
         text.parse()
             .map_err(|error: toml_edit::TomlError| SettingsError::Syntax {
@@ -294,7 +295,15 @@ pub fn set(path: &Path, name: &str, value: &str) -> Result<&'static Key, Setting
         None => document[name] = item,
     }
     let text = document.to_string();
-    Settings::parse(&text, path)?;
+    Settings::parse(&text, path).map_err(|error| match error {
+        // The file could be read before: it is the new value that does not fit.
+        SettingsError::Syntax { message, .. } => SettingsError::Value {
+            key: key.name,
+            value: value.to_owned(),
+            why: message.lines().last().unwrap_or_default().to_owned(),
+        },
+        other => other,
+    })?;
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(|source| DirError::Create {
             path: dir.to_path_buf(),
