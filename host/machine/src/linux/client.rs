@@ -16,6 +16,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -40,6 +41,11 @@ pub type GuestStream = UnixStream;
 
 /// Streams the guest opened and nobody took yet; more are closed.
 const INCOMING_BACKLOG: usize = 64;
+
+/// How long a machine may take to start listening, or to let its lock go.
+const ENDING: Duration = Duration::from_secs(5);
+/// Time between two looks at it.
+const POLL: Duration = Duration::from_millis(10);
 
 /// A running machine. Clones are the same machine; dropping the last leaves it running.
 #[derive(Clone, Debug)]
@@ -113,21 +119,31 @@ impl Machine {
     /// that had it before loses it.
     ///
     /// # Errors
-    /// [`Error::System`] when the directory cannot be read, [`Error::Gone`] when the machine ended
-    /// just now.
+    /// [`Error::System`] when the directory cannot be read, [`Error::Gone`] when something holds
+    /// the lock and does not answer.
     pub async fn take_over(run_dir: &Path) -> Result<Option<Self>, Error> {
         let run = RunDir::open(run_dir)?;
-        match run.lock() {
-            Ok(_unused) => return Ok(None),
-            Err(Error::AlreadyRunning) => {}
-            Err(e) => return Err(e),
+        let deadline = Instant::now() + ENDING;
+        loop {
+            match run.lock() {
+                Ok(_unused) => return Ok(None),
+                Err(Error::AlreadyRunning) => {}
+                Err(e) => return Err(e),
+            }
+            // A machine that is just starting does not listen yet, and one that is just ending no
+            // longer answers: either is over in a moment.
+            match Self::join_running(&run).await {
+                Err(Error::Gone) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+                result => return result.map(Some),
+            }
         }
-        let Some(socket) = run.connect()? else {
-            return Ok(None);
-        };
+    }
+
+    async fn join_running(run: &RunDir) -> Result<Self, Error> {
+        let socket = run.connect()?.ok_or(Error::Gone)?;
         let channel =
             Channel::new(socket).map_err(|e| Error::system("watch the machine's socket", e))?;
-        Self::attach(channel).await.map(Some)
+        Self::attach(channel).await
     }
 
     async fn attach(channel: Channel) -> Result<Self, Error> {

@@ -178,7 +178,7 @@ struct Process {
     started: Instant,
     bye: Option<String>,
     /// Held, not used: the lock and what others watch for the machine's end.
-    _held: Vec<OwnedFd>,
+    held: Vec<OwnedFd>,
 }
 
 impl Process {
@@ -210,7 +210,7 @@ impl Process {
             active,
             started: Instant::now(),
             bye: None,
-            _held: held,
+            held,
         };
         Ok((process, happenings))
     }
@@ -253,6 +253,8 @@ impl Process {
             (_, reason) => reason,
         };
         tracing::info!(?reason, "the machine ended");
+        // Whoever hears of the end may start the next machine at once: the lock is free by then.
+        drop((self.listener, self.held));
         self.active.send(Packet::new(Event::Exited { reason }));
         self.active.set(None);
         if let Some(connection) = connection {
