@@ -113,7 +113,7 @@ fn usage_error(error: &clap::Error) -> CliError {
     let usage = rest.lines().find(|line| line.starts_with("Usage:"));
     let error = CliError::usage(message.trim().to_owned());
     match usage {
-        Some(usage) => error.with_hint(usage.to_lowercase().replacen("usage:", "usage:", 1)),
+        Some(usage) => error.with_hint(usage.replacen("Usage:", "usage:", 1)),
         None => error,
     }
 }

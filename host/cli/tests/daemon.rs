@@ -113,7 +113,8 @@ fn a_signal_ends_it_in_order() {
             .success()
     );
     let mut rest = Vec::new();
-    watched.read_to_end(&mut rest).unwrap();
+    // Its request was never read: the end may come as a reset.
+    let _ = watched.read_to_end(&mut rest);
     let log = std::fs::read_to_string(home.file("run/daemon.log")).unwrap();
     assert!(log.contains("ending"), "{log}");
 }

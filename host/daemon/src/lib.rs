@@ -16,6 +16,7 @@
 
 pub mod control;
 mod docker_socket;
+mod folders;
 mod host_port;
 pub mod settings;
 pub mod shares;
@@ -120,7 +121,7 @@ async fn live(started: Started) {
     let home = sys::host_user()
         .map(|user| user.home)
         .unwrap_or_else(|_| paths.data.clone());
-    let allowed = Arc::new(AllowList::new(home, &paths));
+    let allowed = Arc::new(AllowList::new(&home, &paths));
     allowed.set_named(&settings.shares);
     let dials = Arc::new(Dials::default());
     let (guests_in, guests) = mpsc::channel(4);

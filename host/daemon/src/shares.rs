@@ -59,27 +59,24 @@ pub struct AllowList {
 
 impl AllowList {
     /// The list for a user whose home is `home`.
+    ///
+    /// All folders are kept as they really are: links on the way to them are followed once, here.
     #[must_use]
-    pub fn new(home: PathBuf, paths: &HostPaths) -> Self {
-        let writable = |path: PathBuf| Entry {
-            path,
+    pub fn new(home: &Path, paths: &HostPaths) -> Self {
+        let home = really(home);
+        let writable = |path: &Path| Entry {
+            path: really(path),
             read_only: false,
         };
-        let mut fixed = vec![writable(home.clone()), writable(std::env::temp_dir())];
-        fixed.extend(
-            lighter_platform::sys::TEMPORARY_FOLDERS
-                .iter()
-                .map(|p| writable(p.into())),
-        );
+        let mut fixed = vec![writable(&home), writable(&std::env::temp_dir())];
+        let temporary = lighter_platform::sys::TEMPORARY_FOLDERS;
+        fixed.extend(temporary.iter().map(|path| writable(Path::new(path))));
+        fixed.sort_by(|a, b| a.path.cmp(&b.path));
         fixed.dedup();
+        let own = [&paths.config, &paths.data, &paths.cache, &paths.run];
         Self {
+            own: own.iter().map(|path| really(path)).collect(),
             home,
-            own: vec![
-                paths.config.clone(),
-                paths.data.clone(),
-                paths.cache.clone(),
-                paths.run.clone(),
-            ],
             fixed,
             named: Mutex::new(Vec::new()),
             typed: Mutex::new(Vec::new()),
@@ -102,13 +99,14 @@ impl AllowList {
             None => PathBuf::from(path),
         };
         Entry {
-            path: path.components().collect(),
+            path: really(&path),
             read_only,
         }
     }
 
     /// Adds the folder where `lighter up` was typed.
-    pub fn add_typed(&self, folder: PathBuf) {
+    pub fn add_typed(&self, folder: &Path) {
+        let folder = really(folder);
         // A list that grows without bound would be a leak; nobody types `up` in 64 places.
         let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
         if folder != Path::new("/") && typed.len() < 64 && !typed.contains(&folder) {
@@ -145,18 +143,14 @@ impl AllowList {
         self.entries().into_iter().enumerate().map(share).collect()
     }
 
-    /// Whether `path` may be given, and if so, whether only for reading.
+    /// Whether `path`, which is where something really lies, may be given, and if so, whether only
+    /// for reading.
     ///
     /// # Errors
     /// See [`Denied`].
     pub fn check(&self, path: &Path) -> Result<Entry, Denied> {
         let shown = path.display().to_string();
-        let plain = |c: Component<'_>| !matches!(c, Component::ParentDir | Component::CurDir);
-        if !path.is_absolute() || !path.components().all(plain) {
-            return Err(Denied::NotAbsolute(shown));
-        }
-        // A folder above one of ours would give ours with it, but the home is such a folder:
-        // what lies below is kept out by the process that serves the files.
+        plain(path)?;
         if self.own.iter().any(|own| path.starts_with(own)) {
             return Err(Denied::Own(shown));
         }
@@ -181,19 +175,44 @@ impl AllowList {
             .ok_or(Denied::NotListed(shown))
     }
 
-    fn is_key_folder(&self, path: &Path) -> bool {
-        KEY_FOLDERS
-            .iter()
-            .any(|folder| path.starts_with(self.home.join(folder)))
-    }
-
-    /// Our own folders and the key folders that are not named: hidden below every share.
+    /// What stays out of sight below every share, also of one that holds it: our own folders, and
+    /// the key folders that are not named.
     #[must_use]
     pub fn hidden(&self) -> Vec<PathBuf> {
         let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = KEY_FOLDERS.iter().map(|folder| self.home.join(folder));
         let kept = keys.filter(|folder| !named.iter().any(|entry| entry.path == *folder));
         self.own.iter().cloned().chain(kept).collect()
+    }
+
+    fn is_key_folder(&self, path: &Path) -> bool {
+        KEY_FOLDERS
+            .iter()
+            .any(|folder| path.starts_with(self.home.join(folder)))
+    }
+}
+
+/// Refuses what is no absolute path, or one with dots.
+///
+/// # Errors
+/// [`Denied::NotAbsolute`].
+pub fn plain(path: &Path) -> Result<(), Denied> {
+    let named = |part: Component<'_>| !matches!(part, Component::ParentDir | Component::CurDir);
+    if path.is_absolute() && path.components().all(named) {
+        return Ok(());
+    }
+    Err(Denied::NotAbsolute(path.display().to_string()))
+}
+
+/// Where a path really leads, as far as it exists.
+#[must_use]
+pub fn really(path: &Path) -> PathBuf {
+    if let Ok(real) = std::fs::canonicalize(path) {
+        return real;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => really(parent).join(name),
+        _ => path.to_path_buf(),
     }
 }
 
@@ -209,7 +228,7 @@ mod tests {
             cache: at("cache"),
             run: at("run"),
         };
-        let list = AllowList::new("/home/ann".into(), &paths);
+        let list = AllowList::new(Path::new("/home/ann"), &paths);
         list.set_named(&shares.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
         list
     }
@@ -227,7 +246,7 @@ mod tests {
             list.check(Path::new("/home/annika")),
             Err(Denied::NotListed(_))
         ));
-        list.add_typed("/srv/project".into());
+        list.add_typed(Path::new("/srv/project"));
         assert!(list.check(Path::new("/srv/project/a")).is_ok());
     }
 

@@ -22,6 +22,13 @@ mod sys;
 #[path = "absent/mod.rs"]
 mod sys;
 
+/// A connected socket, for the virtual machine's front end.
+#[cfg(all(unix, not(target_os = "linux")))]
+type Socket = std::os::fd::OwnedFd;
+/// A connected socket, for the virtual machine's front end.
+#[cfg(windows)]
+type Socket = std::os::windows::io::OwnedHandle;
+
 pub use sys::{FilesClient, FilesError, FilesProcess, SpawnConfig, process_main};
 
 /// The virtio-fs tag that the guest mounts.

@@ -102,7 +102,7 @@ async fn up(
     folder: Option<std::path::PathBuf>,
 ) -> io::Result<()> {
     if let Some(folder) = folder.filter(|folder| folder.is_absolute()) {
-        daemon.allowed.add_typed(folder);
+        daemon.allowed.add_typed(&folder);
     }
     let mut phase = daemon.vm.watch();
     let ready = daemon.vm.ready();

@@ -9,14 +9,17 @@ mod rules;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lighter_machine::{GuestStream, Machine};
-use lighter_protocol::{Failed, FailedCode, MAX_OPEN_FRAME, Message, Open, Request, Secret, port};
+use lighter_machine::GuestStream;
+use lighter_protocol::{
+    Failed, FailedCode, MAX_OPEN_FRAME, Message, Open, Opened, Request, Secret, port,
+};
 use tokio::sync::{Semaphore, mpsc};
 
 pub use dial::Dials;
 
+use crate::folders::Folders;
 use crate::shares::AllowList;
-use crate::vm::MessageStream;
+use crate::vm::{Launched, MessageStream};
 
 /// Streams that have not shown the secret yet; more are closed at once.
 const MOST_UNPROVEN: usize = 64;
@@ -34,14 +37,15 @@ pub struct HostPort {
 
 impl HostPort {
     /// Serves every machine that comes up, one after the other.
-    pub async fn serve(self, mut machines: mpsc::Receiver<Machine>) {
+    pub async fn serve(self, mut machines: mpsc::Receiver<Launched>) {
         let this = Arc::new(self);
-        while let Some(machine) = machines.recv().await {
-            tokio::spawn(Arc::clone(&this).serve_machine(machine));
+        while let Some(launched) = machines.recv().await {
+            tokio::spawn(Arc::clone(&this).serve_machine(launched));
         }
     }
 
-    async fn serve_machine(self: Arc<Self>, machine: Machine) {
+    async fn serve_machine(self: Arc<Self>, launched: Launched) {
+        let Launched { machine, folders } = launched;
         let unproven = Arc::new(Semaphore::new(MOST_UNPROVEN));
         let secret = Secret::new(*machine.secret().bytes());
         while let Some((number, stream)) = machine.incoming().await {
@@ -54,28 +58,37 @@ impl HostPort {
                 continue;
             };
             let (this, secret) = (Arc::clone(&self), secret.clone());
+            let folders = folders.clone();
             tokio::spawn(async move {
                 let opened = tokio::time::timeout(OPEN_LIMIT, open(stream, &secret)).await;
                 drop(permit);
                 if let Ok(Some((stream, request))) = opened {
-                    this.answer(stream, request).await;
+                    this.answer(stream, request, folders).await;
                 }
             });
         }
     }
 
-    async fn answer(&self, stream: MessageStream, request: Request) {
+    async fn answer(&self, stream: MessageStream, request: Request, folders: Option<Arc<Folders>>) {
         match request {
             Request::Dial(wanted) => self.dials.serve(stream, wanted).await,
             Request::ActivateShare(wanted) => {
-                let failed = match self.allowed.check(std::path::Path::new(&wanted.path)) {
-                    Err(denied) => failed(FailedCode::Denied, denied.to_string()),
-                    Ok(_) => failed(
+                let allowed = Arc::clone(&self.allowed);
+                // Opening a path may wait for a disk or a network.
+                let activated = tokio::task::spawn_blocking(move || match folders {
+                    Some(folders) => folders.activate(&allowed, &wanted),
+                    None => Err(failed(
                         FailedCode::Unsupported,
-                        "this host does not serve files to the machine yet".to_owned(),
-                    ),
-                };
-                refuse(stream, failed).await;
+                        "this machine has no shared folders".to_owned(),
+                    )),
+                });
+                match activated.await {
+                    Ok(Ok(opened)) => send(stream, opened).await,
+                    Ok(Err(failed)) => refuse(stream, failed).await,
+                    Err(error) => {
+                        refuse(stream, failed(FailedCode::Internal, error.to_string())).await;
+                    }
+                }
             }
             Request::Unknown => {
                 let text = "this host does not know that request".to_owned();
@@ -85,8 +98,14 @@ impl HostPort {
     }
 }
 
-fn failed(code: FailedCode, message: String) -> Failed {
+/// A refusal.
+pub(crate) fn failed(code: FailedCode, message: String) -> Failed {
     Failed { code, message }
+}
+
+async fn send(mut stream: MessageStream, opened: Opened) {
+    // A guest that does not wait for the answer has gone.
+    let _ = stream.send(opened).await;
 }
 
 async fn refuse(mut stream: MessageStream, failed: Failed) {

@@ -4,17 +4,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use lighter_machine::{Disk, Error as MachineError, LaunchConfig, Machine, VmSpec};
+use lighter_machine::{
+    ClientStream, DeviceShare, Disk, Error as MachineError, LaunchConfig, Machine, VmSpec,
+};
 use lighter_platform::HostPaths;
 use lighter_platform::sys;
 use lighter_protocol::{
     BootSettings, EngineState, Health, Hello, HostUser, Message, Refused, RefusedCode, Secret,
     VERSION, Welcome, port,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::stream::StreamError;
-use super::{Failure, Guest, Link, MessageStream, prepare};
+use super::{Failure, Guest, Launched, Link, MessageStream, prepare};
+use crate::folders::Folders;
 use crate::settings::Settings;
 use crate::shares::AllowList;
 
@@ -58,7 +61,7 @@ pub async fn boot(
     recipe: &Recipe,
     found: Option<Machine>,
     launched: &Arc<Mutex<Option<Machine>>>,
-    guests: &mpsc::Sender<Machine>,
+    guests: &mpsc::Sender<Launched>,
     progress: &(dyn Fn(&'static str) + Sync),
 ) -> Result<Guest, Failure> {
     let began = Instant::now();
@@ -66,16 +69,26 @@ pub async fn boot(
     let settings = Settings::load(&recipe.paths.config_file())
         .map_err(|error| Failure::of(&error, Some(error.hint())))?;
     let prepared = prepare_files(recipe, &settings, fresh, progress).await?;
-    let machine = match found {
-        Some(machine) => machine,
+    let (machine, folders, folders_ended) = match found {
+        Some(machine) => {
+            let folders =
+                Folders::take_over(&recipe.paths.run).map_err(|e| Failure::of(&e, None))?;
+            (machine, folders, watch::channel(false).1)
+        }
         None => {
             progress("starting the virtual machine");
-            launch(recipe, &settings, &prepared).await?
+            let started = Folders::start(recipe).map_err(|error| Failure::of(&error, None))?;
+            let machine = launch(recipe, &settings, &prepared, started.socket).await?;
+            (machine, Some(started.folders), started.ended)
         }
     };
     *launched.lock().unwrap_or_else(PoisonError::into_inner) = Some(machine.clone());
+    let service = Launched {
+        machine: machine.clone(),
+        folders: folders.map(Arc::new),
+    };
     // Nobody listening only means that the daemon is ending.
-    let _ = guests.send(machine.clone()).await;
+    let _ = guests.send(service).await;
     let hello = hello(recipe, &settings, &prepared, &machine);
     progress("waiting for the guest");
     let greeted = tokio::select! {
@@ -98,6 +111,7 @@ pub async fn boot(
     Ok(Guest {
         machine,
         link,
+        folders_ended,
         welcome: Arc::new(welcome),
         since: Instant::now(),
         boot_time,
@@ -137,6 +151,7 @@ async fn launch(
     recipe: &Recipe,
     settings: &Settings,
     prepared: &prepare::Prepared,
+    folders: ClientStream,
 ) -> Result<Machine, Failure> {
     let failed = |error: MachineError| Failure::of(&error, error.hint().map(str::to_owned));
     let mut secret = [0_u8; 32];
@@ -152,7 +167,9 @@ async fn launch(
             path: prepared.disk.clone(),
             read_only: false,
         }],
-        shares: Vec::new(),
+        shares: vec![DeviceShare {
+            tag: lighter_files::TAG.to_owned(),
+        }],
         console_log: recipe.paths.console_log(),
         console_limit: 256 << 10,
     };
@@ -163,7 +180,7 @@ async fn launch(
         args: vec!["machine".to_owned()],
         spec,
         secret: lighter_machine::Secret::new(secret),
-        share_sockets: Vec::new(),
+        share_sockets: vec![folders],
         log,
         hold: Vec::new(),
     };

@@ -25,10 +25,21 @@ use lighter_machine::{ExitReason, Machine};
 use lighter_protocol::{ShutdownReason, Welcome};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::folders::Folders;
+
 pub use boot::Recipe;
 pub use control_link::{Link, LinkEnd};
-pub use failure::Failure;
+pub use failure::{Failure, chain};
 pub use stream::MessageStream;
+
+/// A machine that runs, and the door to the process that serves it the host's folders.
+#[derive(Debug, Clone)]
+pub struct Launched {
+    /// The machine.
+    pub machine: Machine,
+    /// The door; none for a machine that was started without one.
+    pub folders: Option<Arc<Folders>>,
+}
 
 /// A machine whose guest has answered.
 #[derive(Debug, Clone)]
@@ -37,6 +48,8 @@ pub struct Guest {
     pub machine: Machine,
     /// The conversation with its agent.
     pub link: Link,
+    /// Tells when the process that serves the host's folders ends.
+    pub folders_ended: watch::Receiver<bool>,
     /// How the agent introduced itself.
     pub welcome: Arc<Welcome>,
     /// Since when it can be used.
@@ -82,7 +95,7 @@ pub struct Vm {
 impl Vm {
     /// Starts the owner: it first takes over a machine that an earlier daemon left running.
     #[must_use]
-    pub fn spawn(recipe: Recipe, guests: mpsc::Sender<Machine>) -> Self {
+    pub fn spawn(recipe: Recipe, guests: mpsc::Sender<Launched>) -> Self {
         let (wishes, inbox) = mpsc::channel(64);
         let (phase_in, phase) = watch::channel(Phase::Off);
         let owner = Owner {
@@ -145,7 +158,7 @@ struct Owner {
     inbox: mpsc::Receiver<Wish>,
     phase: watch::Sender<Phase>,
     /// Each machine that came up, for the service of what its guest asks.
-    guests: mpsc::Sender<Machine>,
+    guests: mpsc::Sender<Launched>,
     waiting: Vec<oneshot::Sender<Result<Guest, Failure>>>,
     stopping: Vec<Stop>,
 }
@@ -255,6 +268,9 @@ impl Owner {
         let ended = loop {
             tokio::select! {
                 reason = guest.machine.exited() => break reason,
+                () = ended(guest.folders_ended.clone()) => {
+                    break self.after_folders(&guest).await;
+                }
                 end = guest.link.ended() => {
                     tracing::warn!(?end, "the conversation with the guest ended");
                     break self.after_link(&guest, end).await;
@@ -299,6 +315,21 @@ impl Owner {
         }
     }
 
+    /// The folders' process ends with its machine, and a machine without it has to end: which of
+    /// the two it was shows within moments.
+    async fn after_folders(&self, guest: &Guest) -> ExitReason {
+        let moments = Duration::from_secs(2);
+        if let Ok(reason) = tokio::time::timeout(moments, guest.machine.exited()).await {
+            return reason;
+        }
+        self.phase.send_replace(Phase::Stopping);
+        end_at_once(&guest.machine).await;
+        ExitReason::Crash {
+            what: "the process that serves shared folders ended".to_owned(),
+            console_tail: prepare::console_tail(&self.recipe.paths),
+        }
+    }
+
     async fn shut_down(
         &mut self,
         guest: &Guest,
@@ -318,6 +349,13 @@ impl Owner {
         tracing::warn!("the guest did not say bye in time; the machine is ended");
         end_at_once(&guest.machine).await;
         ExitReason::Killed
+    }
+}
+
+async fn ended(mut flag: watch::Receiver<bool>) {
+    if flag.wait_for(|ended| *ended).await.is_err() {
+        // Nobody watches the process of a machine that was taken over: it is met by its silence.
+        std::future::pending::<()>().await;
     }
 }
 

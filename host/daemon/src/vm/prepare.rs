@@ -248,7 +248,7 @@ fn ready_disk(image: &Path, disk: &Path, wanted: u64) -> Result<u64, PrepareErro
             Ok(header) => file.set_len(header.disk_size.max(wanted)),
             Err(TemplateError::Write(error)) => Err(error),
             Err(error) => {
-                let text = crate::vm::failure::chain(&error);
+                let text = super::chain(&error);
                 damaged = Some(text.clone());
                 Err(io::Error::new(io::ErrorKind::InvalidData, text))
             }

@@ -1,51 +1,64 @@
 //! A host system whose platform shares files itself: every way to a files process is a typed error.
 //!
-//! [`FilesClient`] has no values here, so that whatever is written against it compiles and none of it
-//! can run.
+//! [`FilesProcess`] and [`FilesClient`] have no values here, so that whatever is written against
+//! them compiles and none of it can run.
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Child, ExitCode};
 
-use crate::control::{ShareId, Status};
+use crate::Socket;
+use crate::control::{RefusalCode, ShareId, Status};
 
-/// There is no files process on this system.
+/// The files process could not be started, reached or persuaded.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "sharing files through a process of ours is not supported under {}",
-    std::env::consts::OS
-)]
-pub struct FilesError;
+pub enum FilesError {
+    /// This system has no server.
+    #[error("sharing host folders is not supported under {}", std::env::consts::OS)]
+    Unsupported,
+    /// It answered no.
+    #[error("{message}")]
+    Refused {
+        /// What kind of refusal.
+        code: RefusalCode,
+        /// For people.
+        message: String,
+    },
+}
 
-/// What would be needed to start one.
+/// What is needed to start the process.
 #[derive(Debug)]
 pub struct SpawnConfig<'a> {
     /// The `lighter` program.
     pub exe: &'a Path,
-    /// Where its control socket would be.
+    /// Where sockets are made.
     pub run_dir: &'a Path,
-    /// Where its marks would be.
+    /// Where attributes are kept.
     pub data_dir: &'a Path,
-    /// Where its log would go.
+    /// Where its log lines go.
     pub log: Option<File>,
 }
 
 /// A files process; there is none on this system.
 #[derive(Debug)]
 pub struct FilesProcess {
-    /// Its control connection.
+    /// The process.
+    pub child: Child,
+    /// The connected vhost-user socket.
+    pub vhost_user: Socket,
+    /// The control connection.
     pub control: FilesClient,
 }
 
 impl FilesProcess {
-    /// Fails: see [`FilesError`].
+    /// Fails: this system has no server.
     ///
     /// # Errors
-    /// Always.
+    /// Always [`FilesError::Unsupported`].
     #[expect(clippy::needless_pass_by_value, reason = "as on Linux")]
     pub fn spawn(_config: SpawnConfig<'_>) -> Result<Self, FilesError> {
-        Err(FilesError)
+        Err(FilesError::Unsupported)
     }
 }
 
@@ -54,7 +67,7 @@ impl FilesProcess {
 pub struct FilesClient(Infallible);
 
 impl FilesClient {
-    /// Finds none.
+    /// Finds no process, as none can run here.
     ///
     /// # Errors
     /// None on this system.
@@ -62,10 +75,24 @@ impl FilesClient {
         Ok(None)
     }
 
-    /// Cannot be called.
+    /// Serves an opened directory or file.
     ///
     /// # Errors
-    /// None on this system.
+    /// None on this system, where there is no process.
+    pub fn add_share<T>(
+        &self,
+        _id: &ShareId,
+        _target: T,
+        _read_only: bool,
+        _label: &str,
+    ) -> Result<(), FilesError> {
+        match self.0 {}
+    }
+
+    /// Serves the directory or file at a path.
+    ///
+    /// # Errors
+    /// None on this system, where there is no process.
     pub fn add_path(
         &self,
         _id: &ShareId,
@@ -75,34 +102,34 @@ impl FilesClient {
         match self.0 {}
     }
 
-    /// Cannot be called.
+    /// Hides a path below every share.
     ///
     /// # Errors
-    /// None on this system.
+    /// None on this system, where there is no process.
     pub fn hide(&self, _path: &Path) -> Result<(), FilesError> {
         match self.0 {}
     }
 
-    /// Cannot be called.
+    /// Stops serving.
     ///
     /// # Errors
-    /// None on this system.
+    /// None on this system, where there is no process.
     pub fn remove_share(&self, _id: &ShareId) -> Result<(), FilesError> {
         match self.0 {}
     }
 
-    /// Cannot be called.
+    /// What is served now.
     ///
     /// # Errors
-    /// None on this system.
+    /// None on this system, where there is no process.
     pub fn status(&self) -> Result<Status, FilesError> {
         match self.0 {}
     }
 }
 
-/// Fails: all of `lighter files` here.
+/// The files process, which cannot be here.
 #[must_use]
 pub fn process_main() -> ExitCode {
-    eprintln!("error: {FilesError}");
+    eprintln!("error: {}", FilesError::Unsupported);
     ExitCode::FAILURE
 }

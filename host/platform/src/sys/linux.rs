@@ -1,6 +1,10 @@
 //! What only Linux does this way.
 
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 /// Where sockets go when the login has no runtime folder.
 #[must_use]
@@ -25,4 +29,17 @@ pub const TEMPORARY_FOLDERS: &[&str] = &["/tmp", "/var/tmp"];
 pub fn total_memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     u64::from(info.mem_unit).saturating_mul(info.totalram as u64)
+}
+
+/// Opens what is to be shared, without a right to read it, and says where it really is.
+///
+/// The place is asked of the descriptor and not of the path: what is judged is what was opened,
+/// whatever links were changed meanwhile.
+///
+/// # Errors
+/// What the system answers.
+pub fn open_share_target(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+    Ok((fd, real))
 }

@@ -1,6 +1,10 @@
 //! What only macOS does this way.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 /// Where sockets go: beside the user's other application state, on a short path.
 #[must_use]
@@ -31,4 +35,18 @@ pub fn total_memory_bytes() -> u64 {
         )
     };
     if result == 0 { bytes } else { 0 }
+}
+
+/// Opens what is to be shared and says where it really is.
+///
+/// The place is asked of the descriptor and not of the path: what is judged is what was opened,
+/// whatever links were changed meanwhile.
+///
+/// # Errors
+/// What the system answers.
+pub fn open_share_target(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+    let file = File::open(path)?;
+    let real = rustix::fs::getpath(&file)?;
+    let real = PathBuf::from(std::ffi::OsString::from_vec(real.into_bytes()));
+    Ok((file.into(), real))
 }

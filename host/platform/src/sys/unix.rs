@@ -58,6 +58,12 @@ pub fn foreign_owner(metadata: &Metadata) -> Option<u32> {
     (owner != rustix::process::geteuid().as_raw()).then_some(owner)
 }
 
+/// Device and number of a file, which together tell it from every other.
+#[must_use]
+pub fn file_identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
 /// Takes the access of everybody else from a folder.
 ///
 /// # Errors

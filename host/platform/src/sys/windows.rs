@@ -69,6 +69,12 @@ pub fn foreign_owner(_metadata: &Metadata) -> Option<u32> {
     None
 }
 
+/// Files are told apart by their paths here.
+#[must_use]
+pub fn file_identity(_metadata: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
 /// The profile's access list already keeps other users out.
 ///
 /// # Errors
@@ -342,6 +348,14 @@ pub fn from_owned(stream: OwnedHandle) -> io::Result<LocalStream> {
     // SAFETY: the handle is owned here, is a pipe that a tokio server accepted (so opened for
     // overlapped access), and its ownership goes into the new value.
     unsafe { NamedPipeServer::from_raw_handle(stream.into_raw_handle()) }.map(LocalStream::Server)
+}
+
+/// Opens what is to be shared and says where it really is.
+///
+/// # Errors
+/// Always `Unsupported`: folders are not shared from this system yet.
+pub fn open_share_target(_path: &Path) -> io::Result<(OwnedHandle, PathBuf)> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// The host's memory in bytes.

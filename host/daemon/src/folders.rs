@@ -1,0 +1,223 @@
+//! The door to the process that serves host folders to the machine.
+//!
+//! The guest asks for a path; here it is opened, held against the allow-list by where it really
+//! is, and the open descriptor is given to that process, which never opens a path itself. A grant
+//! is named after what it grants, so that asking again gives the same one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use lighter_files::control::{RefusalCode, ShareId};
+use lighter_files::{FilesClient, FilesError, FilesProcess, SpawnConfig};
+use lighter_machine::ClientStream;
+use lighter_platform::sys;
+use lighter_protocol::{ActivateShare, Failed, FailedCode, Opened};
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use crate::host_port::failed;
+use crate::shares::{AllowList, Denied, plain, really};
+use crate::vm::Recipe;
+
+/// The door.
+#[derive(Debug)]
+pub struct Folders {
+    /// One request at a time: answers have no numbers.
+    client: Mutex<FilesClient>,
+}
+
+/// A process that was just started.
+#[derive(Debug)]
+pub struct Started {
+    /// The door to it.
+    pub folders: Folders,
+    /// The socket the machine's device is joined to.
+    pub socket: ClientStream,
+    /// Becomes true when the process ends.
+    pub ended: watch::Receiver<bool>,
+}
+
+impl Folders {
+    /// Starts the process for a new machine.
+    ///
+    /// # Errors
+    /// What the start answers.
+    pub fn start(recipe: &Recipe) -> Result<Started, FilesError> {
+        let process = FilesProcess::spawn(SpawnConfig {
+            exe: &recipe.exe,
+            run_dir: &recipe.paths.run,
+            data_dir: &recipe.paths.data,
+            log: sys::open_log(&recipe.paths.daemon_log()).ok(),
+        })?;
+        let FilesProcess {
+            mut child,
+            vhost_user,
+            control,
+        } = process;
+        for path in recipe.allowed.hidden() {
+            control.hide(&path)?;
+        }
+        let (ended_in, ended) = watch::channel(false);
+        // A thread of its own, which sleeps: the process must not stay behind as a zombie.
+        let waiter = move || {
+            let status = child.wait();
+            tracing::info!(?status, "the process of shared folders ended");
+            ended_in.send_replace(true);
+        };
+        let spawned = std::thread::Builder::new()
+            .stack_size(128 << 10)
+            .spawn(waiter);
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "nobody waits for the process of shared folders");
+        }
+        let folders = Self {
+            client: Mutex::new(control),
+        };
+        Ok(Started {
+            folders,
+            socket: vhost_user,
+            ended,
+        })
+    }
+
+    /// Finds the process of a machine that an earlier daemon started.
+    ///
+    /// # Errors
+    /// It lives and cannot be reached.
+    pub fn take_over(run_dir: &Path) -> Result<Option<Self>, FilesError> {
+        let found = FilesClient::take_over(run_dir)?;
+        Ok(found.map(|client| Self {
+            client: Mutex::new(client),
+        }))
+    }
+
+    /// Makes a host path reachable for the guest. Blocks: opening a path may wait for a disk.
+    ///
+    /// # Errors
+    /// The refusal the guest is told.
+    pub fn activate(&self, allowed: &AllowList, wanted: &ActivateShare) -> Result<Opened, Failed> {
+        let path = Path::new(&wanted.path);
+        plain(path).map_err(|denied| refused(&denied))?;
+        // Judged before anything is made or opened there; judged again by what was opened.
+        allowed
+            .check(&really(path))
+            .map_err(|denied| refused(&denied))?;
+        let (target, real) = open(path, wanted.create)?;
+        let entry = allowed.check(&real).map_err(|denied| refused(&denied))?;
+        let read_only = wanted.read_only || entry.read_only;
+        let id = name(&real, read_only)?;
+        let label = real.to_string_lossy();
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let added = match client.add_share(&id, &target, read_only, &label) {
+            Err(FilesError::Refused {
+                code: RefusalCode::TooMany,
+                ..
+            }) => {
+                remove_stale(&client);
+                client.add_share(&id, &target, read_only, &label)
+            }
+            other => other,
+        };
+        added.map_err(|error| not_added(&error))?;
+        tracing::info!(path = %label, read_only, id = id.as_str(), "folder shared");
+        Ok(Opened::Share {
+            path: id.as_str().to_owned(),
+            read_only,
+        })
+    }
+}
+
+fn refused(denied: &Denied) -> Failed {
+    failed(FailedCode::Denied, denied.to_string())
+}
+
+fn not_added(error: &FilesError) -> Failed {
+    let code = match error {
+        FilesError::Refused {
+            code: RefusalCode::TooMany,
+            ..
+        } => FailedCode::Busy,
+        FilesError::Refused {
+            code: RefusalCode::NotShareable,
+            ..
+        } => FailedCode::Denied,
+        _ => FailedCode::Internal,
+    };
+    failed(code, crate::vm::chain(error))
+}
+
+/// Opens a path, making it as an empty folder where that is wanted.
+fn open(path: &Path, create: bool) -> Result<(ClientStream, PathBuf), Failed> {
+    let told = |error: &io::Error| {
+        let shown = path.display();
+        match error.kind() {
+            io::ErrorKind::NotFound => failed(
+                FailedCode::NotFound,
+                format!("bind source path does not exist: {shown}"),
+            ),
+            io::ErrorKind::PermissionDenied => failed(
+                FailedCode::Denied,
+                format!("the host does not let `{shown}` be opened"),
+            ),
+            _ => failed(FailedCode::Internal, format!("open `{shown}`: {error}")),
+        }
+    };
+    match sys::open_share_target(path) {
+        Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path).map_err(|error| told(&error))?;
+            sys::open_share_target(path).map_err(|error| told(&error))
+        }
+        other => other.map_err(|error| told(&error)),
+    }
+}
+
+/// The name of a grant: the same for the same file or folder with the same right. One that was
+/// removed and made again is another.
+fn name(real: &Path, read_only: bool) -> Result<ShareId, Failed> {
+    let (device, number) = std::fs::symlink_metadata(real)
+        .map(|found| sys::file_identity(&found))
+        .unwrap_or_default();
+    let text = format!("{device}:{number}:{read_only}:{}", real.display());
+    let id = hex::encode(&Sha256::digest(text.as_bytes())[..10]);
+    ShareId::new(id).map_err(|error| failed(FailedCode::Internal, error.to_string()))
+}
+
+/// Ends the grants of what is no longer there.
+fn remove_stale(client: &FilesClient) {
+    let Ok(status) = client.status() else { return };
+    for share in status.shares {
+        let current = name(Path::new(&share.label), share.read_only);
+        if current.is_ok_and(|current| current != share.id)
+            && let Err(error) = client.remove_share(&share.id)
+        {
+            tracing::warn!(%error, id = share.id.as_str(), "a stale grant stays");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_named_after_what_it_grants() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::create_dir(&path).unwrap();
+        let id = |read_only| name(&path, read_only).unwrap();
+        assert_eq!(id(false), id(false));
+        assert_ne!(id(false), id(true));
+    }
+
+    #[test]
+    fn a_missing_path_is_made_only_where_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let error = open(&path, false).unwrap_err();
+        assert_eq!(error.code, FailedCode::NotFound);
+        assert!(error.message.starts_with("bind source path does not exist"));
+        let (_, real) = open(&path, true).unwrap();
+        assert_eq!(real, really(&path));
+    }
+}
