@@ -104,8 +104,10 @@ fn run() -> Result<(), ProcessError> {
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let device = Device::start(Service::new(Arc::clone(&fs)), memory.clone())
         .map_err(system("starting workers"))?;
-    packet::send(&setup.reply, &Reply::Done, &[]).map_err(ProcessError::NotSetUp)?;
-    let reply = setup.reply;
+    let reply = setup
+        .reply
+        .try_clone()
+        .map_err(system("duplicating the setup socket"))?;
     std::thread::Builder::new()
         .name("control".into())
         .spawn(move || {
@@ -114,7 +116,13 @@ fn run() -> Result<(), ProcessError> {
             }
         })
         .map_err(system("starting the control thread"))?;
-    let ended = serve_device(Arc::new(device), memory, setup.vhost_user, &connected);
+    let daemon = start_device(Arc::new(device), memory, setup.vhost_user)?;
+    // Every thread runs by now, so none of them need ever start another.
+    sandbox::confine().map_err(system("confining this process"))?;
+    connected.store(true, Ordering::Relaxed);
+    packet::send(&setup.reply, &Reply::Done, &[]).map_err(ProcessError::NotSetUp)?;
+    drop(setup.reply);
+    let ended = wait_for_end(daemon);
     connected.store(false, Ordering::Relaxed);
     fs.forget_all();
     if let Err(error) = fs.sync_marks() {
@@ -123,24 +131,27 @@ fn run() -> Result<(), ProcessError> {
     ended
 }
 
-/// Serves the one connection to its end.
-fn serve_device(
+type Daemon = VhostUserDaemon<Arc<Device>>;
+
+/// Begins to serve the one connection, which is waiting already.
+fn start_device(
     device: Arc<Device>,
     memory: GuestMemoryAtomic<GuestMemoryMmap>,
     listener: OwnedFd,
-    connected: &AtomicBool,
-) -> Result<(), ProcessError> {
+) -> Result<Daemon, ProcessError> {
     let mut listener = Listener::from(UnixListener::from(listener));
     let mut daemon =
         VhostUserDaemon::new("vhost-user".into(), device, memory).map_err(ProcessError::Device)?;
     daemon.start(&mut listener).map_err(ProcessError::Device)?;
-    drop(listener);
-    connected.store(true, Ordering::Relaxed);
+    Ok(daemon)
+}
+
+/// Waits until the virtual machine is gone, politely or not.
+fn wait_for_end(mut daemon: Daemon) -> Result<(), ProcessError> {
     let ended = daemon.wait();
     // Dropping it would wait for its queue thread, which never ends; the process does so next.
     std::mem::forget(daemon);
     match ended {
-        // The virtual machine is gone, politely or not.
         Ok(())
         | Err(vhost_user_backend::Error::HandleRequest(
             Gone::Disconnected | Gone::PartialMessage,

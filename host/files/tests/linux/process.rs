@@ -179,6 +179,7 @@ fn gives_up_what_it_does_not_need() {
                 .to_owned()
         };
         assert_eq!(field("NoNewPrivs:"), "1");
+        assert_eq!(field("Seccomp:"), "2", "{status}");
         // DAC_OVERRIDE, DAC_READ_SEARCH and FOWNER at the most: bits 1 to 3.
         let capabilities = u64::from_str_radix(&field("CapEff:"), 16).expect("a number");
         assert_eq!(capabilities & !0b1110, 0);

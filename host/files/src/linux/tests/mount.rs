@@ -167,6 +167,8 @@ fn serve(fs: &Arc<ShareFs>, device: &OwnedFd, user: u32) {
         let service = Arc::clone(&service);
         std::thread::spawn(move || {
             become_user(user);
+            // With the filter of the real process, so that every system call of serving is on its list.
+            crate::sys::sandbox::confine_thread();
             answer(&service, &device);
         });
     }
