@@ -19,23 +19,30 @@ use support::{PATIENCE, port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn config(kernel: PathBuf, dir: &Path) -> LaunchConfig {
-    let exe = std::env::current_exe().unwrap();
-    let exe = exe
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("examples/machine_process");
+    // This program again, with the one test below: on one thread the harness runs it on the main
+    // thread, as `lighter machine` would.
+    let args = [
+        "--ignored",
+        "--exact",
+        "the_machine_process_itself",
+        "--test-threads=1",
+    ];
     LaunchConfig {
         run_dir: dir.to_owned(),
-        exe,
-        args: Vec::new(),
+        exe: std::env::current_exe().unwrap(),
+        args: args.map(str::to_owned).to_vec(),
         spec: support::spec(kernel, dir),
         secret: Secret::new([7; 32]),
         share_sockets: Vec::new(),
         log: None,
         hold: Vec::new(),
     }
+}
+
+#[test]
+#[ignore = "started by the other tests, with their socket as its standard input"]
+fn the_machine_process_itself() {
+    _ = lighter_machine::process_main();
 }
 
 async fn connect(machine: &Machine, port: u32) -> lighter_machine::GuestStream {
@@ -99,6 +106,17 @@ async fn machine_is_launched_called_and_killed() {
 
     let status = machine.status().await.unwrap();
     assert!(status.guest_ready && status.backend == "qemu" && status.vm_pid.is_some());
+    for pid in [status.pid, status.vm_pid.unwrap()] {
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            let text = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+            for line in ["Seccomp:\t2", "NoNewPrivs:\t1"] {
+                assert!(
+                    text.lines().any(|l| l == line),
+                    "{pid} has not {line}: {text}"
+                );
+            }
+        }
+    }
     machine.kill().await.unwrap();
     assert_eq!(exited(&machine).await, ExitReason::Killed);
     assert_eq!(machine.connect(port::ECHO).await.unwrap_err(), Error::Gone);

@@ -32,6 +32,7 @@ use tokio::{
 use super::{
     channel::Channel,
     qemu::Qemu,
+    sandbox,
     wire::{Answer, Event, Request, Start, Want},
 };
 use crate::{Error, ExitReason, Hypervisor, Secret, Status, Vm, VmParts};
@@ -188,6 +189,11 @@ impl Process {
     ) -> Result<(Self, mpsc::UnboundedReceiver<Happening>), Error> {
         let (parts, listener, held) = sort(&start, fds)?;
         let hypervisor = Qemu;
+        let program = hypervisor.program()?;
+        let readable = [parts.kernel.as_fd(), parts.initramfs.as_fd()];
+        // Before the first thread: threads and children inherit it.
+        sandbox::confine_files(&program, &readable)
+            .map_err(|e| Error::system("confine the machine process", e))?;
         let vm: Arc<dyn Vm> = Arc::from(hypervisor.create(&start.spec, parts)?);
         let active = Active::default();
         let calls = active.clone();
@@ -202,6 +208,8 @@ impl Process {
         thread
             .spawn(move || drop(happened.send(Happening::Ended(waiting.wait()))))
             .map_err(|e| Error::system("start a thread", e))?;
+        // After the last thread and QEMU were started: from here on nothing new begins.
+        sandbox::confine_calls().map_err(|e| Error::system("confine the machine process", e))?;
         let process = Self {
             vm,
             backend: hypervisor.name(),

@@ -6,6 +6,7 @@ mod console;
 mod machine;
 mod qemu;
 mod rundir;
+mod sandbox;
 mod wire;
 
 pub use client::{GuestStream, Machine};

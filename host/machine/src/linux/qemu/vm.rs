@@ -39,6 +39,16 @@ const GREETING: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Qemu;
 
+impl Qemu {
+    /// The monitor's program.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] with the package to install.
+    pub fn program(&self) -> Result<std::path::PathBuf, Error> {
+        find::find()
+    }
+}
+
 impl Hypervisor for Qemu {
     fn name(&self) -> &'static str {
         "qemu"
