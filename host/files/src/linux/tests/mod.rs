@@ -3,7 +3,11 @@
 
 mod guest;
 mod mount;
+mod scene;
 
-mod hostile;
+mod hostile_bounds;
+mod hostile_changes;
+mod hostile_ways_out;
+mod operations;
+mod owners;
 mod programs;
-mod semantics;

@@ -1,0 +1,262 @@
+//! A guest that obeys nothing, on shares it may only read.
+
+use rustix::io::Errno;
+
+use super::guest::*;
+use super::scene::{picture, tree};
+
+/// Bodies that the kernel might send for `opcode`, aimed at real inodes and handles.
+fn bodies(opcode: u32, node: u64, file: u64, directory: u64) -> Vec<Body> {
+    let all_attributes = |valid: u32, handle: u64| {
+        body()
+            .u32(valid)
+            .u32(0)
+            .u64(handle)
+            .u64(3)
+            .zeroes(32)
+            .zeroes(12)
+            .u32(0o4777)
+            .u32(0)
+            .u32(7)
+            .u32(7)
+            .u32(0)
+    };
+    match opcode {
+        SETATTR => (0..12)
+            .map(|bit| 1 << bit)
+            .chain([0xffff])
+            .map(|v| all_attributes(v, file))
+            .collect(),
+        SYMLINK => vec![body().name(c"new").name(c"/etc/passwd")],
+        MKNOD => [
+            libc::S_IFREG,
+            libc::S_IFIFO,
+            libc::S_IFSOCK,
+            libc::S_IFCHR,
+            libc::S_IFBLK,
+        ]
+        .map(|kind| {
+            body()
+                .u32(kind | 0o666)
+                .u32(0x103)
+                .u32(0)
+                .u32(0)
+                .name(c"new")
+        })
+        .to_vec(),
+        MKDIR => vec![body().u32(0o777).u32(0).name(c"new")],
+        UNLINK => vec![
+            body().name(c"file"),
+            body().name(c"link"),
+            body().name(c"other"),
+        ],
+        RMDIR => vec![body().name(c"deep"), body().name(c"sub")],
+        RENAME => vec![
+            body().u64(node).name(c"file").name(c"new"),
+            body().u64(node).name(c"other").name(c"new"),
+        ],
+        RENAME2 => (0..8)
+            .map(|flags| {
+                body()
+                    .u64(node)
+                    .u32(flags)
+                    .u32(0)
+                    .name(c"file")
+                    .name(c"link")
+            })
+            .collect(),
+        LINK => vec![body().u64(node).name(c"new")],
+        OPEN => [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR, 3]
+            .into_iter()
+            .flat_map(|access| {
+                [0, libc::O_TRUNC, libc::O_APPEND, libc::O_CREAT].map(|more| access | more)
+            })
+            .map(|flags| body().u32(flags.cast_unsigned()).u32(1))
+            .collect(),
+        WRITE => [(file, 0), (file, libc::O_APPEND), (directory, 0), (0, 0)]
+            .map(|(handle, flags)| {
+                body()
+                    .u64(handle)
+                    .u64(0)
+                    .u32(4)
+                    .u32(7)
+                    .u64(0)
+                    .u32(flags.cast_unsigned())
+                    .u32(0)
+                    .bytes(b"evil")
+            })
+            .to_vec(),
+        FSYNC | FSYNCDIR => vec![
+            body().u64(file).u32(0).u32(0),
+            body().u64(directory).u32(1).u32(0),
+        ],
+        SETXATTR => [
+            c"user.note",
+            c"user.lighter.stat",
+            c"security.capability",
+            c"trusted.x",
+            c"system.posix_acl_access",
+        ]
+        .map(|name| body().u32(4).u32(0).name(name).bytes(b"evil"))
+        .to_vec(),
+        REMOVEXATTR => vec![body().name(c"user.note"), body().name(c"user.lighter.stat")],
+        CREATE | TMPFILE => [
+            libc::O_RDWR,
+            libc::O_RDWR | libc::O_EXCL,
+            libc::O_WRONLY | libc::O_TRUNC,
+            libc::O_RDONLY,
+        ]
+        .into_iter()
+        .flat_map(|flags| [c"new", c"file", c"link", c"other"].map(|name| (flags, name)))
+        .map(|(flags, name)| {
+            body()
+                .u32(flags.cast_unsigned())
+                .u32(0o4777)
+                .u32(0)
+                .u32(0)
+                .name(name)
+        })
+        .collect(),
+        FALLOCATE => (0..0x80)
+            .map(|mode| body().u64(file).u64(0).u64(4096).u32(mode).u32(0))
+            .collect(),
+        COPY_FILE_RANGE => vec![
+            body()
+                .u64(file)
+                .u64(0)
+                .u64(node)
+                .u64(file)
+                .u64(5)
+                .u64(4)
+                .u64(0),
+        ],
+        // FS_IOC_SETFLAGS, FICLONE, FS_IOC_FSSETXATTR
+        IOCTL => [0x4008_6602, 0x4004_9409, 0x401c_5820]
+            .map(|command| {
+                body()
+                    .u64(file)
+                    .u32(0)
+                    .u32(command)
+                    .u64(0)
+                    .u32(8)
+                    .u32(8)
+                    .u64(16)
+            })
+            .to_vec(),
+        BATCH_FORGET => vec![body().u32(1).u32(0).u64(999_999).u64(1)],
+        FORGET => vec![body().u64(0)],
+        ACCESS => vec![body().u32(2).u32(0)],
+        _ => vec![
+            body().u64(file).u64(0).u64(4096).zeroes(80),
+            body().u64(directory).u64(0).u64(4096).zeroes(80),
+            body().name(c"file"),
+            body().zeroes(128),
+        ],
+    }
+}
+
+/// CVE-2026-46695: a read-only share that was only a flag of the guest's mount.
+#[test]
+fn cve_2026_46695_every_opcode_leaves_a_read_only_share_as_it_was() {
+    let dir = tree();
+    let guest = Guest::new();
+    let top = guest.share("ro", &dir.path().join("share"), true);
+    let nodes = [
+        1,
+        top,
+        guest.walk(top, "file").expect("present").0,
+        guest.walk(top, "link").expect("present").0,
+        guest.walk(top, "sub").expect("present").0,
+        guest.walk(top, "sub/other").expect("present").0,
+        0,
+        u64::MAX,
+    ];
+    let (file, directory) = (
+        guest.open(nodes[2], libc::O_RDONLY).expect("read"),
+        guest.opendir(top).expect("list"),
+    );
+    let before = picture(dir.path());
+    let mut sent = 0;
+    // DESTROY (38) and INIT (26) end the mount's handles, not the share: they come last.
+    for opcode in
+        (1..=60)
+            .filter(|op| ![26, 38].contains(op))
+            .chain([4096, 48, 49, u32::MAX, 38, 26])
+    {
+        for node in nodes {
+            for body in bodies(opcode, node, file, directory) {
+                let answer = guest.raw(opcode, node, &body.0);
+                sent += 1;
+                if [
+                    SETATTR,
+                    SYMLINK,
+                    MKDIR,
+                    UNLINK,
+                    RMDIR,
+                    RENAME,
+                    RENAME2,
+                    SETXATTR,
+                    REMOVEXATTR,
+                    TMPFILE,
+                    CREATE,
+                    MKNOD,
+                ]
+                .contains(&opcode)
+                    && nodes[1..6].contains(&node)
+                {
+                    assert_eq!(
+                        answer,
+                        Some(Err(Errno::ROFS)),
+                        "opcode {opcode} on node {node}: {:?}",
+                        body.0
+                    );
+                }
+            }
+        }
+    }
+    assert_eq!(picture(dir.path()), before);
+    assert!(sent > 1500, "{sent}");
+}
+
+#[test]
+fn a_read_only_grant_of_a_writable_directory_is_an_entry_of_its_own() {
+    let dir = tree();
+    let guest = Guest::new();
+    let writable = guest.share("rw", &dir.path().join("share"), false);
+    let read_only = guest.share("ro", &dir.path().join("share"), true);
+    let (through_rw, _) = guest.lookup(writable, c"file").expect("present");
+    let (through_ro, attr) = guest.lookup(read_only, c"file").expect("present");
+    assert_ne!(through_rw, through_ro);
+    assert_eq!(attr.ino, guest.getattr(through_rw).expect("known").ino);
+    let handle = guest.open(through_rw, libc::O_RDWR).expect("writable");
+    let reading = guest.open(through_ro, libc::O_RDONLY).expect("readable");
+    // What was opened through the one is not to be used through the other, in either direction.
+    assert_eq!(
+        guest.write(through_ro, reading, 0, b"x", (0, 0)),
+        Err(Errno::ROFS)
+    );
+    assert_eq!(guest.link(through_ro, writable, c"new"), Err(Errno::ROFS));
+    assert_eq!(guest.link(through_rw, read_only, c"new"), Err(Errno::ROFS));
+    assert_eq!(
+        guest.rename((read_only, c"file"), (writable, c"new"), 0),
+        Err(Errno::ROFS)
+    );
+    assert_eq!(
+        guest.rename((writable, c"file"), (read_only, c"new"), 0),
+        Err(Errno::ROFS)
+    );
+    // A SETATTR of the read-only inode with the writable handle is a change of the read-only one.
+    let with_handle = body().u32(8 | 1 << 6).u32(0).u64(handle).u64(0).zeroes(64);
+    assert_eq!(
+        guest.ask(SETATTR, through_ro, with_handle),
+        Err(Errno::ROFS)
+    );
+    assert_eq!(
+        guest.write(through_rw, handle, 0, b"CONTENT", (0, 0)),
+        Ok(7)
+    );
+    assert_eq!(
+        std::fs::read(dir.path().join("share/file")).expect("read"),
+        b"CONTENT of the file"
+    );
+}
