@@ -16,6 +16,7 @@ use crate::console::say;
 
 /// How long killed processes may take to go: one that waits for a dead share never does.
 const PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Ends the machine. Containers have been stopped by the agent; what still runs is killed.
 pub fn machine(end: End, native: bool) -> ExitCode {
@@ -26,15 +27,7 @@ pub fn machine(end: End, native: bool) -> ExitCode {
     }
     kill_everyone();
     rustix::fs::sync();
-    // Marks the file system clean where nothing holds it open for writing any more. If something
-    // does, the journal is replayed at the next boot, as after a power cut; nothing is lost.
-    if let Err(error) = mount_remount(DATA, MountFlags::RDONLY, "")
-        && error != Errno::INVAL
-    {
-        say(format_args!(
-            "the data disk is left to its journal: {error}"
-        ));
-    }
+    close_disk();
     let _ = unmount(DATA, UnmountFlags::DETACH);
     rustix::fs::sync();
     let command = match end {
@@ -50,6 +43,26 @@ pub fn machine(end: End, native: bool) -> ExitCode {
     exit(1)
 }
 
+/// Marks the file system clean, once nothing holds it open for writing any more. If something
+/// goes on doing so, the journal is replayed at the next boot, as after a power cut.
+fn close_disk() {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match mount_remount(DATA, MountFlags::RDONLY, "") {
+            // EINVAL: there was no disk.
+            Ok(()) | Err(Errno::INVAL) => return,
+            // What was killed is still on its way out.
+            Err(Errno::BUSY) if Instant::now() < deadline => thread::sleep(PAUSE),
+            Err(error) => {
+                say(format_args!(
+                    "the data disk is left to its journal: {error}"
+                ));
+                return;
+            }
+        }
+    }
+}
+
 fn kill_everyone() {
     // SAFETY: `kill` takes two integers; -1 means every process but the caller.
     unsafe { libc::kill(-1, libc::SIGKILL) };
@@ -57,7 +70,7 @@ fn kill_everyone() {
     while Instant::now() < deadline {
         match wait(WaitOptions::NOHANG) {
             Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) => thread::sleep(Duration::from_millis(2)),
+            Ok(None) => thread::sleep(PAUSE),
             // Nobody is left.
             Err(_) => return,
         }

@@ -18,7 +18,8 @@ use std::path::Path;
 
 use lighter_init::{name, vsock};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::console::say;
 use crate::options::Native;
@@ -79,6 +80,9 @@ pub fn guest() -> Result<Booted, BootError> {
     let hostnet = network::second_namespace()?;
     root::make_read_only()?;
     data::mount();
+    let since_start = clock_gettime(ClockId::Boottime);
+    let ms = since_start.tv_sec * 1000 + since_start.tv_nsec / 1_000_000;
+    say(format_args!("the agent starts, {ms} ms after the kernel"));
     Ok(named(control, api, docker, hostnet))
 }
 
@@ -133,10 +137,18 @@ fn raise_limits() {
         maximum: value,
     };
     // `fs.nr_open` as the kernel has it.
-    let raised = setrlimit(Resource::Nofile, limit(Some(1_048_576)));
-    let raised = raised.and(setrlimit(Resource::Nproc, limit(None)));
-    if let Err(error) = raised.and(setrlimit(Resource::Core, limit(None))) {
-        say(format_args!("limits stay as they are: {error}"));
+    if let Err(error) = setrlimit(Resource::Nofile, limit(Some(1_048_576))) {
+        // Natively, without the capability: as far as it goes.
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        if setrlimit(Resource::Nofile, limit(maximum)).is_err() {
+            say(format_args!("open files stay limited: {error}"));
+        }
+        return;
+    }
+    for resource in [Resource::Nproc, Resource::Core] {
+        if let Err(error) = setrlimit(resource, limit(None)) {
+            say(format_args!("{resource:?} stays limited: {error}"));
+        }
     }
 }
 

@@ -42,11 +42,37 @@ const TABLE: &[(&str, &str)] = &[
 /// Applies all. What this kernel does not have is passed over; what it refuses is said.
 pub fn apply() {
     for (name, value) in TABLE {
-        match fs::write(format!("/proc/sys/{name}"), value) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                say(format_args!("setting {name} to {value}: {error}"));
-            }
-            _ => {}
+        set(name, value);
+    }
+    let total_kb = rustix::system::sysinfo().totalram / 1024;
+    set("vm/min_free_kbytes", &min_free_kb(total_kb).to_string());
+}
+
+fn set(name: &str, value: &str) {
+    match fs::write(format!("/proc/sys/{name}"), value) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            say(format_args!("setting {name} to {value}: {error}"));
         }
+        _ => {}
+    }
+}
+
+/// What the kernel keeps free for itself without huge pages: 4 times the root of the memory, in
+/// kB (`calculate_min_free_kbytes` in mm/page_alloc.c). With them it keeps several times as much,
+/// so that whole blocks stay free; that is taken from containers, and here they ask for huge
+/// pages by name.
+fn min_free_kb(total_kb: u64) -> u64 {
+    (total_kb * 16).isqrt().clamp(1024, 65536)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserve_is_the_kernels_own() {
+        assert_eq!(min_free_kb(2_042_632), 5716);
+        assert_eq!(min_free_kb(0), 1024);
+        assert_eq!(min_free_kb(u64::from(u32::MAX)), 65536);
     }
 }
