@@ -81,15 +81,19 @@ fn compile(rules: &[DeviceRule]) -> Vec<Instruction> {
         instruction(LOAD_WORD, 5, 1, 8, 0),
     ];
     for rule in rules.iter().rev() {
-        rule_code(rule, &mut program);
+        // The kernel refuses a program with instructions that are never reached.
+        if rule_code(rule, &mut program) {
+            return program;
+        }
     }
     program.push(instruction(MOVE_IMMEDIATE, 0, 0, 0, 0));
     program.push(instruction(EXIT, 0, 0, 0, 0));
     program
 }
 
-/// Answers if the rule speaks of the device, else falls through to the next rule.
-fn rule_code(rule: &DeviceRule, program: &mut Vec<Instruction>) {
+/// Answers if the rule speaks of the device, else falls through to the next rule; `true` if the
+/// rule speaks of every device.
+fn rule_code(rule: &DeviceRule, program: &mut Vec<Instruction>) -> bool {
     let mut tests = vec![];
     if let Some(kind) = rule.kind {
         let kind = match kind {
@@ -144,6 +148,7 @@ fn rule_code(rule: &DeviceRule, program: &mut Vec<Instruction>) {
     program.append(&mut tests);
     program.push(instruction(MOVE_IMMEDIATE, 0, 0, 0, rule.allow.into()));
     program.push(instruction(EXIT, 0, 0, 0, 0));
+    length == 0
 }
 
 const JUMP_IF_EQUAL: u8 = 0x16;

@@ -156,7 +156,7 @@ impl Final<'_> {
     fn stand_in_cwd(&self) -> Step<()> {
         let fail = |errno| cwd_error(&self.process.cwd, errno);
         let directory = match rustix::process::getcwd(vec![]) {
-            Ok(here) if here.as_bytes() != b"/" || self.process.cwd == "/" => here,
+            Ok(here) if here.as_bytes() != b"/" || matches!(&*self.process.cwd, "" | "/") => here,
             _ => {
                 let flags = OFlags::PATH | OFlags::DIRECTORY;
                 let directory = self.root.open(&self.process.cwd, flags).map_err(fail)?;
@@ -209,10 +209,7 @@ impl Final<'_> {
                 )
                 .map_err(fail("capset"))?;
             }
-            // SPEC_ALLOW: the filter must not slow everything down by speculation barriers the
-            // kernel would otherwise add; it is Docker's choice too.
-            sys::seccomp_filter(self.filter, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW)
-                .map_err(fail("install the system call filter"))?;
+            sys::seccomp_filter(self.filter).map_err(fail("install the system call filter"))?;
         }
         sys::capset(
             effective & permitted & available,

@@ -67,7 +67,10 @@ fn fill(dev: BorrowedFd<'_>, devices: &[Device], console: bool) -> rustix::io::R
         rustix::fs::openat(dev, "console", flags, Mode::from_raw_mode(0o620))?;
     }
     for device in devices {
-        if let Some(below) = device.path.strip_prefix("/dev/") {
+        if let Some(below) = device.path.strip_prefix("/dev/")
+            // The machine's /dev/ptmx is of its own devpts; ours stays the link.
+            && !LINKS.iter().any(|(name, _)| *name == below)
+        {
             node_below(dev, below, device)?;
         }
     }

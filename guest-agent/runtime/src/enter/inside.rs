@@ -97,6 +97,10 @@ impl Root {
                 continue;
             }
             let here = stack.last().unwrap_or(&self.fd);
+            // Nothing can be made there, and its links are not what their text says.
+            if is_procfs(here.as_fd())? {
+                return Err(Errno::NOENT);
+            }
             let last = todo.is_empty();
             let kind = if last { place } else { Place::Directory };
             let next = open_or_make(here.as_fd(), &part, kind)?;

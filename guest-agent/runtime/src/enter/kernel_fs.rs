@@ -24,7 +24,10 @@ fn make(
 ) -> rustix::io::Result<OwnedFd> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     // What `mount` shows as the source: the kind, as Docker's mounts have it.
-    let given = options.iter().find(|(key, _)| *key == "source").map(|(_, value)| *value);
+    let given = options
+        .iter()
+        .find(|(key, _)| *key == "source")
+        .map(|(_, value)| *value);
     fsconfig_set_string(fs.as_fd(), "source", given.unwrap_or_else(|| source(kind)))?;
     for (key, value) in options.iter().filter(|(key, _)| *key != "source") {
         fsconfig_set_string(fs.as_fd(), *key, *value)?;

@@ -142,7 +142,9 @@ fn attach(root: &Root, mount: &Mount, made: BorrowedFd<'_>) -> rustix::io::Resul
     if place == Place::Directory && !inside::is_directory(target.as_fd())? {
         return Err(Errno::NOTDIR);
     }
-    check_proc(mount, target.as_fd(), made)?;
+    if !matches!(mount.kind, MountKind::Proc) {
+        check_proc(root, mount, target.as_fd(), made)?;
+    }
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(made, "", &target, "", flags)
 }
@@ -150,19 +152,30 @@ fn attach(root: &Root, mount: &Mount, made: BorrowedFd<'_>) -> rustix::io::Resul
 /// Keeps `/proc` what it says it is: the kernel settings and labels other programs write there
 /// must reach the kernel.
 fn check_proc(
+    root: &Root,
     mount: &Mount,
     target: BorrowedFd<'_>,
     made: BorrowedFd<'_>,
 ) -> rustix::io::Result<()> {
     let path = format!("/{}", mount.destination.trim_matches('/'));
-    if inside::is_procfs(target)? && !PROC_FILES.contains(&path.as_str()) {
+    let allowed = if inside::is_procfs(target)? {
         let again = path == "/proc" && inside::is_procfs(made)?;
-        return if again { Ok(()) } else { Err(Errno::PERM) };
-    }
-    if path == "/proc" && !inside::is_procfs(made)? {
-        return Err(Errno::PERM);
-    }
-    Ok(())
+        again || PROC_FILES.contains(&path.as_str())
+    } else {
+        inside::is_procfs(made)? || !is_proc_directory(root, target)?
+    };
+    if allowed { Ok(()) } else { Err(Errno::PERM) }
+}
+
+/// Whether `target` is the root's `/proc`, by whatever name it was reached.
+fn is_proc_directory(root: &Root, target: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let proc = match root.open("/proc", OFlags::PATH) {
+        Ok(proc) => rustix::fs::fstat(&proc)?,
+        Err(Errno::NOENT) => return Ok(false),
+        Err(errno) => return Err(errno),
+    };
+    let target = rustix::fs::fstat(target)?;
+    Ok((proc.st_dev, proc.st_ino) == (target.st_dev, target.st_ino))
 }
 
 /// Sets attributes and propagation of a bind, while nobody can see it yet.

@@ -305,8 +305,13 @@ pub fn capget() -> Result<(u64, u64, u64)> {
 
 /// Installs a system call filter on this thread.
 ///
-/// `program` is whole 8-byte classic BPF instructions; the kernel checks them.
-pub fn seccomp_filter(program: &[u8], flags: u64) -> Result<()> {
+/// `filter` is eight bytes of flags and whole 8-byte classic BPF instructions; the kernel checks
+/// them.
+pub fn seccomp_filter(filter: &[u8]) -> Result<()> {
+    let (flags, program) = filter
+        .split_first_chunk::<{ crate::seccomp::FLAGS_LENGTH }>()
+        .ok_or(Errno::INVAL)?;
+    let flags = u64::from_le_bytes(*flags);
     #[repr(C)]
     struct Program {
         length: libc::c_ushort,

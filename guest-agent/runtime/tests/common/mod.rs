@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use lighter_runtime::mounts::{Source, bind};
 use lighter_runtime::{
-    Cgroup, ContainerFds, ContainerSpec, ExecSpec, ExecTarget, Launcher, LauncherConfig, Prepared,
-    ProcessSpec, StartError, Stdio,
+    Cgroup, ContainerFds, ContainerSpec, ExecSpec, ExecTarget, Launcher, LauncherConfig, Mount,
+    MountFlags, MountKind, Prepared, ProcessSpec, StartError, Stdio,
 };
 
 const INSIDE: &str = "LIGHTER_TEST_INSIDE";
@@ -329,8 +329,8 @@ pub struct Output {
 
 /// Our ends of a process's standard output and error.
 pub struct Pipes {
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
 }
 
 impl Pipes {
@@ -370,6 +370,34 @@ pub fn program(args: &[&str]) -> ProcessSpec {
     let mut process = ProcessSpec::new(args.iter().copied());
     process.env = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()];
     process
+}
+
+/// A bind mount of `destination`, of the descriptor at `index`.
+pub fn bind_mount(index: usize, destination: &str) -> Mount {
+    Mount {
+        destination: destination.into(),
+        kind: MountKind::Fd(index),
+        flags: MountFlags::default(),
+        source: format!("/source/{index}"),
+    }
+}
+
+/// The standard descriptors of a process, by their numbers.
+pub fn open_descriptors(pid: i32) -> Vec<i32> {
+    let mut numbers: Vec<i32> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .map(|entry| {
+            entry
+                .unwrap()
+                .file_name()
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 /// Docker's defaults around `process`; the id is unique within the test program.
