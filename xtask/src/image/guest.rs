@@ -22,7 +22,7 @@ pub struct Program {
     pub path: &'static str,
 }
 
-/// All programs of the guest: each is built if the workspace has it. Packages and binaries have the same names, except [`PACKAGES`].
+/// All programs of the guest. Packages and binaries have the same names, except [`PACKAGES`].
 pub const PROGRAMS: [Program; 3] = [
     Program {
         name: "lighter-init",
@@ -60,17 +60,10 @@ pub fn part(cache: &Cache, root: &Path) -> Result<PathBuf> {
             }
         }
     }
-    let programs: Vec<&Program> = PROGRAMS
-        .iter()
-        .filter(|program| workspace.has(program))
-        .collect();
-    key = key.with(programs.len().to_string());
-    cache.part("guest", &key.finish(), |to| {
-        build(cache, root, &programs, to)
-    })
+    cache.part("guest", &key.finish(), |to| build(cache, root, to))
 }
 
-fn build(cache: &Cache, root: &Path, programs: &[&Program], to: &Path) -> Result<()> {
+fn build(cache: &Cache, root: &Path, to: &Path) -> Result<()> {
     eprintln!("image: building the guest's programs");
     let target = cache.build("guest-target");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -80,11 +73,11 @@ fn build(cache: &Cache, root: &Path, programs: &[&Program], to: &Path) -> Result
     cargo
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    for program in programs {
+    for program in &PROGRAMS {
         cargo.args(["--package", package_of(program), "--bin", program.name]);
     }
     cmd::run(&mut cargo)?;
-    for program in programs {
+    for program in &PROGRAMS {
         let built = target.join(TARGET).join("guest").join(program.name);
         fs::copy(&built, to.join(program.name))
             .with_context(|| format!("cannot keep {}", built.display()))?;
@@ -110,13 +103,6 @@ struct PackageInfo {
     name: String,
     manifest_path: PathBuf,
     dependencies: Vec<Dependency>,
-    targets: Vec<TargetInfo>,
-}
-
-#[derive(Deserialize)]
-struct TargetInfo {
-    name: String,
-    kind: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -142,12 +128,6 @@ impl Workspace {
             &[&args[..], &[&manifest.to_string_lossy()]].concat(),
         )?;
         serde_json::from_str(&text).context("cargo metadata is not as expected")
-    }
-
-    fn has(&self, program: &Program) -> bool {
-        let package = self.packages.iter().find(|p| p.name == package_of(program));
-        let mut targets = package.iter().flat_map(|p| &p.targets);
-        targets.any(|t| t.name == program.name && t.kind.iter().any(|kind| kind == "bin"))
     }
 
     /// The folders of every workspace crate that a program is made of, tests' crates excepted.
