@@ -161,14 +161,69 @@ fn console_flood_stays_within_its_limit() {
         guest.wait_until_up();
         // 2.8 MB of noise against a limit of 64 KiB.
         guest.connect(port::ORDERS).write_all(b"n").unwrap();
-        let log = guest.dir.path().join("console.log");
-        let size = || std::fs::metadata(&log).unwrap().len();
+        let size = || std::fs::metadata(&guest.console).unwrap().len();
         until("the noise", || (size() > 16 << 10).then_some(()));
         for _ in 0..200 {
             assert!(size() <= 64 << 10);
             guest.connect(port::ECHO);
         }
     });
+}
+
+#[test]
+fn full_host_pauses_the_machine_until_there_is_room() {
+    let kernel = kernel_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    if let Err(reason) = small_file_system(dir.path(), "size=8m") {
+        eprintln!("SKIP: no small file system here: {reason}");
+        return;
+    }
+    for backend in backends() {
+        let guest = Guest::create_in(&*backend, kernel.clone(), dir.path());
+        if !guest.vm.capabilities().enospc_pause {
+            continue;
+        }
+        guest.vm.start().unwrap();
+        guest.wait_until_up();
+        let mut stream = guest.connect(port::ORDERS);
+        stream.write_all(b"w").unwrap();
+        until("a full disk", || is_full(dir.path()).then_some(()));
+        // The guest stands still now, and so does its stream, which must survive that.
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(3)))
+            .unwrap();
+        let early = std::io::Read::read(&mut stream, &mut [0; 8]).unwrap_err();
+        assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
+        remount(dir.path(), c"size=64m").unwrap();
+        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+        assert_eq!(text, "written");
+    }
+}
+
+/// A tmpfs that only this thread sees.
+fn small_file_system(at: &std::path::Path, size: &str) -> rustix::io::Result<()> {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    // SAFETY: only the mount namespace of this thread changes, which no other code here relies on.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private)?;
+    mount(
+        "tmpfs",
+        at,
+        "tmpfs",
+        MountFlags::empty(),
+        Some(&*std::ffi::CString::new(size).unwrap()),
+    )
+}
+
+fn remount(at: &std::path::Path, size: &std::ffi::CStr) -> rustix::io::Result<()> {
+    rustix::mount::mount_remount(at, rustix::mount::MountFlags::empty(), size)
+}
+
+fn is_full(at: &std::path::Path) -> bool {
+    rustix::fs::statvfs(at).unwrap().f_bavail == 0
 }
 
 /// Whether a process has ended, also one that was not waited for yet.

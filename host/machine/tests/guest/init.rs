@@ -240,10 +240,28 @@ fn orders(mut stream: File) -> io::Result<()> {
         b'e' => std::process::exit(7),
         // SAFETY: the number is LINUX_REBOOT_CMD_RESTART.
         b'r' => drop(check(unsafe { reboot(0x0123_4567) })?),
+        b'w' => {
+            fill_disk()?;
+            stream.write_all(b"written")?;
+        }
         b'n' => println!("{}", "console noise ".repeat(200_000)),
         other => eprintln!("order {other} is unknown"),
     }
     Ok(())
+}
+
+/// Writes the first 16 MiB of the disk, to the disk itself, and reads them again.
+fn fill_disk() -> io::Result<()> {
+    let mut disk = File::options().read(true).write(true).open("/dev/vda")?;
+    let bytes: Vec<u8> = (0..16 << 20).map(|n: u32| (n % 253) as u8).collect();
+    disk.write_all(&bytes)?;
+    disk.sync_all()?;
+    // Nothing of it may come from the page cache.
+    std::fs::write("/proc/sys/vm/drop_caches", "3")?;
+    let mut again = vec![0; bytes.len()];
+    io::Seek::rewind(&mut disk)?;
+    disk.read_exact(&mut again)?;
+    if again == bytes { Ok(()) } else { Err(io::Error::other("the disk forgot")) }
 }
 
 /// Takes a host port, connects there, and passes on what it reads; a refusal closes the stream.
@@ -311,23 +329,18 @@ fn crowd(listener: &OwnedFd) {
     }
 }
 
-fn mount_proc() {
-    std::fs::create_dir_all("/proc").expect("the root is writable");
-    let (proc, target) = (c"proc", c"/proc");
+fn mount_at(kind: &std::ffi::CStr, target: &std::ffi::CStr) {
+    let path = target.to_str().expect("a plain name");
+    std::fs::create_dir_all(path).expect("the root is writable");
     // SAFETY: three strings with an end, and no data.
     unsafe {
-        mount(
-            proc.as_ptr().cast(),
-            target.as_ptr().cast(),
-            proc.as_ptr().cast(),
-            0,
-            std::ptr::null(),
-        );
+        mount(kind.as_ptr().cast(), target.as_ptr().cast(), kind.as_ptr().cast(), 0, std::ptr::null());
     }
 }
 
 fn main() {
-    mount_proc();
+    mount_at(c"proc", c"/proc");
+    mount_at(c"devtmpfs", c"/dev");
     // SAFETY: RLIMIT_NOFILE and a whole limit.
     unsafe { setrlimit(7, &[65_536, 65_536]) };
     serve(10, echo);

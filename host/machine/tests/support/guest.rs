@@ -2,7 +2,7 @@
 
 use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
 };
 
@@ -15,7 +15,8 @@ pub type Answer = Result<(), (Error, OwnedFd)>;
 /// A machine with the test guest, up to its last listener.
 pub struct Guest {
     pub vm: Arc<dyn Vm>,
-    pub dir: tempfile::TempDir,
+    pub console: PathBuf,
+    dir: Option<tempfile::TempDir>,
 }
 
 pub fn open_parts(spec: &VmSpec) -> VmParts {
@@ -42,9 +43,20 @@ impl Guest {
     /// Makes a machine that does not run yet.
     pub fn create(hypervisor: &dyn Hypervisor, kernel: PathBuf) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let spec = super::spec(kernel, dir.path());
-        let vm: Arc<dyn Vm> = Arc::from(hypervisor.create(&spec, open_parts(&spec)).unwrap());
-        Self { vm, dir }
+        let mut guest = Self::create_in(hypervisor, kernel, dir.path());
+        guest.dir = Some(dir);
+        guest
+    }
+
+    /// The same with its files in a directory of the caller's.
+    pub fn create_in(hypervisor: &dyn Hypervisor, kernel: PathBuf, dir: &Path) -> Self {
+        let spec = super::spec(kernel, dir);
+        let vm = Arc::from(hypervisor.create(&spec, open_parts(&spec)).unwrap());
+        Self {
+            vm,
+            console: spec.console_log,
+            dir: None,
+        }
     }
 
     /// Starts one and waits until its last listener is there.
