@@ -154,6 +154,11 @@ impl Api {
         parse(&bytes)
     }
 
+    /// GET whose answer is taken as it is.
+    pub async fn get_bytes(&self, path: &str) -> Result<Bytes, Failed> {
+        self.whole(request(Method::GET, path, empty())).await
+    }
+
     /// POST without a body; the answer, null where there is none.
     pub async fn post(&self, path: &str) -> Result<Value, Failed> {
         let bytes = self.whole(request(Method::POST, path, empty())).await?;

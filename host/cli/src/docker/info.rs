@@ -130,13 +130,22 @@ async fn info(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
     Ok(Code::OK)
 }
 
+/// This program's architecture by the name Go, and so docker, gives it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 async fn version(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
     let server = context.api.get("/version").await?;
     let client = json!({
         "Version": env!("CARGO_PKG_VERSION"),
         "ApiVersion": "1.51",
         "Os": std::env::consts::OS,
-        "Arch": std::env::consts::ARCH,
+        "Arch": architecture(),
     });
     if formatted(
         context,

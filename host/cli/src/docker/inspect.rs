@@ -1,7 +1,7 @@
 //! `inspect`: anything in detail.
 
+use bytes::Bytes;
 use clap::{ArgMatches, Command};
-use serde::Serialize;
 use serde_json::Value;
 
 use super::api::{Failed, escape, with_query};
@@ -67,15 +67,13 @@ async fn find(
     name: String,
     kind: &str,
     size: &str,
-) -> Result<Value, Failed> {
+) -> Result<Bytes, Failed> {
     let escaped = escape(&name);
+    let container = format!("/containers/{escaped}/json");
     for (this, path) in [
         (
             "container",
-            with_query(
-                &format!("/containers/{escaped}/json"),
-                &[("size", size.to_owned())],
-            ),
+            with_query(&container, &[("size", size.to_owned())]),
         ),
         ("image", format!("/images/{escaped}/json")),
         ("network", format!("/networks/{escaped}")),
@@ -84,7 +82,7 @@ async fn find(
         if !kind.is_empty() && this != kind {
             continue;
         }
-        match context.api.get(&path).await {
+        match context.api.get_bytes(&path).await {
             Err(error) if error.is_not_found() && kind.is_empty() => {}
             other => return other,
         }
@@ -94,7 +92,8 @@ async fn find(
     ))))
 }
 
-/// Prints what is found of each name; the rest is said, and fails the command.
+/// Prints what is found of each name, as the engine wrote it; the rest is said, and fails the
+/// command.
 pub async fn show<F, W>(
     context: &Context<'_>,
     names: &[String],
@@ -103,7 +102,7 @@ pub async fn show<F, W>(
 ) -> Result<Code, CliError>
 where
     F: Fn(String) -> W,
-    W: Future<Output = Result<Value, Failed>>,
+    W: Future<Output = Result<Bytes, Failed>>,
 {
     let template = match format {
         None | Some("json" | "") => None,
@@ -115,17 +114,26 @@ where
     let (mut found, mut missed) = (Vec::new(), Vec::new());
     for name in names {
         match find(name.clone()).await {
-            Ok(value) => found.push(value),
+            Ok(bytes) => found.push(String::from_utf8_lossy(&bytes).trim().to_owned()),
             Err(error) => missed.push(CliError::from(error)),
         }
     }
     match &template {
-        None if format == Some("json") => context.printer.line(&Value::Array(found).to_string()),
-        None => context.printer.line(&pretty(&Value::Array(found))?),
+        None => {
+            let list = format!("[{}]", found.join(","));
+            let text = if format == Some("json") {
+                list
+            } else {
+                indented(&list)
+            };
+            context.printer.line(&text);
+        }
         Some(template) => {
-            for value in &found {
+            for text in &found {
+                let value: Value =
+                    serde_json::from_str(text).map_err(|error| CliError::of(&error))?;
                 let text = template
-                    .render(value)
+                    .render(&value)
                     .map_err(|error| CliError::new(format!("template: {error}")))?;
                 context.printer.line(&text);
             }
@@ -134,20 +142,74 @@ where
     for error in &missed {
         context.printer.error(error);
     }
-    Ok(if missed.is_empty() {
+    let code = if missed.is_empty() {
         Code::OK
     } else {
         Code::FAILURE
-    })
+    };
+    Ok(code)
 }
 
-/// JSON with docker's indentation.
-pub fn pretty(value: &Value) -> Result<String, CliError> {
-    let mut out = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
-    value
-        .serialize(&mut serializer)
-        .map_err(|error| CliError::of(&error))?;
-    Ok(String::from_utf8_lossy(&out).into_owned())
+/// JSON with four spaces a level; its order and its numbers stay as the engine wrote them.
+fn indented(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let mut depth = 0_usize;
+    let mut letters = json.chars().peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("    ", depth));
+    };
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => {
+                out.push('"');
+                let mut escaped = false;
+                for letter in letters.by_ref() {
+                    out.push(letter);
+                    match letter {
+                        '"' if !escaped => break,
+                        '\\' => escaped = !escaped,
+                        _ => escaped = false,
+                    }
+                }
+            }
+            '{' | '[' => {
+                out.push(letter);
+                while letters.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                if let Some(close) = letters.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(close);
+                } else {
+                    depth += 1;
+                    line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(letter);
+            }
+            ',' => {
+                out.push(',');
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            space if space.is_ascii_whitespace() => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_indented_and_otherwise_unchanged() {
+        let json = r#"[{"b":1.50, "a":{},"c":[ ],"d":["x,:{\"}",null]}]"#;
+        let expected = "[\n    {\n        \"b\": 1.50,\n        \"a\": {},\n        \"c\": [],\n        \
+                        \"d\": [\n            \"x,:{\\\"}\",\n            null\n        ]\n    }\n]";
+        assert_eq!(indented(json), expected);
+        assert_eq!(indented("[]"), "[]");
+    }
 }

@@ -141,7 +141,7 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
                 |name| async move {
                     context
                         .api
-                        .get(&format!("/volumes/{}", escape(&name)))
+                        .get_bytes(&format!("/volumes/{}", escape(&name)))
                         .await
                 },
             )
