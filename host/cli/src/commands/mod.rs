@@ -1,5 +1,6 @@
 //! Our own nouns and verbs, one file each.
 
+mod completion;
 mod config;
 mod context;
 mod doctor;
@@ -72,6 +73,11 @@ pub fn all() -> &'static [Entry] {
             name: "system",
             command: system::command,
             run: system::run,
+        },
+        Entry {
+            name: "completion",
+            command: completion::command,
+            run: completion::run,
         },
     ]
 }
