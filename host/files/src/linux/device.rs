@@ -30,8 +30,12 @@ use super::requests::Service;
 const QUEUES: usize = 9;
 const QUEUE_SIZE: usize = 1024;
 
-/// Threads that answer requests.
-const WORKERS: usize = 8;
+/// Threads that answer requests: more than disks make use of, because one request to a file system of the
+/// host that hangs holds one of them, and none can be started later.
+const WORKERS: usize = 32;
+
+/// What a worker needs of stack, with room to spare; only what is touched is ever there.
+const STACK: usize = 512 << 10;
 
 /// Requests that may wait for a worker. More than all queues hold at once, so an honest guest never waits
 /// here; one that counts its ring on without waiting for answers does.
@@ -73,6 +77,7 @@ impl Device {
             let (service, jobs) = (Arc::clone(&service), Arc::clone(&jobs));
             std::thread::Builder::new()
                 .name(format!("worker-{number}"))
+                .stack_size(STACK)
                 .spawn(move || work(&service, &jobs))?;
         }
         Ok(Self {

@@ -8,6 +8,7 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use fuse_backend_rs::abi::fuse_abi::{EntryOut, InHeader, Opcode};
 use fuse_backend_rs::api::server::Server;
@@ -29,6 +30,9 @@ const MINOR: u32 = 38;
 /// Longest read or write: 256 pages, with MAX_PAGES.
 const MAX_TRANSFER: u32 = 1 << 20;
 const MAX_PAGES: u16 = 256;
+
+/// Mounts that are worth a line in the log.
+const MAX_LOGGED: u32 = 16;
 
 /// What is asked of the guest's kernel, by FUSE's flag bits.
 mod flag {
@@ -64,6 +68,8 @@ const WANTED: u32 = flag::ASYNC_READ
 /// Answers requests.
 pub struct Service {
     fs: Arc<ShareFs>,
+    /// Mounts that were logged: the guest decides how often it mounts, and the log is the host's disk.
+    logged: AtomicU32,
     server: Server<Arc<ShareFs>>,
 }
 
@@ -73,6 +79,7 @@ impl Service {
         Self {
             server: Server::new(Arc::clone(&fs)),
             fs,
+            logged: AtomicU32::new(0),
         }
     }
 
@@ -129,10 +136,16 @@ impl Service {
             // The guest asks again in our version.
             return Ok(init_reply(0, 0));
         }
-        tracing::info!(
-            offered = format!("{offered:#x}"),
-            "the guest mounts the shares"
-        );
+        if self
+            .logged
+            .fetch_update(Relaxed, Relaxed, |n| (n < MAX_LOGGED).then_some(n + 1))
+            .is_ok()
+        {
+            tracing::info!(
+                offered = format!("{offered:#x}"),
+                "the guest mounts the shares"
+            );
+        }
         Ok(init_reply(read_ahead.min(MAX_TRANSFER), offered & WANTED))
     }
 

@@ -52,8 +52,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Inodes the guest may know at once: about 300 MB here at the very most, and twice as many as
-    /// a guest of 2 GiB can hold itself.
+    /// Inodes the guest may know at once: some 400 bytes each here at the most, and about as many as the
+    /// kernel of a guest with 2 GiB can hold itself.
     const NODES: usize = 2_000_000;
     /// Descriptors this process needs for itself, its shares and requests under way.
     const RESERVED: usize = 1_024 + 256;
