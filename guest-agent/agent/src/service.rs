@@ -82,9 +82,9 @@ impl Service {
         let engine = match Engine::open(config, links).await {
             Ok(engine) => engine,
             Err(error) => {
-                tracing::error!(%error, "the engine cannot be opened");
+                tracing::error!(error = error.text(), "the engine cannot be opened");
                 self.change(EngineState::Failed {
-                    message: error.to_string(),
+                    message: error.text(),
                 });
                 return;
             }

@@ -12,11 +12,14 @@ mod call;
 mod containers;
 mod error;
 mod hijack;
+mod networks;
 mod query;
 mod router;
 mod serve;
 mod stream;
+mod swarm;
 mod system;
 mod version;
+mod volumes;
 
 pub use serve::{Listener, serve, serve_connection};

@@ -100,7 +100,6 @@ async fn answer(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Bod
     let mut response = result.unwrap_or_else(ApiError::into_response);
     let headers = response.headers_mut();
     headers.insert("api-version", HeaderValue::from_static(MAXIMUM_TEXT));
-    headers.insert("docker-experimental", HeaderValue::from_static("false"));
     headers.insert("ostype", HeaderValue::from_static("linux"));
     headers.insert(
         SERVER,

@@ -19,6 +19,7 @@ pub mod exec;
 mod exits;
 pub mod filters;
 pub mod ids;
+mod info;
 pub mod io;
 mod keeper;
 pub mod logs;
@@ -32,4 +33,5 @@ pub mod volumes;
 
 pub use config::EngineConfig;
 pub use engine::{Engine, Links};
+pub use info::MachineInfo;
 pub use error::{Error, Kind, Result};

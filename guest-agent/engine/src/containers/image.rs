@@ -32,4 +32,9 @@ impl Engine {
     pub(super) fn image_id(&self, _reference: &str) -> Option<String> {
         None
     }
+
+    /// How many images there are.
+    pub fn image_count(&self) -> usize {
+        0
+    }
 }

@@ -1,4 +1,8 @@
-//! `/_ping`, `/version`, `/info`, `/events`, `/auth`, `/system/df`.
+//! `/_ping`, `/version`, `/info`, `/events`.
+
+mod events;
+mod info;
+mod version;
 
 use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderValue, PRAGMA};
 use hyper::{Method, Response, StatusCode};
@@ -9,10 +13,13 @@ use crate::error::ApiError;
 use crate::router::Answer;
 
 /// The routes.
-pub(crate) async fn route(call: Call) -> Answer {
+pub(crate) fn route(call: &Call) -> Answer {
     let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
-    match (&call.method, path.as_slice()) {
-        (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(ping(&call)),
+    match (call.method.as_str(), path.as_slice()) {
+        ("GET" | "HEAD", ["_ping"]) => Ok(ping(call)),
+        ("GET", ["version"]) => version::version(call),
+        ("GET", ["info"]) => info::info(call),
+        ("GET", ["events"]) => events::events(call),
         _ => Err(ApiError::page_not_found()),
     }
 }
@@ -23,11 +30,9 @@ fn ping(call: &Call) -> Response<Body> {
     let mut response = with_type(StatusCode::OK, "text/plain; charset=utf-8", body);
     let headers = response.headers_mut();
     headers.insert("builder-version", HeaderValue::from_static("2"));
+    headers.insert("docker-experimental", HeaderValue::from_static("false"));
     headers.insert("swarm", HeaderValue::from_static("inactive"));
-    headers.insert(
-        CACHE_CONTROL,
-        HeaderValue::from_static("no-cache, no-store, must-revalidate"),
-    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     if head {
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
