@@ -30,7 +30,7 @@ pub fn of(
         data_root: places.data_root.clone(),
         run_dir: places.run_dir.clone(),
         api_socket: places.api_socket.clone(),
-        api_socket_names: Vec::new(),
+        api_socket_names: boot.api_sockets.clone(),
         hostname: boot.hostname.clone(),
         machine_id: boot.machine_id.clone(),
         dns: boot.dns.clone(),

@@ -21,9 +21,7 @@ pub(crate) fn route(call: &Call) -> Answer {
         ("GET", ["networks"]) => list(call),
         ("POST", ["networks", "create"]) => Err(missing("user-defined networks").into()),
         ("POST", ["networks", "prune"]) => prune(),
-        ("GET", ["networks", name]) => {
-            ok(&shape(call, call.engine.networks().find(name)?, true))
-        }
+        ("GET", ["networks", name]) => ok(&shape(call, call.engine.networks().find(name)?, true)),
         ("DELETE", ["networks", name]) => {
             let name = call.engine.networks().find(name)?.name;
             Err(Error::forbidden(format!(
@@ -40,7 +38,9 @@ pub(crate) fn route(call: &Call) -> Answer {
 }
 
 fn missing(what: &str) -> Error {
-    Error::unsupported(format!("{what}: not supported yet, only bridge, host and none exist"))
+    Error::unsupported(format!(
+        "{what}: not supported yet, only bridge, host and none exist"
+    ))
 }
 
 #[derive(Serialize)]
@@ -108,20 +108,31 @@ fn shape(call: &Call, network: &Network, with_containers: bool) -> Shape {
         driver: network.driver,
         enable_ipv4: true,
         enable_ipv6: false,
-        ipam: Ipam { driver: "default", options: None, config: Vec::new() },
+        ipam: Ipam {
+            driver: "default",
+            options: None,
+            config: Vec::new(),
+        },
         internal: false,
         attachable: false,
         ingress: false,
         config_from: ConfigFrom { network: "" },
         config_only: false,
-        containers: if with_containers { containers(call, network.name) } else { BTreeMap::new() },
+        containers: if with_containers {
+            containers(call, network.name)
+        } else {
+            BTreeMap::new()
+        },
         options: options.iter().copied().collect(),
         labels: BTreeMap::new(),
     }
 }
 
 fn containers(call: &Call, network: &str) -> BTreeMap<String, Endpoint> {
-    let listed = call.engine.container_list(&Default::default()).unwrap_or_default();
+    let listed = call
+        .engine
+        .container_list(&Default::default())
+        .unwrap_or_default();
     let inside = listed.into_iter().filter_map(|listed| {
         let endpoint = listed.record.endpoints.get(network)?;
         let shape = Endpoint {
@@ -149,7 +160,9 @@ fn list(call: &Call) -> Answer {
             // Built-in networks are never dangling.
             && dangling != Some(true)
     });
-    ok(&shown.map(|network| shape(call, network, false)).collect::<Vec<_>>())
+    ok(&shown
+        .map(|network| shape(call, network, false))
+        .collect::<Vec<_>>())
 }
 
 fn prune() -> Answer {
@@ -158,5 +171,7 @@ fn prune() -> Answer {
     struct Pruned {
         networks_deleted: Option<Vec<String>>,
     }
-    ok(&Pruned { networks_deleted: None })
+    ok(&Pruned {
+        networks_deleted: None,
+    })
 }

@@ -24,7 +24,9 @@ pub(crate) async fn route(call: Call) -> Answer {
         ("POST", ["volumes", "prune"]) => prune(&call).await,
         ("GET", ["volumes", name]) => ok(&shape(&call.engine, &*call.engine.volume(name)?)),
         ("DELETE", ["volumes", name]) => {
-            call.engine.volume_remove(name, call.query.flag("force")).await?;
+            call.engine
+                .volume_remove(name, call.query.flag("force"))
+                .await?;
             Ok(no_content())
         }
         ("PUT", ["volumes", _]) => swarm::route(),
@@ -68,8 +70,14 @@ fn list(call: &Call) -> Answer {
     }
     let filters = Filters::parse(call.query.get("filters"), FILTERS)?;
     let volumes = call.engine.volume_list(&filters)?;
-    let volumes = volumes.iter().map(|volume| shape(&call.engine, volume)).collect();
-    ok(&List { volumes, warnings: None })
+    let volumes = volumes
+        .iter()
+        .map(|volume| shape(&call.engine, volume))
+        .collect();
+    ok(&List {
+        volumes,
+        warnings: None,
+    })
 }
 
 #[derive(Deserialize, Default)]
@@ -87,9 +95,15 @@ async fn create(mut call: Call) -> Answer {
     if create.cluster_volume_spec.is_some() {
         return swarm::route();
     }
-    let (name, driver) = (create.name.unwrap_or_default(), create.driver.unwrap_or_default());
+    let (name, driver) = (
+        create.name.unwrap_or_default(),
+        create.driver.unwrap_or_default(),
+    );
     let options = create.driver_opts;
-    let volume = call.engine.volume_create(&name, &driver, create.labels, options).await?;
+    let volume = call
+        .engine
+        .volume_create(&name, &driver, create.labels, options)
+        .await?;
     json(StatusCode::CREATED, &shape(&call.engine, &volume))
 }
 
@@ -102,7 +116,10 @@ async fn prune(call: &Call) -> Answer {
     }
     let filters = Filters::parse(call.query.get("filters"), PRUNE_FILTERS)?;
     // Named volumes were pruned too before 1.42.
-    let pruned = call.engine.volume_prune(&filters, !call.version.since(42)).await?;
+    let pruned = call
+        .engine
+        .volume_prune(&filters, !call.version.since(42))
+        .await?;
     ok(&Pruned {
         volumes_deleted: (!pruned.names.is_empty()).then_some(pruned.names),
         space_reclaimed: pruned.bytes,

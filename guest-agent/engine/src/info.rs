@@ -39,7 +39,11 @@ impl Engine {
             forwarding: std::fs::read("/proc/sys/net/ipv4/ip_forward")
                 .is_ok_and(|text| text.starts_with(b"1")),
             controllers: launcher.cgroups().controllers().to_vec(),
-            warnings: launcher.warnings().iter().map(|warning| warning.0.clone()).collect(),
+            warnings: launcher
+                .warnings()
+                .iter()
+                .map(|warning| warning.0.clone())
+                .collect(),
         }
     }
 }
@@ -49,5 +53,7 @@ pub(crate) fn memory_total() -> io::Result<u64> {
     let text = std::fs::read_to_string("/proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    number.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no MemTotal"))
+    number
+        .map(|kib| kib * 1024)
+        .ok_or_else(|| io::Error::other("no MemTotal"))
 }

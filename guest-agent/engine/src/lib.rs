@@ -33,5 +33,5 @@ pub mod volumes;
 
 pub use config::EngineConfig;
 pub use engine::{Engine, Links};
-pub use info::MachineInfo;
 pub use error::{Error, Kind, Result};
+pub use info::MachineInfo;

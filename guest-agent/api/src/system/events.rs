@@ -21,21 +21,31 @@ pub(super) fn events(call: &Call) -> Answer {
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
-        return Err(ApiError::bad_request("`since` time must be before `until` time"));
+        return Err(ApiError::bad_request(
+            "`since` time must be before `until` time",
+        ));
     }
     // A client that only wants the past gets what is kept of it.
     let since = since.or_else(|| until.map(|_| Timestamp::from_unix_ns(0)));
     let (replay, live) = call.engine.events().listen(since);
     let (sender, chunks) = mpsc::channel(64);
     tokio::spawn(send(replay, live, filters, until, sender));
-    Ok(with_type(StatusCode::OK, "application/json", streamed(chunks)))
+    Ok(with_type(
+        StatusCode::OK,
+        "application/json",
+        streamed(chunks),
+    ))
 }
 
 fn time(call: &Call, key: &str) -> Result<Option<Timestamp>, ApiError> {
-    let Some(text) = call.query.filled(key) else { return Ok(None) };
+    let Some(text) = call.query.filled(key) else {
+        return Ok(None);
+    };
     match filters::until(text) {
         Ok(time) => Ok(Some(time)),
-        Err(_) => Err(ApiError::bad_request(format!("invalid value for \"{key}\": \"{text}\""))),
+        Err(_) => Err(ApiError::bad_request(format!(
+            "invalid value for \"{key}\": \"{text}\""
+        ))),
     }
 }
 
@@ -85,7 +95,9 @@ async fn put(event: &Event, filters: &Filters, sender: &mpsc::Sender<Bytes>) -> 
     if !event.matches(filters) {
         return true;
     }
-    let Ok(mut line) = serde_json::to_vec(event) else { return true };
+    let Ok(mut line) = serde_json::to_vec(event) else {
+        return true;
+    };
     line.push(b'\n');
     sender.send(line.into()).await.is_ok()
 }

@@ -167,7 +167,9 @@ pub(super) fn info(call: &Call) -> Answer {
     let (running, paused, stopped) = engine.container_counts();
     let has = |controller: &str| machine.controllers.iter().any(|name| name == controller);
     let driver = &config.settings.log_driver;
-    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
     ok(&Shape {
         id: config.machine_id.clone(),
         containers: running + paused + stopped,
@@ -203,7 +205,11 @@ pub(super) fn info(call: &Call) -> Answer {
         oom_kill_disable: false,
         n_goroutines: tasks,
         system_time: Timestamp::now().to_string(),
-        logging_driver: if driver.is_empty() { "json-file".into() } else { driver.clone() },
+        logging_driver: if driver.is_empty() {
+            "json-file".into()
+        } else {
+            driver.clone()
+        },
         cgroup_driver: "cgroupfs",
         cgroup_version: "2",
         n_events_listener: engine.events().listeners(),
@@ -225,7 +231,13 @@ pub(super) fn info(call: &Call) -> Answer {
         labels: config.settings.labels.clone(),
         experimental_build: false,
         server_version: version::ENGINE,
-        runtimes: [("runc", Runtime { path: "lighter-enter" })].into(),
+        runtimes: [(
+            "runc",
+            Runtime {
+                path: "lighter-enter",
+            },
+        )]
+        .into(),
         default_runtime: "runc",
         swarm: Swarm {
             node_id: "",
@@ -246,7 +258,10 @@ pub(super) fn info(call: &Call) -> Answer {
         cdi_spec_dirs: [],
         containerd: Containerd {
             address: "",
-            namespaces: Namespaces { containers: "", plugins: "" },
+            namespaces: Namespaces {
+                containers: "",
+                plugins: "",
+            },
         },
         warnings: (!machine.warnings.is_empty()).then_some(machine.warnings),
     })
@@ -272,9 +287,17 @@ fn registries(call: &Call) -> RegistryConfig {
             cidrs.push(registry.clone());
             continue;
         }
-        let index =
-            Index { mirrors: Vec::new(), name: registry.clone(), official: false, secure: false };
+        let index = Index {
+            mirrors: Vec::new(),
+            name: registry.clone(),
+            official: false,
+            secure: false,
+        };
         index_configs.insert(registry.clone(), index);
     }
-    RegistryConfig { index_configs, insecure_registry_cidrs: cidrs, mirrors }
+    RegistryConfig {
+        index_configs,
+        insecure_registry_cidrs: cidrs,
+        mirrors,
+    }
 }

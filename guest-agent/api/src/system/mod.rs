@@ -32,7 +32,10 @@ fn ping(call: &Call) -> Response<Body> {
     headers.insert("builder-version", HeaderValue::from_static("2"));
     headers.insert("docker-experimental", HeaderValue::from_static("false"));
     headers.insert("swarm", HeaderValue::from_static("inactive"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-store, must-revalidate"),
+    );
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     if head {
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
