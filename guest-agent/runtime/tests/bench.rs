@@ -58,12 +58,7 @@ fn start_of_true() {
     });
 }
 
-fn measure(
-    bench: &Bench,
-    root: &std::path::Path,
-    what: &str,
-    spec: impl Fn() -> ContainerSpec,
-) {
+fn measure(bench: &Bench, root: &std::path::Path, what: &str, spec: impl Fn() -> ContainerSpec) {
     let mut times: [Vec<Duration>; 4] = Default::default();
     for _ in 0..ROUNDS {
         let spec = spec();
@@ -81,7 +76,11 @@ fn measure(
         prepared.start().unwrap();
         let started = Instant::now();
         bench.exit_code(prepared.pid());
-        prepared.cgroup().unwrap().remove(Duration::from_secs(5)).unwrap();
+        prepared
+            .cgroup()
+            .unwrap()
+            .remove(Duration::from_secs(5))
+            .unwrap();
         let removed = Instant::now();
         for (times, time) in times.iter_mut().zip([
             cloned - begin,
