@@ -47,7 +47,7 @@ const ZSTD_LEVEL: i32 = 19;
 pub struct Args {
     /// Boot the result and check that the kernel has everything the guest relies on.
     #[arg(long)]
-    check: bool,
+    pub check: bool,
 }
 
 /// Builds the image and makes it the current one.

@@ -23,6 +23,8 @@ pub struct Spec {
 pub struct Package {
     pub package: String,
     pub version: String,
+    /// Empty for a tool that is taken as installed, not fetched.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub deb_sha256: String,
 }
 
