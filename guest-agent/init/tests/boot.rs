@@ -41,7 +41,7 @@ fn boot(disk: Option<&Path>, last: &str) -> Option<Vec<String>> {
     };
     // A machine that never says the word must not keep the tests for ever.
     let mut qemu = Command::new("timeout");
-    qemu.args(["--signal=TERM", "180", "qemu-system-x86_64"]);
+    qemu.args(["--signal=TERM", "90", "qemu-system-x86_64"]);
     qemu.args([
         "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "512",
     ])
