@@ -4,4 +4,5 @@ mod bad_input;
 mod basics;
 mod interactive;
 mod lifecycle;
+mod own_cli;
 mod pulling;

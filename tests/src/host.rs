@@ -154,6 +154,14 @@ impl Host {
         run(command, b"", LIMIT)
     }
 
+    /// Runs `lighter` with these arguments and this standard input to its end.
+    #[must_use]
+    pub fn lighter_with(&self, args: &[&str], input: &[u8]) -> Finished {
+        let mut command = self.lighter_command();
+        command.args(args);
+        run(command, input, LIMIT)
+    }
+
     /// Runs `docker` with these arguments to its end.
     #[must_use]
     pub fn docker(&self, args: &[&str]) -> Finished {

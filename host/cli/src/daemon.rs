@@ -61,9 +61,8 @@ pub fn client_error(error: &ClientError) -> CliError {
 /// Makes sure that the daemon listens; returns the socket for Docker clients.
 pub async fn ensure(paths: &HostPaths) -> Result<PathBuf, CliError> {
     let socket = paths.docker_socket();
-    if sys::connect_local(&paths.control_socket()).await.is_err() {
-        drop(ask(paths, &Request::Status).await?);
-    }
+    // Its first word is enough: the answer is not waited for.
+    drop(ask(paths, &Request::Ping).await?);
     Ok(socket)
 }
 
@@ -105,6 +104,7 @@ pub async fn follow(conversation: &mut Conversation, printer: &Printer) -> Resul
             .await
             .map_err(|error| client_error(&error))?
         {
+            Event::Hello { .. } => {}
             Event::Progress { step } => printer.passing(&format!("{step} …")),
             Event::Done | Event::Status(_) => break Ok(()),
             Event::Failed(failure) => break Err(failure.into()),

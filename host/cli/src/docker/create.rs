@@ -29,7 +29,7 @@ pub fn request(arguments: &ArgMatches, attach: &Attach) -> Result<Value, CliErro
     fill(&mut body, CREATE, arguments)?;
     environment(&mut body, arguments)?;
     entrypoint(&mut body, arguments);
-    health(&mut body, arguments)?;
+    health(&mut body, arguments);
     security(&mut body, arguments)?;
     volumes(&mut body, arguments)?;
     network(&mut body, arguments);
@@ -123,18 +123,10 @@ fn entrypoint(body: &mut Value, arguments: &ArgMatches) {
     }
 }
 
-fn health(body: &mut Value, arguments: &ArgMatches) -> Result<(), CliError> {
-    let command = text(arguments, "health-cmd");
+fn health(body: &mut Value, arguments: &ArgMatches) {
     if is_set(arguments, "no-healthcheck") {
-        if command.is_some() || body.get("Healthcheck").is_some() {
-            let message = "--no-healthcheck conflicts with the --health options";
-            return Err(CliError::usage(message));
-        }
         put(body, "Healthcheck.Test", json!(["NONE"]));
-    } else if let Some(command) = command {
-        put(body, "Healthcheck.Test", json!(["CMD-SHELL", command]));
     }
-    Ok(())
 }
 
 fn security(body: &mut Value, arguments: &ArgMatches) -> Result<(), CliError> {
@@ -279,6 +271,5 @@ mod tests {
     fn conflicts_are_refused() {
         assert!(body(&["-d", "-a", "stdout", "x"]).is_err());
         assert!(body(&["-a", "nowhere", "x"]).is_err());
-        assert!(body(&["--no-healthcheck", "--health-cmd", "true", "x"]).is_err());
     }
 }

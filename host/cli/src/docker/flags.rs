@@ -27,8 +27,6 @@ pub enum Kind {
     Bytes,
     /// Processors with fractions, as billionths.
     Cpus,
-    /// A span such as `1m30s`, as billionths of seconds.
-    Span,
     /// May be given often: a list.
     List,
     /// May be given often: `name=value`, as an object.
@@ -52,7 +50,6 @@ impl Kind {
             Self::Int => "int",
             Self::Bytes => "bytes",
             Self::Cpus => "decimal",
-            Self::Span => "duration",
             Self::Pairs => "map",
             Self::Ulimit => "ulimit",
             Self::List | Self::Tmpfs | Self::Device => "list",
@@ -192,7 +189,6 @@ fn value_of(flag: &Flag, arguments: &ArgMatches) -> Result<Value, CliError> {
         Kind::Bytes if text == "-1" => json!(-1),
         Kind::Bytes => json!(values::bytes(&text).map_err(|error| wrong(&error))?),
         Kind::Cpus => json!(values::nano_cpus(&text).map_err(|error| wrong(&error))?),
-        Kind::Span => json!(values::span(&text).map_err(|error| wrong(&error))?),
         Kind::Restart => values::restart(&text).map_err(|error| wrong(&error))?,
         _ => json!(text),
     })

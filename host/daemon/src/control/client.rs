@@ -37,7 +37,7 @@ impl Conversation {
     /// # Errors
     /// See [`ClientError`].
     pub async fn start(socket: &Path, request: &Request) -> Result<Self, ClientError> {
-        let mut stream = connect_local(socket)
+        let stream = connect_local(socket)
             .await
             .map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -47,10 +47,19 @@ impl Conversation {
             })?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        stream.write_all(&line).await?;
-        Ok(Self {
+        let mut this = Self {
             stream: BufReader::new(stream),
-        })
+        };
+        match this.next().await {
+            Ok(Event::Hello { .. }) => {}
+            // Taken by the queue of a daemon that was dying: nobody heard the request.
+            Ok(_) | Err(ClientError::BrokenOff | ClientError::Io(_)) => {
+                return Err(ClientError::NotRunning);
+            }
+            Err(error) => return Err(error),
+        }
+        this.stream.write_all(&line).await?;
+        Ok(this)
     }
 
     /// The next that comes back.

@@ -20,6 +20,8 @@ const MOST_LINE: usize = 256 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
+    /// Is there a daemon? Answered by [`Event::Done`].
+    Ping,
     /// Start the machine and wait until it can be used.
     Up {
         /// Where it was typed: shared with containers from now on.
@@ -40,6 +42,11 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// First of all: a daemon that lives has taken the connection.
+    Hello {
+        /// Its version.
+        version: String,
+    },
     /// What is being done now.
     Progress {
         /// In words.

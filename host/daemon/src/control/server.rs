@@ -34,10 +34,12 @@ pub async fn serve(listener: &LocalListener, daemon: &Arc<Daemon>, end: &mpsc::S
 }
 
 async fn converse(
-    stream: LocalStream,
+    mut stream: LocalStream,
     daemon: &Arc<Daemon>,
     end: &mpsc::Sender<bool>,
 ) -> io::Result<()> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    send(&mut stream, &Event::Hello { version }).await?;
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
     (&mut stream)
@@ -53,6 +55,7 @@ async fn converse(
         }
     };
     match request {
+        Request::Ping => send(&mut stream, &Event::Done).await,
         Request::Up { folder } => up(&mut stream, daemon, folder).await,
         Request::Down { force } => {
             // The daemon's end is waited for by its sockets' end: this stream closes with it.

@@ -1,0 +1,163 @@
+//! `lighter` beside the docker CLI, on one engine: the same commands, the same words and codes.
+
+use lighter_tests::Host;
+
+/// Runs a command by both clients; what each printed.
+fn both(host: &Host, args: &[&str]) -> (String, String) {
+    (host.docker(args).ok().out(), host.lighter(args).ok().out())
+}
+
+/// Lines of JSON, each read: clients differ in how they escape.
+fn objects(text: &str) -> Vec<serde_json::Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect()
+}
+
+#[test]
+fn lists_are_dockers_to_the_letter() {
+    let Some(host) = Host::shared("lists_are_dockers_to_the_letter") else {
+        return;
+    };
+    host.lighter(&[
+        "create",
+        "--name",
+        "listed",
+        "-l",
+        "k=v",
+        "-v",
+        "listed:/d",
+        "busybox",
+        "sleep",
+        "1",
+    ])
+    .ok();
+    for args in [
+        &["ps", "-a", "--filter", "name=listed"][..],
+        &["ps", "-a", "--no-trunc", "--filter", "name=listed"],
+        &["ps", "-aq", "--filter", "label=k=v"],
+        &[
+            "ps",
+            "-a",
+            "--filter",
+            "name=listed",
+            "--format",
+            "table {{.Names}}\t{{.Mounts}}",
+        ],
+        &[
+            "ps",
+            "-a",
+            "--filter",
+            "name=listed",
+            "--format",
+            "{{.Names}}: {{.Labels}}",
+        ],
+        &["images"],
+        &["images", "-q", "--no-trunc"],
+        &["images", "--digests", "busybox"],
+        &["volume", "ls"],
+        &["volume", "ls", "-q", "--filter", "name=listed"],
+        &["volume", "inspect", "listed"],
+        &["inspect", "listed"],
+        &[
+            "inspect",
+            "-f",
+            "{{.State.Status}} {{json .Config.Cmd}} {{index .Config.Labels \"k\"}}",
+            "listed",
+        ],
+    ] {
+        let (theirs, ours) = both(host, args);
+        assert_eq!(ours, theirs, "{args:?}");
+    }
+    for args in [
+        &["ps", "-a", "--filter", "name=listed", "--format", "json"][..],
+        &["images", "--format", "json"],
+        &["volume", "ls", "--format", "json"],
+    ] {
+        let (theirs, ours) = both(host, args);
+        assert_eq!(objects(&ours), objects(&theirs), "{args:?}");
+    }
+    host.lighter(&["rm", "listed"]).ok();
+    host.lighter(&["volume", "rm", "listed"]).ok();
+}
+
+#[test]
+fn codes_and_streams_of_run_are_dockers() {
+    let Some(host) = Host::shared("codes_and_streams_of_run_are_dockers") else {
+        return;
+    };
+    let script = "echo out; echo err >&2; exit 7";
+    for (args, code) in [
+        (&["run", "--rm", "busybox", "sh", "-c", script][..], 7),
+        (&["run", "--rm", "busybox", "no-such-program"], 127),
+        (&["run", "--rm", "busybox", "/etc"], 126),
+        (&["run", "--rm", "--no-such-flag", "busybox"], 125),
+        (&["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"], 137),
+    ] {
+        let ours = host.lighter(args).exits(code);
+        let theirs = host.docker(args).exits(code);
+        assert_eq!(ours.out(), theirs.out(), "{args:?}");
+    }
+    let run = host.lighter(&["run", "--rm", "busybox", "sh", "-c", script]);
+    assert_eq!((run.out().as_str(), run.err().as_str()), ("out\n", "err\n"));
+}
+
+#[test]
+fn input_reaches_the_container_and_ends() {
+    let Some(host) = Host::shared("input_reaches_the_container_and_ends") else {
+        return;
+    };
+    let data: Vec<u8> = (0..250_000_u32).flat_map(u32::to_le_bytes).collect();
+    let run = host
+        .lighter_with(&["run", "--rm", "-i", "busybox", "cat"], &data)
+        .ok();
+    assert!(
+        run.stdout == data,
+        "{} bytes came back of {}",
+        run.stdout.len(),
+        data.len()
+    );
+}
+
+#[test]
+fn life_of_a_container_by_our_own_command() {
+    let Some(host) = Host::shared("life_of_a_container_by_our_own_command") else {
+        return;
+    };
+    let script = "echo ready; exec sleep 1000";
+    let id = host
+        .lighter(&["run", "-d", "--name", "own", "busybox", "sh", "-c", script])
+        .ok()
+        .out();
+    assert_eq!(id.trim().len(), 64);
+    host.lighter(&["exec", "own", "sh", "-c", "exit 9"])
+        .exits(9);
+    assert_eq!(
+        host.lighter(&["exec", "-i", "own", "cat", "/proc/1/comm"])
+            .ok()
+            .out(),
+        "sleep\n"
+    );
+    assert_eq!(host.lighter(&["logs", "own"]).ok().out(), "ready\n");
+    host.lighter(&["pause", "own"]).ok();
+    assert_eq!(
+        host.lighter(&["inspect", "-f", "{{.State.Paused}}", "own"])
+            .ok()
+            .out(),
+        "true\n"
+    );
+    host.lighter(&["unpause", "own"]).ok();
+    assert_eq!(
+        host.lighter(&["stop", "-t", "0", "own"]).ok().out(),
+        "own\n"
+    );
+    assert_eq!(host.lighter(&["wait", "own"]).ok().out(), "137\n");
+    host.lighter(&["rename", "own", "other"]).ok();
+    assert_eq!(host.lighter(&["rm", "other"]).ok().out(), "other\n");
+    let gone = host.lighter(&["inspect", "other"]).exits(1);
+    assert!(
+        gone.err().contains("No such object: other"),
+        "{}",
+        gone.err()
+    );
+}
