@@ -275,6 +275,100 @@ async fn crowd_of_streams_is_open_at_once_and_each_is_answered() {
     machine.kill().await.unwrap();
 }
 
+/// The same machine, its process started through another program.
+fn through(program: &str, args: &[&str], mut config: LaunchConfig) -> LaunchConfig {
+    let mut all: Vec<String> = args.iter().map(ToString::to_string).collect();
+    all.push(config.exe.to_str().unwrap().to_owned());
+    all.append(&mut config.args);
+    LaunchConfig {
+        exe: program.into(),
+        args: all,
+        ..config
+    }
+}
+
+#[tokio::test]
+async fn machine_out_of_descriptors_refuses_and_recovers() {
+    let kernel = kernel_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let config = through(
+        "/usr/bin/prlimit",
+        &["--nofile=200:200"],
+        config(kernel, dir.path()),
+    );
+    let machine = Machine::launch(config).await.unwrap();
+    connect(&machine, port::ORDERS).await;
+    let mut streams = Vec::new();
+    let refused = loop {
+        match machine.connect(port::CROWD).await {
+            Ok(stream) => streams.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, Error::TooManyStreams, "after {}", streams.len());
+    assert!(streams.len() > 100);
+    streams.truncate(50);
+    let mut stream = connect_again(&machine).await;
+    stream.write_all(b"room").await.unwrap();
+    stream.read_exact(&mut [0; 4]).await.unwrap();
+    machine.kill().await.unwrap();
+}
+
+/// The closed streams' descriptors come free as the device notices.
+async fn connect_again(machine: &Machine) -> lighter_machine::GuestStream {
+    let connected = async {
+        loop {
+            match machine.connect(port::ECHO).await {
+                Ok(stream) => break stream,
+                Err(Error::TooManyStreams) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, connected).await.unwrap()
+}
+
+#[tokio::test]
+async fn old_qemu_is_refused_with_the_package_to_install() {
+    let kernel = kernel_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let fake = dir.path().join("qemu");
+    let script = "#!/bin/sh\n\
+        [ \"$1\" = --version ] && { echo 'QEMU emulator version 7.2.18 (Debian)'; exit 0; }\n\
+        echo 'unknown option' >&2; exit 1\n";
+    std::fs::write(&fake, script).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&fake, executable).unwrap();
+    let named = format!("LIGHTER_QEMU={}", fake.display());
+    let config = through("/usr/bin/env", &[&named], config(kernel, dir.path()));
+    let error = Machine::launch(config).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::TooOld { found, .. } if found == "7.2.18"),
+        "{error:?}"
+    );
+    assert!(
+        error
+            .hint()
+            .unwrap()
+            .contains("bookworm-backports qemu-system-x86")
+    );
+    assert!(Machine::take_over(dir.path()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn kernel_that_is_none_is_an_error_with_the_monitors_words() {
+    let kernel = kernel_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(kernel, dir.path());
+    config.spec.kernel = dir.path().join("noise");
+    std::fs::write(&config.spec.kernel, [0x55; 4096]).unwrap();
+    let words = match Machine::launch(config).await {
+        Err(error) => error.to_string(),
+        Ok(machine) => format!("{:?}", exited(&machine).await),
+    };
+    assert!(words.contains("QEMU exited with code 1"), "{words}");
+}
+
 fn resident_kib(pid: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let line = text

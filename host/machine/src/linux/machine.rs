@@ -315,9 +315,8 @@ impl Process {
 
     fn join(&self, id: u64, port: u32, fds: Vec<OwnedFd>) {
         let Some(stream) = fds.into_iter().next() else {
-            let result = Err(Error::Wire(
-                "no stream beside the request to join one".into(),
-            ));
+            // The kernel drops a descriptor for which this process has no room.
+            let result = Err(Error::TooManyStreams);
             self.active.send(Packet::new(Event::Answer { id, result }));
             return;
         };
