@@ -30,21 +30,26 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 
 /// Asks the daemon, starting it if it does not run.
 pub async fn ask(paths: &HostPaths, request: &Request) -> Result<Conversation, CliError> {
-    match Conversation::start(&paths.control_socket(), request).await {
-        Err(ClientError::NotRunning) => {}
-        other => return other.map_err(|error| client_error(&error)),
-    }
-    start(paths)?;
     let deadline = tokio::time::Instant::now() + OTHERS_START;
     loop {
         match Conversation::start(&paths.control_socket(), request).await {
-            // Another process holds the lock and is about to listen.
-            Err(ClientError::NotRunning) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            Err(ClientError::NotRunning) if tokio::time::Instant::now() < deadline => {}
             other => return other.map_err(|error| client_error(&error)),
         }
+        if start(paths)? == Start::Others {
+            // Another process holds the lock: it is about to listen, or about to be gone.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
+}
+
+/// Whose daemon there is after an attempt to start one.
+#[derive(Debug, PartialEq, Eq)]
+enum Start {
+    /// The one just started.
+    Ours,
+    /// One that was there already.
+    Others,
 }
 
 /// An error of the control socket, with what to do next.
@@ -67,7 +72,7 @@ pub async fn ensure(paths: &HostPaths) -> Result<PathBuf, CliError> {
 }
 
 /// Starts the daemon apart from this process and waits for its word.
-fn start(paths: &HostPaths) -> Result<(), CliError> {
+fn start(paths: &HostPaths) -> Result<Start, CliError> {
     ensure_private_dir(&paths.run).map_err(|error| CliError::of(&error).with_hint(error.hint()))?;
     let exe = std::env::current_exe()?;
     let log = sys::open_log(&paths.daemon_log())?;
@@ -84,9 +89,8 @@ fn start(paths: &HostPaths) -> Result<(), CliError> {
         BufReader::new(stdout).read_line(&mut line)?;
     }
     match serde_json::from_str(&line) {
-        Ok(Readiness::Ready) => Ok(()),
-        // Somebody else was faster; theirs serves as well.
-        Ok(Readiness::Failed(failure)) if failure.message.contains("already running") => Ok(()),
+        Ok(Readiness::Ready) => Ok(Start::Ours),
+        Ok(Readiness::Running) => Ok(Start::Others),
         Ok(Readiness::Failed(failure)) => Err(failure.into()),
         Err(_) => {
             let log = paths.daemon_log();

@@ -83,14 +83,13 @@ async fn run(notify: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            announce(
-                notify,
-                &Readiness::Failed(vm::Failure::of(&error, error.hint())),
-            );
-            eprintln!(
-                "error: {}",
-                vm::Failure::of(&error, error.hint()).full_text()
-            );
+            let failure = vm::Failure::of(&error, error.hint());
+            let readiness = match error {
+                StartError::Running(_) => Readiness::Running,
+                _ => Readiness::Failed(failure.clone()),
+            };
+            announce(notify, &readiness);
+            eprintln!("error: {}", failure.full_text());
             ExitCode::FAILURE
         }
     }

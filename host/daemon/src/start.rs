@@ -72,6 +72,8 @@ impl StartError {
 pub enum Readiness {
     /// The sockets listen.
     Ready,
+    /// Another process is the daemon, or was until a moment ago.
+    Running,
     /// There is no daemon, for this reason.
     Failed(Failure),
 }
