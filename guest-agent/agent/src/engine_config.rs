@@ -36,6 +36,7 @@ pub fn of(
         dns: boot.dns.clone(),
         dns_search: boot.search.clone(),
         settings: settings(&boot.engine),
+        built_in_image: Some(places.built_in_image.clone()),
         launcher: LauncherConfig {
             enter_path: places.enter.clone(),
             cgroup_root: places.cgroup_root.clone(),

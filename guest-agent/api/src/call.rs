@@ -55,11 +55,6 @@ impl Call {
         })
     }
 
-    /// A header as text.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
     /// Takes the upgrade out, leaving one that never resolves.
     pub(crate) fn take_upgrade(&mut self) -> OnUpgrade {
         std::mem::replace(&mut self.upgrade, hyper::upgrade::on(Request::new(())))

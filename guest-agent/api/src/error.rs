@@ -40,11 +40,6 @@ impl ApiError {
         self
     }
 
-    /// The text for the client.
-    pub(crate) fn message(&self) -> &str {
-        &self.message
-    }
-
     /// The whole response.
     pub(crate) fn into_response(self) -> Response<Body> {
         #[derive(Serialize)]

@@ -12,6 +12,7 @@ mod call;
 mod containers;
 mod error;
 mod hijack;
+mod images;
 mod networks;
 mod query;
 mod router;

@@ -6,7 +6,7 @@ use lighter_engine::Error;
 use crate::body::{Body, empty};
 use crate::call::Call;
 use crate::error::ApiError;
-use crate::{containers, networks, swarm, system, volumes};
+use crate::{containers, images, networks, swarm, system, volumes};
 
 /// What every handler answers.
 pub(crate) type Answer = Result<Response<Body>, ApiError>;
@@ -19,6 +19,7 @@ pub(crate) async fn route(call: Call) -> Answer {
     match call.path.first().map(String::as_str) {
         Some("_ping" | "version" | "info" | "events") => system::route(&call),
         Some("containers" | "exec") => containers::route(call).await,
+        Some("images") => images::route(call).await,
         Some("volumes") => volumes::route(call).await,
         Some("networks") => networks::route(&call),
         Some("swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs") => swarm::route(),

@@ -100,6 +100,8 @@ pub struct EngineConfig {
     pub run_dir: PathBuf,
     /// The socket that containers get for `/var/run/docker.sock` (`/run/docker.sock`).
     pub api_socket: PathBuf,
+    /// The archive of the image that comes with the machine, if there is one.
+    pub built_in_image: Option<PathBuf>,
     /// The name shown by `docker info`.
     pub hostname: String,
     /// Stable id of this engine, shown by `docker info`.

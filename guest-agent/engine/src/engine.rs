@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::events::{Events, Subject};
 use crate::exec::Execs;
 use crate::exits::Exits;
+use crate::images::Images;
 use crate::io::Bench;
 use crate::keeper;
 use crate::networks::Networks;
@@ -30,6 +31,7 @@ pub struct Engine {
     db: Db,
     store: Store,
     layers: Layers,
+    images: Images,
     exits: Arc<Exits>,
     bench: Mutex<Bench>,
     events: Events,
@@ -84,6 +86,7 @@ impl Engine {
             db,
             store,
             layers: Layers::new(mounts),
+            images: Images::default(),
             exits,
             bench: Mutex::new(bench),
             events: Events::default(),
@@ -95,12 +98,16 @@ impl Engine {
             stopping: AtomicBool::new(false),
             config,
         });
+        engine.load_images().await?;
         engine.volumes.load(records.volumes);
         engine
             .take_up(records.containers, left, info.agent_starts > 1)
             .await?;
         tokio::spawn(Arc::clone(&engine.exits).listen(links.events));
         drop(starting);
+        if let Some(archive) = &engine.config.built_in_image {
+            engine.load_built_in(archive).await?;
+        }
         Ok(engine)
     }
 
@@ -170,6 +177,10 @@ impl Engine {
 
     pub(crate) fn launcher(&self) -> &Launcher {
         &self.launcher
+    }
+
+    pub(crate) fn images(&self) -> &Images {
+        &self.images
     }
 
     pub(crate) fn layers(&self) -> &Layers {

@@ -19,6 +19,7 @@ pub mod exec;
 mod exits;
 pub mod filters;
 pub mod ids;
+pub mod images;
 mod info;
 pub mod io;
 mod keeper;

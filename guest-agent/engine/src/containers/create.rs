@@ -42,7 +42,9 @@ impl Engine {
             mut host_config,
             networking_config,
         } = request;
-        let image = self.image_for_create(&config.image, platform).await?;
+        // Until the container is recorded, nobody collects what its image has.
+        let _held = self.images().hold().await;
+        let image = self.image_for_create(&config.image, platform)?;
         defaults::merge_image(&mut config, &image.config);
         defaults::adapt(&mut host_config, &self.config().settings);
         validate::check(&config, &host_config)?;

@@ -18,19 +18,33 @@ pub(super) struct ImageFacts {
 
 impl Engine {
     /// The image a create request names.
-    pub(super) async fn image_for_create(
+    pub(super) fn image_for_create(
         &self,
         reference: &str,
-        _platform: Option<&str>,
+        platform: Option<&str>,
     ) -> Result<ImageFacts> {
-        let tagged = reference.contains(':') || reference.contains('@');
-        let tag = if tagged { "" } else { ":latest" };
-        Err(Error::not_found(format!("No such image: {reference}{tag}")))
+        let image = self.image(reference)?;
+        let has = format!("{}/{}", image.config.os, image.config.architecture);
+        if let Some(wanted) = platform.filter(|wanted| !wanted.is_empty())
+            && !(wanted == has
+                || has.ends_with(&format!("/{wanted}"))
+                || wanted.starts_with(&format!("{has}/")))
+        {
+            return Err(Error::not_found(format!(
+                "image with reference {reference} was found but its platform ({has}) does not match the \
+                 specified platform ({wanted})"
+            )));
+        }
+        Ok(ImageFacts {
+            id: image.id.to_string(),
+            layers: image.config.rootfs.diff_ids.clone(),
+            config: image.config.config.clone(),
+        })
     }
 
     /// The id of the image that `reference` names, if there is one.
-    pub(super) fn image_id(&self, _reference: &str) -> Option<String> {
-        None
+    pub(super) fn image_id(&self, reference: &str) -> Option<String> {
+        self.image(reference).ok().map(|image| image.id.to_string())
     }
 
     /// How many images there are.

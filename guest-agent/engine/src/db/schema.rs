@@ -25,6 +25,18 @@ const STEPS: &[&str] = &[
         name TEXT NOT NULL,
         body TEXT NOT NULL
      ) STRICT;",
+    // Images by the digest of their configuration; names in full form; things done once.
+    "CREATE TABLE images (
+        id TEXT PRIMARY KEY,
+        body TEXT NOT NULL
+     ) STRICT;
+     CREATE TABLE image_names (
+        name TEXT PRIMARY KEY,
+        image TEXT NOT NULL
+     ) STRICT;
+     CREATE TABLE marks (
+        name TEXT PRIMARY KEY
+     ) STRICT;",
 ];
 
 /// Takes the steps that the file has not seen, all of them or none.

@@ -1,0 +1,237 @@
+//! `GET /images/{name}/json` and `/history`.
+
+use std::collections::BTreeMap;
+
+use lighter_engine::clock::Timestamp;
+use lighter_engine::images::Image;
+use lighter_engine::images::config::{Empty, Healthcheck, RunConfig};
+use serde::Serialize;
+
+use crate::body::ok;
+use crate::call::Call;
+use crate::router::Answer;
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Shape {
+    id: String,
+    repo_tags: Vec<String>,
+    repo_digests: Vec<String>,
+    parent: &'static str,
+    comment: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+    docker_version: String,
+    author: String,
+    config: Config,
+    architecture: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    variant: String,
+    os: String,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    virtual_size: Option<u64>,
+    graph_driver: GraphDriver,
+    #[serde(rename = "RootFS")]
+    root_fs: RootFs,
+    metadata: Metadata,
+}
+
+/// The run configuration as dockerd shows it of an image: what docker's own form always has, and
+/// the rest where it is set.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args_escaped: Option<bool>,
+    cmd: Option<Vec<String>>,
+    entrypoint: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exposed_ports: Option<BTreeMap<String, Empty>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck: Option<Healthcheck>,
+    labels: Option<BTreeMap<String, String>>,
+    on_build: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shell: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    stop_signal: String,
+    user: String,
+    volumes: Option<BTreeMap<String, Empty>>,
+    working_dir: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct GraphDriver {
+    data: BTreeMap<&'static str, String>,
+    name: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RootFs {
+    #[serde(rename = "Type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata {
+    last_tag_time: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Step {
+    comment: String,
+    created: i64,
+    created_by: String,
+    id: String,
+    size: u64,
+    tags: Option<Vec<String>>,
+}
+
+pub(super) fn inspect(call: &Call, name: &str) -> Answer {
+    let image = call.engine.image(name)?;
+    let names = call.engine.image_names(&image.id);
+    let shown = |digests: bool| {
+        let kind = names
+            .iter()
+            .filter(|name| name.digest().is_some() == digests);
+        kind.map(|name| name.familiar()).collect::<Vec<_>>()
+    };
+    ok(&Shape {
+        id: image.id.to_string(),
+        repo_tags: shown(false),
+        repo_digests: shown(true),
+        parent: "",
+        comment: comment(&image),
+        created: image.config.created.clone(),
+        docker_version: image.config.docker_version.clone(),
+        author: image.config.author.clone(),
+        config: config(&image.config.config),
+        architecture: image.config.architecture.clone(),
+        variant: image.config.variant.clone(),
+        os: image.config.os.clone(),
+        size: image.size,
+        virtual_size: (!call.version.since(44)).then_some(image.size),
+        graph_driver: graph_driver(call, &image),
+        root_fs: RootFs {
+            kind: "layers",
+            layers: image
+                .config
+                .rootfs
+                .diff_ids
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        },
+        metadata: Metadata {
+            last_tag_time: image.tagged.unwrap_or(Timestamp::NEVER).to_string(),
+        },
+    })
+}
+
+fn comment(image: &Image) -> String {
+    if !image.config.comment.is_empty() {
+        return image.config.comment.clone();
+    }
+    image
+        .config
+        .history
+        .last()
+        .map(|step| step.comment.clone())
+        .unwrap_or_default()
+}
+
+fn config(config: &RunConfig) -> Config {
+    Config {
+        args_escaped: config.args_escaped.then_some(true),
+        cmd: config.cmd.clone(),
+        entrypoint: config.entrypoint.clone(),
+        env: config.env.clone(),
+        exposed_ports: config.exposed_ports.clone(),
+        healthcheck: config.healthcheck.clone(),
+        labels: config.labels.clone(),
+        on_build: config.on_build.clone(),
+        shell: config.shell.clone(),
+        stop_signal: config.stop_signal.clone(),
+        user: config.user.clone(),
+        volumes: config.volumes.clone(),
+        working_dir: config.working_dir.clone(),
+    }
+}
+
+/// Where the layers lie, in the form clients expect of the overlay driver.
+fn graph_driver(call: &Call, image: &Image) -> GraphDriver {
+    let root = call.engine.config().data_root.join("overlay2");
+    let chain: Vec<String> = image
+        .config
+        .rootfs
+        .diff_ids
+        .iter()
+        .rev()
+        .map(|layer| layer.hex())
+        .collect();
+    let path = |layer: &String, what: &str| root.join(layer).join(what).display().to_string();
+    let mut data = BTreeMap::new();
+    if let Some((top, below)) = chain.split_first() {
+        if !below.is_empty() {
+            let lower: Vec<String> = below.iter().map(|layer| path(layer, "diff")).collect();
+            data.insert("LowerDir", lower.join(":"));
+        }
+        data.insert("MergedDir", path(top, "merged"));
+        data.insert("UpperDir", path(top, "diff"));
+        data.insert("WorkDir", path(top, "work"));
+    }
+    GraphDriver {
+        data,
+        name: "overlay2",
+    }
+}
+
+pub(super) fn history(call: &Call, name: &str) -> Answer {
+    let image = call.engine.image(name)?;
+    let tags: Vec<String> = call
+        .engine
+        .image_names(&image.id)
+        .iter()
+        .filter(|name| name.digest().is_none())
+        .map(|name| name.familiar())
+        .collect();
+    let mut layers = image.config.rootfs.diff_ids.iter();
+    let mut steps: Vec<Step> = Vec::new();
+    for step in &image.config.history {
+        let layer = if step.empty_layer {
+            None
+        } else {
+            layers.next()
+        };
+        let size = layer
+            .and_then(|layer| call.engine.store().layer(layer))
+            .map_or(0, |files| files.tar_bytes);
+        let created = step
+            .created
+            .as_deref()
+            .and_then(Timestamp::parse)
+            .map_or(0, Timestamp::unix);
+        steps.push(Step {
+            comment: step.comment.clone(),
+            created,
+            created_by: step.created_by.clone(),
+            id: "<missing>".into(),
+            size,
+            tags: None,
+        });
+    }
+    if let Some(last) = steps.last_mut() {
+        last.id = image.id.to_string();
+        last.tags = (!tags.is_empty()).then_some(tags);
+    }
+    steps.reverse();
+    ok(&steps)
+}

@@ -1,0 +1,154 @@
+//! `docker load`, `docker save`, and the image that comes with the machine.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use lighter_images::archive::{self, LoadedImage, SavedImage};
+use lighter_images::{Digest, Reference};
+
+use crate::db::Sync;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// What `docker load` says: one line an image or a name.
+#[derive(Debug, Default)]
+pub struct LoadReport {
+    /// The lines, without line feeds.
+    pub lines: Vec<String>,
+}
+
+/// The row that says that the built-in image was loaded once; a user who removes it keeps it so.
+const BUILT_IN: &str = "built-in-image";
+
+impl Engine {
+    /// Takes in every image of an archive; all are durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When the archive is refused; the text says why.
+    pub async fn image_load(
+        self: &Arc<Self>,
+        input: impl Read + Send + 'static,
+    ) -> Result<LoadReport> {
+        self.require_open()?;
+        let _adding = self.images().adding.read().await;
+        let engine = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || archive::load(engine.store(), input));
+        let loaded = read
+            .await
+            .map_err(|error| Error::internal("loading the archive failed", error))??;
+        let mut report = LoadReport::default();
+        for image in loaded {
+            self.name_loaded(image, &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    async fn name_loaded(&self, loaded: LoadedImage, report: &mut LoadReport) -> Result<()> {
+        for name in &loaded.names {
+            let before = self.images().lock().names.get(name).copied();
+            if let Some(before) = before.filter(|before| *before != loaded.id) {
+                report.lines.push(format!(
+                    "The image {} already exists, renaming the old one with ID {before} to empty string",
+                    name.familiar()
+                ));
+            }
+        }
+        self.record_image(loaded.id, loaded.config, &loaded.names)
+            .await?;
+        let id = loaded.id.to_string();
+        let image = self.image(&id)?;
+        if loaded.names.is_empty() {
+            report.lines.push(format!("Loaded image ID: {id}"));
+        }
+        for name in &loaded.names {
+            report
+                .lines
+                .push(format!("Loaded image: {}", name.familiar()));
+        }
+        self.image_event("load", &id, &id, Some(&image));
+        Ok(())
+    }
+
+    /// What an archive of these images has to hold. A name saves itself; an id saves no name.
+    ///
+    /// # Errors
+    ///
+    /// When one of them does not exist.
+    pub fn images_to_save(&self, names: &[String]) -> Result<Vec<SavedImage>> {
+        let mut saved: Vec<SavedImage> = Vec::new();
+        for text in names {
+            let image = self.image(text)?;
+            let mut tags: Vec<Reference> = Vec::new();
+            let is_id = image
+                .id
+                .hex()
+                .starts_with(text.strip_prefix("sha256:").unwrap_or(text));
+            if let Ok(reference) = text.parse::<Reference>()
+                && !is_id
+                && reference.digest().is_none()
+            {
+                tags.push(reference.with_default_tag());
+            }
+            match saved.iter_mut().find(|known| known.id == image.id) {
+                Some(known) => known.names.extend(tags),
+                None => saved.push(SavedImage {
+                    id: image.id,
+                    names: tags,
+                }),
+            }
+        }
+        Ok(saved)
+    }
+
+    /// Writes an archive of `images`. Blocks: call it on a thread that may.
+    ///
+    /// # Errors
+    ///
+    /// When the reader of the archive has gone, or a layer cannot be read.
+    pub fn image_save(&self, images: &[SavedImage], out: impl Write) -> Result<()> {
+        archive::save(self.store(), images, out)?;
+        for image in images {
+            let id = image.id.to_string();
+            self.image_event("save", &id, &id, self.image(&id).ok().as_ref());
+        }
+        Ok(())
+    }
+
+    /// Loads the image that comes with the machine, the first time the engine opens here.
+    pub(crate) async fn load_built_in(self: &Arc<Self>, archive: &Path) -> Result<()> {
+        let seen = self.db().write(Sync::Lazy, |connection| {
+            let count: i64 = connection.query_row(
+                "SELECT count(*) FROM marks WHERE name = ?1",
+                [BUILT_IN],
+                |row| row.get(0),
+            )?;
+            Ok(count > 0)
+        });
+        if seen.await? || !archive.exists() {
+            return Ok(());
+        }
+        let file = std::fs::File::open(archive)
+            .map_err(|error| Error::internal("the built-in image cannot be opened", error))?;
+        self.image_load(file).await?;
+        let mark = self.db().write(Sync::Durable, |connection| {
+            connection.execute("INSERT OR IGNORE INTO marks (name) VALUES (?1)", [BUILT_IN])?;
+            Ok(())
+        });
+        Ok(mark.await?)
+    }
+
+    /// The image's layers as a chain: each with everything below it, as dockerd names layers.
+    pub(crate) fn chain(layers: &[Digest]) -> Vec<Digest> {
+        let mut chain: Vec<Digest> = Vec::with_capacity(layers.len());
+        for layer in layers {
+            let next = match chain.last() {
+                None => *layer,
+                Some(below) => Digest::of(format!("{below} {layer}").as_bytes()),
+            };
+            chain.push(next);
+        }
+        chain
+    }
+}
