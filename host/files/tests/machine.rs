@@ -7,10 +7,17 @@
 mod cases;
 
 fn main() -> std::process::ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("files") {
-        return lighter_files::process_main();
-    }
     #[cfg(target_os = "linux")]
-    cases::run();
+    {
+        let wanted = std::env::args().nth(1);
+        // A filter can have the same word; only the daemon's side gives a socket as standard input.
+        let socket = rustix::fs::fstat(std::io::stdin()).is_ok_and(|s| {
+            rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Socket
+        });
+        if socket && wanted.as_deref() == Some("files") {
+            return lighter_files::process_main();
+        }
+        cases::run(wanted.as_deref().unwrap_or_default());
+    }
     std::process::ExitCode::SUCCESS
 }

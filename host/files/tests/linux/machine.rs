@@ -13,17 +13,37 @@ use std::process::{Child, Command, Stdio};
 use lighter_files::control::ShareId;
 use lighter_files::{FilesProcess, SpawnConfig, TAG};
 
+const NAME: &str = "shares_in_a_virtual_machine";
+
 /// Runs the case; where this is root, with the files process and the shared files an ordinary user's.
-pub fn run() {
+pub fn run(wanted: &str) {
+    if !NAME.contains(wanted) {
+        return;
+    }
     let kernel = match kernel() {
         Ok(kernel) => kernel,
         Err(missing) => {
-            println!("test shares_in_a_virtual_machine ... skipped: {missing}");
+            println!("SKIP {NAME}: {missing}");
+            count_skip(&missing);
             return;
         }
     };
     shares_in_a_virtual_machine(&kernel);
-    println!("test shares_in_a_virtual_machine ... ok");
+    println!("test {NAME} ... ok");
+}
+
+fn count_skip(reason: &str) {
+    let Some(file) = std::env::var_os("LIGHTER_TEST_SKIPS") else {
+        return;
+    };
+    if let Ok(mut file) = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(file)
+    {
+        // A skip that cannot be counted is still printed.
+        let _ = writeln!(file, "{NAME}: {reason}");
+    }
 }
 
 fn kernel() -> Result<PathBuf, String> {

@@ -10,7 +10,7 @@ use lighter_files::control::{RefusalCode, ShareId};
 use lighter_files::{CONTROL_SOCKET, FilesClient, FilesError, FilesProcess, SpawnConfig};
 
 /// Runs every case as this user, and where that is root, once more as an ordinary one.
-pub fn run() {
+pub fn run(wanted: &str) {
     let cases: [(&str, fn()); 3] = [
         ("is_spoken_to_and_taken_over", is_spoken_to_and_taken_over),
         (
@@ -22,7 +22,7 @@ pub fn run() {
             refuses_what_the_daemon_did_not_check,
         ),
     ];
-    for (name, case) in cases {
+    for (name, case) in cases.into_iter().filter(|(name, _)| name.contains(wanted)) {
         case();
         println!(
             "test {name} (uid {}) ... ok",
@@ -35,6 +35,8 @@ pub fn run() {
         let copy = program.path().join("process-test");
         std::fs::copy(std::env::current_exe().expect("known"), &copy).expect("room");
         let again = Command::new(copy)
+            .arg(wanted)
+            .stdin(std::process::Stdio::null())
             .uid(65534)
             .gid(65534)
             .status()

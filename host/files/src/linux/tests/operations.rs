@@ -308,7 +308,7 @@ fn the_root_is_made_up_of_the_shares_and_cannot_be_changed() {
 #[test]
 fn programs_map_lock_and_notice_through_the_mount() {
     if let Some(why) = missing() {
-        eprintln!("skipped: {why}");
+        super::skip(module_path!(), why);
         return;
     }
     let mount = Mount::new(USER);

@@ -195,7 +195,7 @@ fn fifos_and_sockets_are_marked_files_on_the_host() {
 #[test]
 fn a_file_system_without_attributes_keeps_owners_beside() {
     if let Some(why) = missing() {
-        eprintln!("skipped: {why}");
+        super::skip(module_path!(), why);
         return;
     }
     let dir = tempfile::tempdir().expect("temporary directory");
@@ -246,7 +246,7 @@ fn a_file_system_without_attributes_keeps_owners_beside() {
 #[test]
 fn chown_of_a_read_only_file_of_an_ordinary_user_leaves_its_mode() {
     if let Some(why) = missing() {
-        eprintln!("skipped: {why}");
+        super::skip(module_path!(), why);
         return;
     }
     let mount = Mount::new(USER);

@@ -8,7 +8,7 @@ use super::mount::{Mount, USER, missing};
 macro_rules! or_skip {
     () => {
         if let Some(why) = missing() {
-            eprintln!("skipped: {why}");
+            super::skip(module_path!(), why);
             return;
         }
     };
