@@ -271,7 +271,7 @@ fn a_race_with_renames_on_the_host_never_leads_outside() {
         })
     };
     let (mut read, mut refused) = (0, 0);
-    for round in 0..super::count(4000, 400_000) {
+    for round in 0..super::count(4000, 50_000) {
         let reached = guest.walk(
             top,
             if round % 2 == 0 {
