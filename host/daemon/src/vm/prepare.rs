@@ -274,11 +274,32 @@ pub fn console_tail(paths: &HostPaths) -> String {
         file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
         let mut bytes = Vec::new();
         file.take(MOST).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    let text = read().unwrap_or_default();
+    let text = without_controls(&read().unwrap_or_default());
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// The words of a console without what moves cursors and sets colours: it is shown inside other
+/// text, and a guest must not be able to steer the terminal of whoever reads it.
+fn without_controls(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\x1b' => {
+                if letters.next() == Some('[') {
+                    // Parameters, up to the letter that ends the sequence.
+                    while letters.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+                }
+            }
+            '\n' | '\t' => out.push(letter),
+            control if control.is_control() => {}
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -325,6 +346,13 @@ mod tests {
         assert_eq!(ready_disk(dir.path(), &disk, 8192).unwrap(), 8192);
         assert_eq!(ready_disk(dir.path(), &disk, 4096).unwrap(), 8192);
         assert_eq!(&fs::read(&disk).unwrap()[..4], b"data");
+    }
+
+    #[test]
+    fn a_console_cannot_steer_the_readers_terminal() {
+        let text = "\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS\r\nred: \x1b[31mno\x1b[0m\x07\n";
+        assert_eq!(without_controls(text), "SeaBIOS\nred: no\n");
+        assert_eq!(without_controls("cut \x1b[3"), "cut ");
     }
 
     #[test]
