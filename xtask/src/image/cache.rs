@@ -10,6 +10,7 @@
 //!   lock                           one builder at a time
 //! ```
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::symlink;
@@ -20,14 +21,15 @@ use sha2::{Digest, Sha256};
 
 use crate::paths;
 
-/// The cache folder, locked against another builder while this lives.
+/// The cache folder. From the first thing that has to be made on, other builders wait until this is dropped;
+/// who finds everything made already waits for nobody.
 pub struct Cache {
     root: PathBuf,
-    _lock: File,
+    lock: OnceCell<File>,
 }
 
 impl Cache {
-    /// Opens the cache and waits until no other builder uses it.
+    /// Opens the cache.
     pub fn open() -> Result<Self> {
         let root = paths::cache().join("image");
         for folder in ["", "parts", "inputs", "build"] {
@@ -35,12 +37,23 @@ impl Cache {
             fs::create_dir_all(&path)
                 .with_context(|| format!("cannot create {}", path.display()))?;
         }
-        let lock = File::create(root.join("lock"))?;
-        if lock.try_lock().is_err() {
-            eprintln!("image: another build is running, waiting for it");
-            lock.lock().context("cannot lock the image cache")?;
+        Ok(Self {
+            root,
+            lock: OnceCell::new(),
+        })
+    }
+
+    /// Waits until no other builder works here; for who writes outside [`Cache::once`].
+    pub fn lock(&self) -> Result<()> {
+        if self.lock.get().is_none() {
+            let lock = File::create(self.root.join("lock"))?;
+            if lock.try_lock().is_err() {
+                eprintln!("image: another build is running, waiting for it");
+                lock.lock().context("cannot lock the image cache")?;
+            }
+            self.lock.get_or_init(|| lock);
         }
-        Ok(Self { root, _lock: lock })
+        Ok(())
     }
 
     /// The folder for downloaded packages.
@@ -80,6 +93,11 @@ impl Cache {
         if done.is_dir() {
             return Ok(());
         }
+        self.lock()?;
+        // The other builder may have made just this.
+        if done.is_dir() {
+            return Ok(());
+        }
         let name = done.file_name().unwrap_or_default().to_string_lossy();
         let partial = self.root.join(format!("build/partial-{name}"));
         remove_all(&partial)?;
@@ -92,7 +110,9 @@ impl Cache {
 
     /// Points `current` at the image of this hash.
     pub fn set_current(&self, hash: &str) -> Result<()> {
-        let fresh = self.root.join("build/current.new");
+        let fresh = self
+            .root
+            .join(format!("build/current.{}", std::process::id()));
         if fresh.symlink_metadata().is_ok() {
             fs::remove_file(&fresh)?;
         }
@@ -101,8 +121,11 @@ impl Cache {
         sync_folder(&self.root)
     }
 
-    /// Removes images and parts that are neither the newest few nor in use.
+    /// Removes images and parts that are neither the newest few nor in use, if something was made.
     pub fn forget_old(&self, keep: usize) -> Result<()> {
+        if self.lock.get().is_none() {
+            return Ok(());
+        }
         let current = fs::read_link(self.current()).unwrap_or_default();
         let is_image =
             |name: &str| name.len() == HASH_LEN && name.bytes().all(|b| b.is_ascii_hexdigit());

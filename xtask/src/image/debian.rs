@@ -24,10 +24,18 @@ fn apt(args: &[&str]) -> Result<()> {
 /// If the mirror has moved on, the newest version of the same package is taken, and a line says so.
 /// Returns the folder and what was really used.
 pub fn unpacked(cache: &Cache, pin: &Package) -> Result<(PathBuf, Package)> {
+    let folder_of = |sha: &str| {
+        cache
+            .inputs()
+            .join(format!("{}-{}", pin.package, &sha[..16]))
+    };
+    let pinned = folder_of(&pin.deb_sha256);
+    if pinned.is_dir() {
+        return Ok((pinned, pin.clone()));
+    }
+    cache.lock()?;
     let (deb, used) = fetched(cache, pin)?;
-    let folder = cache
-        .inputs()
-        .join(format!("{}-{}", used.package, &used.deb_sha256[..16]));
+    let folder = folder_of(&used.deb_sha256);
     cache.once(&folder, |to| {
         cmd::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(to))
     })?;
