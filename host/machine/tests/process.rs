@@ -27,7 +27,7 @@ fn config(kernel: PathBuf, dir: &Path) -> LaunchConfig {
         "the_machine_process_itself",
         "--test-threads=1",
     ];
-    LaunchConfig {
+    let config = LaunchConfig {
         run_dir: dir.to_owned(),
         exe: std::env::current_exe().unwrap(),
         args: args.map(str::to_owned).to_vec(),
@@ -36,7 +36,9 @@ fn config(kernel: PathBuf, dir: &Path) -> LaunchConfig {
         share_sockets: Vec::new(),
         log: None,
         hold: Vec::new(),
-    }
+    };
+    // A machine outlives its daemon; one of a failed test must not outlive the test.
+    through("/usr/bin/setpriv", &["--pdeathsig", "KILL"], config)
 }
 
 #[test]
