@@ -107,6 +107,13 @@ impl AllowList {
     /// Adds the folder where `lighter up` was typed.
     pub fn add_typed(&self, folder: &Path) {
         let folder = really(folder);
+        if self
+            .fixed
+            .iter()
+            .any(|entry| folder.starts_with(&entry.path))
+        {
+            return;
+        }
         // A list that grows without bound would be a leak; nobody types `up` in 64 places.
         let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
         if folder != Path::new("/") && typed.len() < 64 && !typed.contains(&folder) {
