@@ -382,6 +382,14 @@ pub fn bind_mount(index: usize, destination: &str) -> Mount {
     }
 }
 
+/// The failure of a start that had to fail; `what` it was.
+pub fn refused(result: Result<Output, StartError>, what: &str) -> StartError {
+    match result {
+        Err(error) => error,
+        Ok(output) => panic!("{what} was let through: {output:?}"),
+    }
+}
+
 /// The standard descriptors of a process, by their numbers.
 pub fn open_descriptors(pid: i32) -> Vec<i32> {
     let mut numbers: Vec<i32> = fs::read_dir(format!("/proc/{pid}/fd"))
