@@ -13,7 +13,7 @@ use super::debian;
 use crate::cmd;
 
 /// Raised when the way of building changes in a way that changes the result.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// A program of the guest: its package and binary, and its place in the initial root.
@@ -65,7 +65,12 @@ pub fn part(cache: &Cache, root: &Path) -> Result<PathBuf> {
 
 fn build(cache: &Cache, root: &Path, to: &Path) -> Result<()> {
     eprintln!("image: building the guest's programs");
-    let target = cache.build("guest-target");
+    // One for each checkout: cargo tells a workspace's crates by their place inside it and whether
+    // they are fresh by time, so that two checkouts in one folder would take each other's programs.
+    let checkout = Key::new("checkout", RECIPE)
+        .with(root.as_os_str().as_encoded_bytes())
+        .finish();
+    let target = cache.build(&format!("guest-target-{checkout}"));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["build", "--quiet", "--profile", "guest", "--target", TARGET])
