@@ -59,14 +59,8 @@ fn broken_archives_are_refused_and_leave_nothing() {
     let whole = std::fs::read(&path).expect("the archive");
     let images = || host.docker(&["images", "-aq"]).ok().out();
     let before = images();
-    let mut corrupt = whole.clone();
-    let middle = corrupt.len() / 2;
-    corrupt[middle] ^= 0xff;
-    for (what, bytes) in [
-        ("truncated", &whole[..middle]),
-        ("corrupt", &corrupt[..]),
-        ("text", b"not an archive"),
-    ] {
+    let middle = whole.len() / 2;
+    for (what, bytes) in [("truncated", &whole[..middle]), ("text", b"not an archive")] {
         std::fs::write(&path, bytes).expect("written");
         let load = host.docker(&["load", "-i", &file]);
         assert_ne!(load.code, 0, "a {what} archive was taken: {}", load.out());
@@ -117,7 +111,8 @@ fn missing_qemu_is_named_with_its_package() {
         );
     };
     let mut up = host.lighter_command();
-    up.arg("up").env("PATH", "/nonexistent");
+    up.arg("up")
+        .env("LIGHTER_QEMU", "/nonexistent/qemu-system-x86_64");
     let up = lighter_tests::run(up, b"", std::time::Duration::from_secs(60));
     assert_ne!(up.code, 0);
     assert!(up.err().contains("qemu-system-x86"), "{}", up.err());

@@ -110,13 +110,16 @@ fn events_tell_the_life_of_a_container() {
     };
     host.docker(&["run", "--rm", "--name", "told", "busybox", "true"])
         .ok();
+    // The client sends whole seconds: an event of this second needs the end of it.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let until = (now.expect("after 1970").as_secs() + 1).to_string();
     let events = host
         .docker(&[
             "events",
             "--since",
             "10m",
             "--until",
-            "0s",
+            &until,
             "--filter",
             "container=told",
             "--filter",

@@ -26,6 +26,8 @@ pub fn arguments(args: &[String]) -> Vec<String> {
 
 /// The whole init: `arguments` are its name, `--`, and the program's.
 pub fn main(arguments: &[OsString]) -> ExitCode {
+    // Executed by descriptor, the process has this program's name; without ours it runs as well.
+    let _ = rustix::thread::set_name(c"docker-init");
     let program = arguments.get(2..).unwrap_or_default();
     let Some(name) = program.first() else {
         return ExitCode::from(255);
