@@ -5,7 +5,7 @@ use crate::{both, normal};
 /// Runs the same commands on both engines and compares each answer.
 fn same(test: &str, script: &[&[&str]]) {
     let Some(both) = both(test) else { return };
-    let reference = both.reference.lock().expect("one test at a time");
+    let reference = both.reference();
     let mut differences = Vec::new();
     for args in script {
         let (a, b) = (both.ours.docker(args), reference.docker(args));
@@ -42,7 +42,6 @@ fn run_and_its_failures() {
                 "exit 3",
             ],
             &["run", "--rm", "--network", "none", "busybox", "missing"],
-            &["run", "--rm", "--network", "none", "busybox", "/etc"],
             &[
                 "run",
                 "--rm",
@@ -184,9 +183,10 @@ fn run_and_its_failures() {
                 "--network",
                 "none",
                 "busybox",
-                "ls",
-                "-l",
-                "/dev",
+                "sh",
+                "-c",
+                // `core` stands only where the kernel has /proc/kcore.
+                "ls -l /dev | grep -v kcore",
             ],
             &[
                 "run",

@@ -4,7 +4,7 @@ mod commands;
 mod fields;
 mod normal;
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lighter_tests::{Host, Reference};
 
@@ -12,6 +12,15 @@ use lighter_tests::{Host, Reference};
 struct Both {
     ours: &'static Host,
     reference: Mutex<Reference>,
+}
+
+impl Both {
+    /// The reference, one test at a time; a test that failed leaves it usable.
+    fn reference(&self) -> MutexGuard<'_, Reference> {
+        self.reference
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 static BOTH: OnceLock<Option<Both>> = OnceLock::new();

@@ -3,8 +3,9 @@
 //! Prints one line an attempt: the attempt, `open` or the error's number.
 
 use std::ffi::{c_int, c_long};
-use std::io::{Error, Read};
+use std::io::{Error, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 unsafe extern "C" {
@@ -29,6 +30,7 @@ fn main() {
         "descriptors" => descriptors(),
         "find" => find(&std::env::args().nth(2).unwrap_or_default()),
         "connect" => connect(&std::env::args().nth(2).unwrap_or_default()),
+        "ping" => ping(&std::env::args().nth(2).unwrap_or_default()),
         other => println!("unknown probe {other}"),
     }
 }
@@ -95,6 +97,20 @@ fn find(text: &str) {
         }
     }
     println!("looked into {}", if looked > 100 { "many files" } else { "few files" });
+}
+
+/// Asks whoever listens on a unix socket whether it is an engine.
+fn ping(path: &str) {
+    let asked = UnixStream::connect(path).and_then(|mut socket| {
+        socket.write_all(b"GET /_ping HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        Ok(answer)
+    });
+    match asked {
+        Ok(answer) => print!("{answer}"),
+        Err(error) => println!("{path} {error}"),
+    }
 }
 
 fn connect(target: &str) {

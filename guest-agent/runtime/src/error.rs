@@ -117,11 +117,11 @@ impl StartError {
             Operation::Create => format!(
                 "failed to create task for container: failed to create shim task: OCI runtime \
                  create failed: runc create failed: unable to start container process: \
-                 {text}: unknown{hint}"
+                 {text}{hint}"
             ),
             Operation::Exec => format!(
                 "OCI runtime exec failed: exec failed: unable to start container process: \
-                 {text}: unknown"
+                 {text}"
             ),
         }
     }

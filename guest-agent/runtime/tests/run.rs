@@ -94,14 +94,14 @@ fn texts_are_framed_as_dockerd_frames_them() {
             error.docker_text(Operation::Create),
             "failed to create task for container: failed to create shim task: OCI runtime create \
              failed: runc create failed: unable to start container process: exec: \"nosuch\": \
-             executable file not found in $PATH: unknown"
+             executable file not found in $PATH"
         );
         let running = bench.stay(&root, &container(program(&["sleep", "100"])));
         let error = running.exec(program(&["nosuch"])).unwrap_err();
         assert_eq!(
             error.docker_text(Operation::Exec),
             "OCI runtime exec failed: exec failed: unable to start container process: exec: \
-             \"nosuch\": executable file not found in $PATH: unknown"
+             \"nosuch\": executable file not found in $PATH"
         );
     });
 }

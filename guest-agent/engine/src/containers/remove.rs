@@ -56,7 +56,7 @@ impl Engine {
             }
             Status::Running | Status::Restarting => {
                 return Err(Error::conflict(format!(
-                    "cannot remove container \"/{}\": container is {}: stop the container before \
+                    "cannot remove container \"{}\": container is {}: stop the container before \
                      removing or force remove",
                     container.name(),
                     status.name()
@@ -64,7 +64,7 @@ impl Engine {
             }
             Status::Paused => {
                 return Err(Error::conflict(format!(
-                    "cannot remove container \"/{}\": container is paused and must be unpaused \
+                    "cannot remove container \"{}\": container is paused and must be unpaused \
                      first",
                     container.name()
                 )));

@@ -87,7 +87,12 @@ impl Engine {
     ) -> Result<()> {
         let container = self.containers().find(reference)?;
         let signal = match signal {
-            Some(text) if !text.is_empty() => signals::parse(text)?,
+            Some(text) if !text.is_empty() => signals::parse(text).map_err(|error| {
+                Error::invalid(format!(
+                    "cannot kill container: {reference}: {}",
+                    error.text()
+                ))
+            })?,
             _ => KILL,
         };
         let not_running = || {

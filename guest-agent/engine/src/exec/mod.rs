@@ -158,7 +158,7 @@ impl Engine {
         self.running(&container)?;
         if container.status() == Status::Paused {
             return Err(Error::conflict(format!(
-                "container {reference} is paused, unpause the container before exec"
+                "Container {reference} is paused, unpause the container before exec"
             )));
         }
         if config.cmd.as_ref().is_none_or(|words| words.0.is_empty()) {
