@@ -60,28 +60,23 @@ impl Host {
         self.docker(&["tag", "lighter/hello", "busybox"]).ok();
     }
 
-    /// The host processes of this Lighter whose command line contains `what`.
+    /// The host processes of this Lighter whose command line contains `what`: those with its home
+    /// in their environment, and their children (QEMU has an empty one).
     #[must_use]
     pub fn processes(&self, what: &str) -> Vec<i32> {
         let mine = format!("LIGHTER_HOME={}", self.home.display());
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
-                continue;
-            };
-            let read = |file: &str| {
-                let bytes = std::fs::read(entry.path().join(file)).unwrap_or_default();
-                String::from_utf8_lossy(&bytes).replace('\0', " ")
-            };
-            let line = read("cmdline");
-            if !line.is_empty()
-                && line.contains(what)
-                && read("environ").split(' ').any(|v| v == mine)
-            {
-                found.push(pid);
-            }
-        }
-        found
+        let all: Vec<Process> = Process::all();
+        let own = |process: &Process| process.environment.split(' ').any(|v| v == mine);
+        let parents: Vec<i32> = all.iter().filter(|p| own(p)).map(|p| p.pid).collect();
+        all.iter()
+            .filter(|p| parents.contains(&p.pid) || parents.contains(&p.parent))
+            .filter(|p| {
+                !p.line.is_empty()
+                    && p.line.contains(what)
+                    && p.pid != std::process::id().cast_signed()
+            })
+            .map(|p| p.pid)
+            .collect()
     }
 
     /// Kills (SIGKILL) the processes of this Lighter whose command line contains `what`; how many.
@@ -211,5 +206,45 @@ mod at_exit {
         if let Some((lighter, home)) = LEFT.get() {
             end(lighter, home);
         }
+    }
+}
+
+/// What /proc says of a process.
+struct Process {
+    pid: i32,
+    parent: i32,
+    line: String,
+    environment: String,
+}
+
+impl Process {
+    fn all() -> Vec<Self> {
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| Self::read(&entry.path()))
+            .collect()
+    }
+
+    fn read(dir: &Path) -> Option<Self> {
+        let pid = dir.file_name()?.to_str()?.parse().ok()?;
+        let text = |file: &str| {
+            let bytes = std::fs::read(dir.join(file)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).replace('\0', " ")
+        };
+        // The name, in parentheses, may hold anything; the parent is the second field behind it.
+        let stat = text("stat");
+        let parent = stat
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(1)?
+            .parse()
+            .ok()?;
+        Some(Self {
+            pid,
+            parent,
+            line: text("cmdline"),
+            environment: text("environ"),
+        })
     }
 }

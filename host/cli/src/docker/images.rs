@@ -160,14 +160,9 @@ async fn list(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
         .flat_map(|image| rows(image, whole, digests, dangling))
         .collect();
     if is_set(arguments, "quiet") && format.is_none() {
-        let mut last = None;
+        // One line a name, as docker does: an image with two names is there twice.
         for row in &rows {
-            // An image with several names is one image.
-            let id = row["ID"].as_str().unwrap_or_default();
-            if last != Some(id) {
-                context.printer.line(id);
-            }
-            last = Some(id);
+            context.printer.line(row["ID"].as_str().unwrap_or_default());
         }
         return Ok(Code::OK);
     }
@@ -270,7 +265,7 @@ fn row(
         "CreatedSince": format!("{} ago", units::duration(age)),
         "CreatedAt": containers::local_time(created),
         "Size": size("Size"),
-        "VirtualSize": size("Size"),
+        "VirtualSize": units::decimal_size_4(image["Size"].as_u64().unwrap_or_default()),
         "Containers": containers,
         "SharedSize": size("SharedSize"),
         "UniqueSize": "N/A",
