@@ -11,7 +11,8 @@ use crate::body::{Body, full};
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
-    message: String,
+    /// The text for the client.
+    pub(crate) message: String,
     plain: bool,
 }
 

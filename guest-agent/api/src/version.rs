@@ -76,12 +76,12 @@ mod tests {
     fn versions_out_of_range_are_refused_in_dockers_words() {
         let new = split("/v9.99/info").unwrap_err();
         assert_eq!(
-            new.message(),
+            new.message,
             "client version 9.99 is too new. Maximum supported API version is 1.51"
         );
         let old = split("/v1.10/info").unwrap_err();
         assert!(
-            old.message()
+            old.message
                 .starts_with("client version 1.10 is too old. Minimum")
         );
     }

@@ -1,5 +1,7 @@
 //! Layers as the kernel sees them: mounted, and compared with what GNU tar unpacks.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod common;
 
 use std::fs;

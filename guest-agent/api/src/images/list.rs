@@ -32,14 +32,11 @@ pub(super) fn list(call: &Call) -> Answer {
         shared_size: call.query.flag("shared-size"),
     };
     let listed = call.engine.image_list(&options)?;
-    let shapes: Vec<Shape> = listed
-        .into_iter()
-        .map(|summary| shape(call, summary))
-        .collect();
+    let shapes: Vec<Shape> = listed.iter().map(|summary| shape(call, summary)).collect();
     ok(&shapes)
 }
 
-fn shape(call: &Call, summary: Summary) -> Shape {
+fn shape(call: &Call, summary: &Summary) -> Shape {
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let size = bytes(summary.image.size);
     Shape {

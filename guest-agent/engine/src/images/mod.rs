@@ -168,7 +168,7 @@ impl Engine {
                 }
                 // The others must not be lost for it; `docker pull` heals this one.
                 Err(error) => {
-                    tracing::error!(image = id, error = error.text(), "an image cannot be read")
+                    tracing::error!(image = id, error = error.text(), "an image cannot be read");
                 }
             }
         }

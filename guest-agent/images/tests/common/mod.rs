@@ -1,5 +1,11 @@
 //! What the tests of this crate share: tars made by GNU tar, and a place to mount them.
-#![allow(dead_code, reason = "each test file uses its part of this")]
+
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test file uses its part of this, so an expectation would fail in some"
+)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
