@@ -42,6 +42,7 @@ pub fn of(
             cgroup_root: places.cgroup_root.clone(),
         },
         dialer,
+        trust_roots_pem: boot.trust_roots_pem.clone(),
         host_shares,
     };
     let links = Links {

@@ -19,6 +19,7 @@ pub(crate) async fn route(call: Call) -> Answer {
     match call.path.first().map(String::as_str) {
         Some("_ping" | "version" | "info" | "events") => system::route(&call),
         Some("containers" | "exec") => containers::route(call).await,
+        Some("auth") if call.method == Method::POST => images::login(call).await,
         Some("images") => images::route(call).await,
         Some("volumes") => volumes::route(call).await,
         Some("networks") => networks::route(&call),

@@ -118,6 +118,8 @@ pub struct EngineConfig {
     pub launcher: lighter_runtime::LauncherConfig,
     /// The only way to the network for the engine's own connections.
     pub dialer: Arc<dyn lighter_images::Dialer>,
+    /// Certificates that registries may be signed by, as PEM; empty: Mozilla's.
+    pub trust_roots_pem: String,
     /// Folders of the host.
     pub host_shares: Arc<dyn HostShares>,
 }

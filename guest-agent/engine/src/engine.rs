@@ -29,7 +29,7 @@ pub struct Engine {
     supervisor: Arc<Supervisor>,
     launcher: Launcher,
     db: Db,
-    store: Store,
+    store: Arc<Store>,
     layers: Layers,
     images: Images,
     exits: Arc<Exits>,
@@ -84,7 +84,7 @@ impl Engine {
             supervisor,
             launcher,
             db,
-            store,
+            store: Arc::new(store),
             layers: Layers::new(mounts),
             images: Images::default(),
             exits,
@@ -143,7 +143,7 @@ impl Engine {
     }
 
     /// Layers and blobs of images.
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 

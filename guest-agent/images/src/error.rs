@@ -111,6 +111,9 @@ pub enum Error {
     /// A document with both layers and manifests.
     #[error("manifest is ambiguous: it has both layers and manifests")]
     ManifestAmbiguous,
+    /// A registry refused, or broke the protocol.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
     /// A worker thread died.
     #[error("an image worker ended unexpectedly")]
     Worker,

@@ -26,6 +26,7 @@ pub mod manifest;
 pub mod mounts;
 pub mod progress;
 pub mod reference;
+pub mod registry;
 pub mod store;
 mod tar;
 

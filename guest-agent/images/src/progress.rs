@@ -9,12 +9,12 @@ pub struct ProgressEvent {
     pub id: Option<String>,
     /// The words.
     pub status: String,
-    /// Bytes done and bytes in all (0 when unknown), for the lines that have a bar.
+    /// Bytes done and bytes in all, for lines about the progress of a layer; both 0 without a bar.
     pub detail: Option<ProgressDetail>,
 }
 
 /// How far a transfer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProgressDetail {
     /// Bytes done.
     pub current: u64,
@@ -25,6 +25,15 @@ pub struct ProgressDetail {
 impl ProgressEvent {
     /// A line about one layer, without a bar.
     pub fn layer(id: impl Into<String>, status: impl Into<String>) -> Self {
+        Self {
+            id: Some(id.into()),
+            status: status.into(),
+            detail: Some(ProgressDetail::default()),
+        }
+    }
+
+    /// A line about a tag or digest.
+    pub fn about(id: impl Into<String>, status: impl Into<String>) -> Self {
         Self {
             id: Some(id.into()),
             status: status.into(),

@@ -6,7 +6,12 @@
 mod inspect;
 mod list;
 mod load;
+mod progress;
+mod pull;
+mod registry_auth;
 mod remove;
+
+pub(crate) use registry_auth::login;
 
 use crate::body::empty;
 use crate::call::Call;
@@ -20,6 +25,7 @@ pub(crate) async fn route(call: Call) -> Answer {
     match (call.method.as_str(), parts.as_slice()) {
         ("GET", ["json"]) => list::list(&call),
         ("GET", ["get"]) => load::save(&call, &all(&call, "names")),
+        ("POST", ["create"]) => pull::create(&call).await,
         ("POST", ["load"]) => load::load(call).await,
         ("POST", ["prune"]) => remove::prune(&call).await,
         ("GET", [name @ .., "json"]) if !name.is_empty() => {

@@ -11,6 +11,7 @@ mod collect;
 mod list;
 mod load;
 mod names;
+mod pull;
 mod remove;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,9 @@ use crate::error::{Error, Result};
 use crate::events::Subject;
 
 // What the API needs of images, so that it depends on the engine alone.
-pub use lighter_images::{channel, config};
+pub use lighter_images::reference;
+pub use lighter_images::registry::Credentials;
+pub use lighter_images::{Platform, Progress, ProgressDetail, ProgressEvent, channel, config};
 pub use list::{FILTERS, ListOptions, Summary};
 pub use load::LoadReport;
 pub use remove::{PRUNE_FILTERS, Pruned, Removed};
@@ -269,6 +272,7 @@ impl From<lighter_images::Error> for Error {
     fn from(error: lighter_images::Error) -> Self {
         use lighter_images::Error as Images;
         match &error {
+            Images::Registry(refused) => Self::new(pull::kind(refused), error.to_string()),
             Images::File { .. } | Images::Missing { .. } => {
                 Self::internal("the image store failed", error)
             }
