@@ -427,7 +427,7 @@ async fn tokens_are_fetched_with_the_password_and_nothing_else_gets_it() {
 #[derive(Debug)]
 struct Anywhere;
 
-impl crate::dial::Dialer for Anywhere {
+impl Dialer for Anywhere {
     fn dial<'a>(
         &'a self,
         target: &'a crate::dial::DialTarget,
