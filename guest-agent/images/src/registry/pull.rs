@@ -113,7 +113,15 @@ impl Pull<'_> {
         if diff_ids.len() != manifest.layers.len() {
             return Err(self.invalid("manifest and configuration list different layers"));
         }
-        self.layers(&manifest.layers, diff_ids).await?;
+        // Of an image that is here as a whole dockerd says no more either.
+        let store = &self.downloads.store;
+        let whole = store.has_blob(&manifest.config.digest)
+            && diff_ids
+                .iter()
+                .all(|diff_id| store.layer(diff_id).is_some());
+        if !whole {
+            self.layers(&manifest.layers, diff_ids).await?;
+        }
         let store = Arc::clone(&self.downloads.store);
         let id = blocking(move || store.write_blob(&bytes)).await?;
         self.report(ProgressEvent::message(format!("Digest: {digest}")));
