@@ -29,8 +29,10 @@ fn shell_is_typed_into_resized_detached_and_attached_again() {
     terminal.shows("24 80");
     terminal.shows("42");
     terminal.resize(100, 30);
-    terminal.keys(&["stty size", "Enter"]);
-    terminal.shows("30 100");
+    // The new size reaches the container a moment after the window has it.
+    let wait = "until [ \"$(stty size)\" = '30 100' ]; do :; done; echo resized $((2+2))";
+    terminal.keys(&[wait, "Enter"]);
+    terminal.shows("resized 4");
     terminal.keys(&["C-p", "C-q"]);
     // Only the shell around docker knows arithmetic on its own process now.
     terminal.keys(&["echo outside $((5*11))", "Enter"]);
