@@ -19,7 +19,7 @@ fn shell_is_typed_into_resized_detached_and_attached_again() {
         "shell",
         80,
         24,
-        &format!("{to} run -it --name typed busybox sh; exec sh"),
+        &format!("{to} run -it --name typed busybox sh; clear; echo outside $((5*11)); exec sh"),
     ) else {
         env::skip(name, "tmux is not installed");
         return;
@@ -34,8 +34,6 @@ fn shell_is_typed_into_resized_detached_and_attached_again() {
     terminal.keys(&[wait, "Enter"]);
     terminal.shows("resized 4");
     terminal.keys(&["C-p", "C-q"]);
-    // Only the shell around docker knows arithmetic on its own process now.
-    terminal.keys(&["echo outside $((5*11))", "Enter"]);
     terminal.shows("outside 55");
     assert_eq!(
         host.docker(&["inspect", "-f", "{{.State.Running}}", "typed"])
@@ -43,10 +41,14 @@ fn shell_is_typed_into_resized_detached_and_attached_again() {
             .out(),
         "true\n"
     );
-    terminal.keys(&[&format!("{to} attach typed"), "Enter", "Enter"]);
+    // Nothing is typed before the one who is to read it shows its prompt: a client that ends takes
+    // with it what was typed ahead.
+    let attach = format!("{to} attach typed; echo code $?");
+    terminal.keys(&[&attach, "Enter"]);
+    terminal.keys(&["Enter"]);
+    terminal.shows("/ #");
     terminal.keys(&["echo again $((40+3)); exit 5", "Enter"]);
     terminal.shows("again 43");
-    terminal.keys(&["echo code $?", "Enter"]);
     terminal.shows("code 5");
     host.docker(&["rm", "-f", "typed"]).ok();
 }
