@@ -14,11 +14,12 @@ use std::sync::Arc;
 use lighter_init::Exit;
 use lighter_runtime::{Prepared, StartError, Stdio};
 use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::io::unix::AsyncFdReadyGuard;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 use crate::exits::Exits;
-use crate::io::{Bench, Capture, LogSink, Stdin, Step};
+use crate::io::{Bench, Capture, LogSink, Source, Stdin, Step, Watched};
 use crate::keeper::{Keeper, Kept};
 use crate::logs::StreamKind;
 
@@ -207,13 +208,22 @@ impl Outputs {
 
     /// Waits for the next output and passes it on; returns when every output has ended.
     pub(crate) async fn run(&mut self, bench: &std::sync::Mutex<Bench>) {
+        let sources: Vec<Arc<Source>> = self.captures.iter().map(Capture::source).collect();
         loop {
             if self.captures.iter().all(Capture::ended) {
                 return;
             }
             self.hub.room().await;
-            let index = self.ready().await;
-            self.step(index, bench);
+            let (index, guard) = tokio::select! {
+                guard = ready(&sources, &self.captures, 0) => (0, guard),
+                guard = ready(&sources, &self.captures, 1) => (1, guard),
+            };
+            let more = self.step(index, bench);
+            if let Ok(mut guard) = guard
+                && !more
+            {
+                guard.clear_ready();
+            }
             // A container that never pauses must not keep the others from their turn.
             tokio::task::coop::consume_budget().await;
         }
@@ -223,20 +233,6 @@ impl Outputs {
     pub(crate) fn drain(&mut self, bench: &std::sync::Mutex<Bench>) {
         for index in 0..self.captures.len() {
             while !self.captures[index].ended() && self.step(index, bench) {}
-        }
-    }
-
-    async fn ready(&self) -> usize {
-        let wait = async |index: usize| {
-            match self.captures.get(index).filter(|capture| !capture.ended()) {
-                // An error shows again in the step.
-                Some(capture) => drop(capture.ready().await),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = wait(0) => 0,
-            () = wait(1) => 1,
         }
     }
 
@@ -272,6 +268,19 @@ impl Outputs {
                 false
             }
         }
+    }
+}
+
+/// Waits until an output that has not ended may have something. An error shows again in the step.
+async fn ready<'a>(
+    sources: &'a [Arc<Source>],
+    captures: &[Capture],
+    index: usize,
+) -> std::io::Result<AsyncFdReadyGuard<'a, Watched<OwnedFd>>> {
+    let live = captures.get(index).is_some_and(|capture| !capture.ended());
+    match sources.get(index).filter(|_| live) {
+        Some(source) => source.readable().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -78,11 +78,14 @@ pub(crate) enum Step {
     End,
 }
 
+/// The reading end of an output, watched by the runtime.
+pub(crate) type Source = AsyncFd<Watched<OwnedFd>>;
+
 /// One output of a process.
 #[derive(Debug)]
 pub(crate) struct Capture {
     kind: StreamKind,
-    source: AsyncFd<Watched<OwnedFd>>,
+    source: Arc<Source>,
     scratch: Option<OwnedFd>,
     /// Bytes in the scratch pipe.
     held: usize,
@@ -95,7 +98,7 @@ impl Capture {
     /// Takes the reading end of a pipe or a terminal's master.
     pub(crate) fn new(kind: StreamKind, source: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&source, true)?;
-        let source = watch(source, Interest::READABLE)?;
+        let source = Arc::new(watch(source, Interest::READABLE)?);
         Ok(Self {
             kind,
             source,
@@ -173,12 +176,11 @@ impl Capture {
         self.record(log, bench, false)
     }
 
-    /// Waits until there may be something to read.
-    pub(crate) async fn ready(&self) -> io::Result<()> {
-        self.source
-            .readable()
-            .await
-            .map(|mut guard| guard.retain_ready())
+    /// Tells when there may be something to read. The guard it gives has to be taken before a
+    /// step and cleared after one that found nothing: readiness that came in between is a new
+    /// one and stays.
+    pub(crate) fn source(&self) -> Arc<Source> {
+        Arc::clone(&self.source)
     }
 
     /// Reads what is there. With a log, whole lines are in it when this returns.
@@ -200,7 +202,6 @@ impl Capture {
                 // Either there is nothing, or a program that writes byte by byte has used up the
                 // pages of the scratch pipe without ending a line.
                 if self.held == 0 || fionread(self.fd())? == 0 {
-                    self.clear_ready();
                     return Ok(Step::Blocked);
                 }
                 full = true;
@@ -227,10 +228,7 @@ impl Capture {
                 Ok(Step::End)
             }
             Ok(count) => Ok(Step::Data(Bytes::copy_from_slice(&bench.bytes[..count]))),
-            Err(Errno::AGAIN) => {
-                self.clear_ready();
-                Ok(Step::Blocked)
-            }
+            Err(Errno::AGAIN) => Ok(Step::Blocked),
             Err(Errno::INTR) => Ok(Step::Data(Bytes::new())),
             Err(errno) => Err(errno.into()),
         }
@@ -238,13 +236,6 @@ impl Capture {
 
     fn fd(&self) -> BorrowedFd<'_> {
         self.source.get_ref().0.as_fd()
-    }
-
-    fn clear_ready(&self) {
-        // The readiness that led here is used up; a new one wakes `ready` again.
-        let _ = self.source.try_io(Interest::READABLE, |_| {
-            Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock))
-        });
     }
 
     /// Copies the scratch pipe's content to the bench without taking it out.
@@ -534,6 +525,27 @@ mod tests {
         all.put(b"cond\n");
         run(&mut capture, &log, &mut all.bench);
         assert_eq!(all.logged(), ["first\n", "second\n"]);
+    }
+
+    #[tokio::test]
+    async fn output_that_comes_between_an_empty_read_and_its_clearing_is_not_missed() {
+        let mut all = Fixture::new();
+        let (mut capture, log) = all.engine();
+        let source = capture.source();
+        all.put(b"one\n");
+        let mut guard = source.readable().await.unwrap();
+        assert_eq!(
+            run(&mut capture, &log, &mut all.bench),
+            (b"one\n".to_vec(), false)
+        );
+        all.put(b"two\n");
+        // The runtime looks for events once in a while, here before the guard is cleared.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        guard.clear_ready();
+        let again = tokio::time::timeout(std::time::Duration::from_secs(10), source.readable());
+        assert!(again.await.is_ok(), "the output waits for ever");
     }
 
     #[test]

@@ -16,8 +16,8 @@ mod poll;
 mod stdin;
 
 pub(crate) use batch::BatchFile;
-pub(crate) use capture::{Bench, Capture, LogSink, Step};
+pub(crate) use capture::{Bench, Capture, LogSink, Source, Step};
 pub(crate) use hub::Hub;
 pub use hub::{Output, OutputChunk};
-pub(crate) use poll::watch;
+pub(crate) use poll::{Watched, watch};
 pub use stdin::Stdin;
