@@ -5,10 +5,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{image, paths, try_it};
+use crate::image::{self, InUse};
+use crate::try_it;
 
 /// A Lighter with 2 CPUs and 2 GiB.
 pub struct Ours {
+    image: InUse,
     lighter: PathBuf,
     home: PathBuf,
 }
@@ -20,13 +22,17 @@ impl Ours {
     ///
     /// When a build fails.
     pub fn new() -> Result<Self> {
-        image::run(&image::Args::default())?;
+        let image = image::make(&image::Args::default())?;
         let lighter = try_it::build()?;
         let home = PathBuf::from(format!("/tmp/ltb{}", std::process::id()));
         std::fs::create_dir_all(home.join("config"))?;
         let settings = "cpus = 2\nmemory = \"2GiB\"\n";
         std::fs::write(home.join("config/config.toml"), settings)?;
-        Ok(Self { lighter, home })
+        Ok(Self {
+            image,
+            lighter,
+            home,
+        })
     }
 
     /// The docker socket.
@@ -45,7 +51,7 @@ impl Ours {
             .args(args)
             .env("LIGHTER_HOME", &self.home)
             .env("HOME", &self.home)
-            .env("LIGHTER_IMAGE_DIR", paths::cache().join("image/current"))
+            .env("LIGHTER_IMAGE_DIR", &self.image.path)
             .stdin(Stdio::null())
             .output()
             .context("lighter")?;

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use super::Row;
 use super::peer::{self, Image};
 use super::samples::Samples;
-use crate::{image, paths};
+use crate::image;
 
 /// The machine image as shipped, beside the peer's system disk.
 ///
@@ -13,10 +13,9 @@ use crate::{image, paths};
 ///
 /// When either cannot be made.
 pub fn size() -> Result<Vec<Row>> {
-    image::run(&image::Args::default())?;
-    let dir = paths::cache().join("image/current");
+    let image = image::make(&image::Args::default())?;
     let bytes = |name: &str| -> Result<f64> {
-        let length = std::fs::metadata(dir.join(name))
+        let length = std::fs::metadata(image.path.join(name))
             .with_context(|| name.to_owned())?
             .len();
         Ok(mebibytes(length))

@@ -5,10 +5,13 @@
 //!   current -> <hash>              the image in use, exchanged atomically
 //!   <hash>/                        one image, complete; never changed after it has its name
 //!   parts/{kernel,guest,hello,disk}-<hash>/    what images are assembled from
-//!   inputs/                        Debian packages
-//!   build/                         kernel tree and cargo's target folder, kept for the next build
+//!   inputs/                        Debian packages (`super::debian`)
+//!   build/                         kernel trees and cargo's target folders, kept for the next build
 //!   lock                           one builder at a time
 //! ```
+//!
+//! Several checkouts may share it: none finds another's result under a name that it computed itself, and an
+//! image that one uses ([`InUse`]) is not removed by another.
 
 use std::cell::OnceCell;
 use std::fs::{self, File};
@@ -31,7 +34,11 @@ pub struct Cache {
 impl Cache {
     /// Opens the cache.
     pub fn open() -> Result<Self> {
-        let root = paths::cache().join("image");
+        Self::at(paths::cache().join("image"))
+    }
+
+    /// Opens the cache in this folder.
+    pub fn at(root: PathBuf) -> Result<Self> {
         for folder in ["", "parts", "inputs", "build"] {
             let path = root.join(folder);
             fs::create_dir_all(&path)
@@ -83,14 +90,28 @@ impl Cache {
         hash: &str,
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
-        let done = self.root.join("parts").join(format!("{name}-{hash}"));
+        let done = self.place_of_part(name, hash);
         self.once(&done, make)?;
         Ok(done)
+    }
+
+    /// The part `name-hash`, if it was made before.
+    pub fn made(&self, name: &str, hash: &str) -> Option<PathBuf> {
+        let done = self.place_of_part(name, hash);
+        done.is_dir().then(|| {
+            touch(&done);
+            done
+        })
+    }
+
+    fn place_of_part(&self, name: &str, hash: &str) -> PathBuf {
+        self.root.join("parts").join(format!("{name}-{hash}"))
     }
 
     /// Makes the folder `done` through a temporary one, so that it is whole or absent.
     pub fn once(&self, done: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         if done.is_dir() {
+            touch(done);
             return Ok(());
         }
         self.lock()?;
@@ -103,9 +124,13 @@ impl Cache {
         remove_all(&partial)?;
         fs::create_dir_all(&partial)?;
         make(&partial)?;
-        sync_folder(&partial)?;
+        // A name must not reach the disk before the content does.
+        for path in files_below(&partial)? {
+            sync(&path)?;
+        }
+        sync(&partial)?;
         fs::rename(&partial, done).with_context(|| format!("cannot name {}", done.display()))?;
-        sync_folder(done.parent().unwrap_or(&self.root))
+        sync(done.parent().unwrap_or(&self.root))
     }
 
     /// Points `current` at the image of this hash.
@@ -118,10 +143,11 @@ impl Cache {
         }
         symlink(hash, &fresh)?;
         fs::rename(&fresh, self.current()).context("cannot set the `current` link")?;
-        sync_folder(&self.root)
+        sync(&self.root)
     }
 
-    /// Removes images and parts that are neither the newest few nor in use, if something was made.
+    /// Removes what is neither among the last few used nor in use, and what builders that were killed or
+    /// checkouts that are gone left behind; if something was made.
     pub fn forget_old(&self, keep: usize) -> Result<()> {
         if self.lock.get().is_none() {
             return Ok(());
@@ -132,7 +158,10 @@ impl Cache {
         let mut images = entries_by_age(&self.root)?;
         images.retain(|(name, _)| is_image(name) && Path::new(name) != current);
         for (_, path) in images.into_iter().skip(keep) {
-            remove_all(&path)?;
+            // Whoever uses one holds it; see [`InUse`].
+            if File::open(&path).is_ok_and(|folder| folder.try_lock().is_ok()) {
+                remove_all(&path)?;
+            }
         }
         let parts = entries_by_age(&self.root.join("parts"))?;
         for kind in ["kernel", "guest", "hello", "disk"] {
@@ -141,8 +170,58 @@ impl Cache {
                 remove_all(path)?;
             }
         }
+        self.forget_builds(keep)
+    }
+
+    fn forget_builds(&self, keep: usize) -> Result<()> {
+        let builds = entries_by_age(&self.root.join("build"))?;
+        let trees = builds.iter().filter(|(name, _)| name.starts_with("linux-"));
+        for (_, path) in trees.skip(keep) {
+            remove_all(path)?;
+        }
+        for (name, path) in &builds {
+            // This builder holds the lock and is done: a partial result is nobody's.
+            let left = name.starts_with("partial-");
+            let checkout = fs::read_to_string(path.join(CHECKOUT)).ok();
+            if left || checkout.is_some_and(|root| !Path::new(&root).is_dir()) {
+                remove_all(path)?;
+            }
+        }
         Ok(())
     }
+}
+
+/// In a target folder: the checkout that it belongs to.
+pub const CHECKOUT: &str = ".lighter-checkout";
+
+/// An image that other builders leave alone until this is dropped.
+pub struct InUse {
+    /// The image's folder, which never changes.
+    pub path: PathBuf,
+    _held: File,
+}
+
+impl InUse {
+    /// Holds the image.
+    pub fn new(path: PathBuf) -> Result<Self> {
+        let held = File::open(&path).with_context(|| path.display().to_string())?;
+        held.lock_shared().context("cannot hold the image")?;
+        Ok(Self { path, _held: held })
+    }
+}
+
+/// Notes that this was used now: what was used last is forgotten last.
+fn touch(path: &Path) {
+    // Of another user's cache it cannot be noted; then it counts as being as old as it is.
+    let _ = File::open(path).and_then(|f| f.set_modified(std::time::SystemTime::now()));
+}
+
+/// Writes a file that is whole or absent.
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    let fresh = path.with_extension(format!("new.{}", std::process::id()));
+    fs::write(&fresh, content).with_context(|| format!("cannot write {}", fresh.display()))?;
+    sync(&fresh)?;
+    fs::rename(&fresh, path).with_context(|| format!("cannot name {}", path.display()))
 }
 
 fn entries_by_age(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
@@ -180,7 +259,7 @@ pub fn remove_all(path: &Path) -> Result<()> {
     }
 }
 
-fn sync_folder(path: &Path) -> Result<()> {
+fn sync(path: &Path) -> Result<()> {
     File::open(path)?
         .sync_all()
         .with_context(|| format!("cannot sync {}", path.display()))
@@ -291,5 +370,87 @@ mod tests {
         let second = key();
         fs::rename(folder.path().join("a"), folder.path().join("b")).expect("rename");
         assert!(first != second && second != key());
+    }
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let cache = Cache::at(folder.path().join("image")).expect("a cache");
+        (folder, cache)
+    }
+
+    #[test]
+    fn what_was_made_halfway_has_no_name_and_is_made_anew() {
+        let (_folder, cache) = cache();
+        let half = |to: &Path| {
+            fs::write(to.join("a"), "half")?;
+            anyhow::bail!("the power went")
+        };
+        cache.part("test", "1", half).expect_err("not made");
+        assert!(cache.made("test", "1").is_none());
+        let whole = |to: &Path| {
+            assert!(!to.join("a").exists(), "the half was kept");
+            Ok(fs::write(to.join("b"), "whole")?)
+        };
+        let made = cache.part("test", "1", whole).expect("made");
+        assert_eq!(cache.made("test", "1"), Some(made));
+    }
+
+    #[test]
+    fn two_builders_make_a_thing_once() {
+        let (_folder, cache) = cache();
+        let root = cache.root.clone();
+        drop(cache);
+        let times = std::sync::atomic::AtomicU32::new(0);
+        let make = |to: &Path| {
+            times.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Ok(fs::write(to.join("a"), "1")?)
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let (root, make) = (root.clone(), &make);
+                scope.spawn(move || {
+                    let cache = Cache::at(root).expect("a cache");
+                    cache.part("test", "1", make).expect("made");
+                });
+            }
+        });
+        assert_eq!(times.load(std::sync::atomic::Ordering::SeqCst), 1);
+    }
+
+    fn image(cache: &Cache, digit: char) -> PathBuf {
+        let hash = String::from(digit).repeat(HASH_LEN);
+        let path = cache.image(&hash);
+        cache
+            .once(&path, |to| Ok(fs::write(to.join("a"), "1")?))
+            .expect("made");
+        path
+    }
+
+    #[test]
+    fn an_image_in_use_is_not_forgotten() {
+        let (_folder, cache) = cache();
+        let held = InUse::new(image(&cache, '1')).expect("held");
+        let (idle, current) = (image(&cache, '2'), image(&cache, '3'));
+        cache.set_current(&"3".repeat(HASH_LEN)).expect("set");
+        cache.forget_old(0).expect("tidied");
+        assert!(held.path.is_dir() && current.is_dir() && !idle.exists());
+    }
+
+    #[test]
+    fn what_killed_builders_and_gone_checkouts_left_is_removed() {
+        let (folder, cache) = cache();
+        let target = |name: &str, checkout: &Path| {
+            let path = cache.build(name);
+            fs::create_dir_all(&path).expect("a folder");
+            fs::write(path.join(CHECKOUT), checkout.display().to_string()).expect("noted");
+            path
+        };
+        let partial = cache.build("partial-kernel-1");
+        fs::create_dir_all(&partial).expect("a folder");
+        let gone = target("guest-target-1", &folder.path().join("gone"));
+        let kept = target("guest-target-2", folder.path());
+        image(&cache, '1');
+        cache.forget_old(4).expect("tidied");
+        assert!(!partial.exists() && !gone.exists() && kept.exists());
     }
 }

@@ -10,15 +10,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::cache::Cache;
-use super::debian;
+use super::debian::Debian;
 use super::spec::Package;
 
 const SCRIPT: &str = "usr/share/docker.io/contrib/check-config.sh";
 
 /// Runs the script over `config`; an error names what is missing or not explained.
-pub fn run(cache: &Cache, package: &Package, config: &Path, vm_image: &Path) -> Result<()> {
-    let (folder, _) = debian::unpacked(cache, package)?;
+pub fn run(debian: &Debian, package: &Package, config: &Path, vm_image: &Path) -> Result<()> {
+    let (folder, _) = debian.unpacked(package)?;
     let output = Command::new("bash")
         .arg(folder.join(SCRIPT))
         .arg(config)

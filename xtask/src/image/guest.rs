@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::cache::{Cache, Key};
+use super::cache::{CHECKOUT, Cache, Key};
 use super::debian;
 use crate::cmd;
 
@@ -43,14 +43,29 @@ const PACKAGES: [(&str, &str); 1] = [("lighter-enter", "lighter-runtime")];
 
 /// The folder with one file a program, built if these sources were never built before.
 pub fn part(cache: &Cache, root: &Path) -> Result<PathBuf> {
+    let before = name(root)?;
+    cache.part("guest", &before, |to| {
+        build(cache, root, to)?;
+        // An editor may have saved between the hash and the compiler.
+        ensure!(
+            name(root)? == before,
+            "the sources changed while they were being built: run it again"
+        );
+        Ok(())
+    })
+}
+
+/// The hash of everything the programs are made of.
+fn name(root: &Path) -> Result<String> {
     let workspace = Workspace::read(root)?;
     let mut key = Key::new("guest", RECIPE)
         .with(debian::run_quiet("rustc", &["-V"])?)
         .with(fs::read(root.join("Cargo.lock"))?)
         .with(fs::read(root.join("Cargo.toml"))?);
     for folder in workspace.folders_of_programs()? {
+        let inside = folder.strip_prefix(root).unwrap_or(&folder);
         key = key
-            .with(folder.to_string_lossy().as_bytes())
+            .with(inside.to_string_lossy().as_bytes())
             .with(fs::read(folder.join("Cargo.toml"))?);
         for sources in ["src", "build.rs"].map(|name| folder.join(name)) {
             if sources.is_dir() {
@@ -60,7 +75,7 @@ pub fn part(cache: &Cache, root: &Path) -> Result<PathBuf> {
             }
         }
     }
-    cache.part("guest", &key.finish(), |to| build(cache, root, to))
+    Ok(key.finish())
 }
 
 fn build(cache: &Cache, root: &Path, to: &Path) -> Result<()> {
@@ -77,7 +92,11 @@ fn build(cache: &Cache, root: &Path, to: &Path) -> Result<()> {
         .current_dir(root);
     cargo
         .env("CARGO_TARGET_DIR", &target)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        // It would win over the line above.
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    fs::create_dir_all(&target)?;
+    fs::write(target.join(CHECKOUT), root.as_os_str().as_encoded_bytes())?;
     for program in &PROGRAMS {
         cargo.args(["--package", package_of(program), "--bin", program.name]);
     }

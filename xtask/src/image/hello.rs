@@ -10,7 +10,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use super::cache::{Cache, Key};
+use super::cache::Key;
+use super::debian::Debian;
 use super::spec::Package;
 use super::{debian, manifest};
 
@@ -60,21 +61,27 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// The folder with [`ARCHIVE`], built if these inputs were never built before.
-pub fn part(cache: &Cache, busybox: &Package, vm_image: &Path) -> Result<PathBuf> {
+pub fn part(debian: &Debian, busybox: &Package, vm_image: &Path) -> Result<PathBuf> {
     let greeting = vm_image.join("hello/hello");
-    let key = Key::new("hello", RECIPE)
-        .with(&busybox.deb_sha256)
-        .with(fs::read(&greeting)?)
-        .finish();
-    cache.part("hello", &key, |to| {
-        let (package, used) = debian::unpacked(cache, busybox)?;
-        let archive = archive(&package.join("bin/busybox"), &greeting)?;
+    let text = fs::read(&greeting)?;
+    let name = |package: &Package| {
+        Key::new("hello", RECIPE)
+            .with(&package.deb_sha256)
+            .with(&text)
+            .finish()
+    };
+    if let Some(made) = debian.cache.made("hello", &name(busybox)) {
+        return Ok(made);
+    }
+    let (package, used) = debian.unpacked(busybox)?;
+    debian.cache.part("hello", &name(&used), |to| {
+        let archive = archive(&package.join("bin/busybox"), &text)?;
         fs::write(to.join(ARCHIVE), archive)?;
         manifest::write_used(to, &used)
     })
 }
 
-fn archive(busybox: &Path, greeting: &Path) -> Result<Vec<u8>> {
+fn archive(busybox: &Path, greeting: &[u8]) -> Result<Vec<u8>> {
     let layer = layer(busybox, greeting)?;
     let diff_id = hex::encode(Sha256::digest(&layer));
     let config = serde_json::to_vec(&json!({
@@ -103,7 +110,7 @@ fn archive(busybox: &Path, greeting: &Path) -> Result<Vec<u8>> {
     Ok(tar.into_inner()?)
 }
 
-fn layer(busybox: &Path, greeting: &Path) -> Result<Vec<u8>> {
+fn layer(busybox: &Path, greeting: &[u8]) -> Result<Vec<u8>> {
     let program =
         fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
     let mut applets: Vec<String> = debian::run_quiet(&busybox.to_string_lossy(), &["--list-full"])?
@@ -134,7 +141,7 @@ fn layer(busybox: &Path, greeting: &Path) -> Result<Vec<u8>> {
             tar.append_link(&mut header, applet, "bin/busybox")?;
         }
     }
-    file(&mut tar, "usr/bin/hello", 0o755, &fs::read(greeting)?)?;
+    file(&mut tar, "usr/bin/hello", 0o755, greeting)?;
     Ok(tar.into_inner()?)
 }
 

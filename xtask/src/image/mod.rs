@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+pub use cache::InUse;
 use cache::{Cache, Key};
+use debian::Debian;
 use spec::Spec;
 
 use crate::paths;
@@ -50,37 +52,45 @@ pub struct Args {
     pub check: bool,
 }
 
-/// Builds the image and makes it the current one.
+/// Builds the image, makes it the current one and prints where it is.
 pub fn run(args: &Args) -> Result<()> {
+    println!("{}", make(args)?.path.display());
+    Ok(())
+}
+
+/// Builds the image and makes it the current one. The folder returned never changes, whereas the
+/// current one is what whoever shares the cache built last.
+pub fn make(args: &Args) -> Result<InUse> {
     let vm_image = paths::root().join("vm-image");
     let spec = Spec::read(&vm_image)?;
     let cache = Cache::open()?;
     let (image, config) = build(&cache, &spec, &vm_image)?;
     if args.check {
-        check_config::run(&cache, &spec.check_config, &config, &vm_image)?;
-        check::run(&image)?;
+        check_config::run(&Debian::new(&cache), &spec.check_config, &config, &vm_image)?;
+        check::run(&image.path)?;
     }
-    println!("{}", image.display());
-    Ok(())
+    Ok(image)
 }
 
 /// Builds what is not in the cache yet. Returns the image's folder and the kernel's configuration.
-fn build(cache: &Cache, spec: &Spec, vm_image: &Path) -> Result<(PathBuf, PathBuf)> {
+fn build(cache: &Cache, spec: &Spec, vm_image: &Path) -> Result<(InUse, PathBuf)> {
     ensure!(
         cfg!(target_arch = "x86_64"),
         "images are built on x86-64 only so far"
     );
+    let debian = Debian::new(cache);
     let parts = Parts {
-        kernel: kernel::part(cache, &spec.kernel, vm_image)?,
-        hello: hello::part(cache, &spec.busybox, vm_image)?,
+        kernel: kernel::part(&debian, &spec.kernel, vm_image)?,
+        hello: hello::part(&debian, &spec.busybox, vm_image)?,
         disk: disk::part(cache, &spec.data_disk)?,
         guest: guest::part(cache, &paths::root())?,
     };
     let hash = parts.hash();
     cache.once(&cache.image(&hash), |to| parts.assemble(spec, to))?;
+    let image = InUse::new(cache.image(&hash))?;
     cache.set_current(&hash)?;
     cache.forget_old(KEEP)?;
-    Ok((cache.image(&hash), parts.kernel.join("config")))
+    Ok((image, parts.kernel.join("config")))
 }
 
 /// The folders that an image is assembled from.
