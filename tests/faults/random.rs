@@ -1,6 +1,6 @@
 //! Kills at random moments of pull, create, start and remove.
 //!
-//! The random moments come from a seed that is printed, so that a failure can be repeated.
+//! The random moments come from a seed that is printed and reported, so that a failure can be repeated.
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -12,12 +12,7 @@ struct Random(u64);
 
 impl Random {
     fn new() -> Self {
-        let seed = std::env::var("LIGHTER_SEED")
-            .ok()
-            .and_then(|s| s.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
-        println!("LIGHTER_SEED={seed}");
-        Self(seed)
+        Self(env::seed())
     }
 
     fn below(&mut self, limit: u64) -> u64 {

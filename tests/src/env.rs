@@ -1,6 +1,8 @@
-//! What `cargo xtask test` tells the tests, and how a test says that it cannot run.
+//! What `cargo xtask test` tells the tests, and what the tests tell it: skips, counts and seeds.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::panic::Location;
 use std::path::PathBuf;
 
 /// The `lighter` program under test.
@@ -11,6 +13,10 @@ pub const DOCKER: &str = "LIGHTER_TEST_DOCKER";
 pub const TOOLS: &str = "LIGHTER_TEST_TOOLS";
 /// A file to which each skipped test adds one line: its name and the reason.
 pub const SKIPS: &str = "LIGHTER_TEST_SKIPS";
+/// A file to which each loop adds one line of JSON: its test, place, count and seed.
+pub const LOOPS: &str = "LIGHTER_TEST_LOOPS";
+/// The number from which every test's [`seed`] is made, to repeat a run.
+pub const SEED: &str = "LIGHTER_TEST_SEED";
 /// Set when the counts of `cargo xtask test long` are wanted.
 pub const LONG: &str = "LIGHTER_LONG";
 
@@ -22,26 +28,106 @@ pub fn path(variable: &str) -> Option<PathBuf> {
         .filter(|p| p.exists())
 }
 
-/// How often to repeat: `short` ordinarily, `long` in a long run.
+/// How often to repeat: `short` ordinarily, `long` in a long run. The report names the count.
 #[must_use]
-pub fn count(short: usize, long: usize) -> usize {
-    if std::env::var_os(LONG).is_some() {
+#[track_caller]
+pub fn count<T: Copy + TryInto<u64>>(short: T, long: T) -> T {
+    let count = if std::env::var_os(LONG).is_some() {
         long
     } else {
         short
+    };
+    let number: Option<u64> = count.try_into().ok();
+    report(&serde_json::json!({ "count": number }));
+    count
+}
+
+/// What this test's random choices are to start from: another in every run, and the same in a run
+/// with the same [`SEED`] (`cargo xtask test --seed N`). Printed, so that a failure shows it, and reported.
+#[must_use]
+#[track_caller]
+pub fn seed() -> u64 {
+    let of_run = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
+    let of_run: u64 = of_run.unwrap_or_else(|| {
+        // Any number that differs from run to run.
+        let mut hasher = DefaultHasher::new();
+        (std::process::id(), std::time::SystemTime::now()).hash(&mut hasher);
+        hasher.finish() >> 32
+    });
+    let seed = of_test(of_run, test_name().as_deref());
+    println!("{SEED}={of_run}");
+    report(&serde_json::json!({ "seed": seed }));
+    seed
+}
+
+/// Mixes the run's seed with the test's name, so that no two tests make the same choices. FNV-1a,
+/// since the standard library's hash may change with the compiler, and a seed must not.
+fn of_test(of_run: u64, test: Option<&str>) -> u64 {
+    let bytes = of_run.to_le_bytes();
+    let all = bytes.iter().chain(test.unwrap_or_default().as_bytes());
+    let hash = all.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    // Never 0, which a xorshift generator would stay at.
+    hash | 1
+}
+
+/// The running test, which the test harness names its thread after; on one CPU it has no thread.
+fn test_name() -> Option<String> {
+    let thread = std::thread::current();
+    let name = thread.name().filter(|name| *name != "main");
+    name.map(str::to_owned)
+}
+
+#[track_caller]
+fn report(what: &serde_json::Value) {
+    let place = Location::caller();
+    let mut line = serde_json::json!({
+        "package": std::env::var("CARGO_PKG_NAME").ok(),
+        "test": test_name(),
+        "place": format!("{}:{}", place.file(), place.line()),
+    });
+    if let (Some(line), Some(what)) = (line.as_object_mut(), what.as_object()) {
+        line.extend(what.clone());
     }
+    append(LOOPS, &line.to_string());
 }
 
 /// Records that the named test did not run, and why.
 pub fn skip(test: &str, reason: &str) {
     eprintln!("SKIP {test}: {reason}");
-    if let Some(file) = std::env::var_os(SKIPS)
+    append(SKIPS, &format!("{test}: {reason}"));
+}
+
+/// Adds a line to the file that a variable names, in one write: tests run side by side.
+fn append(variable: &str, line: &str) {
+    if let Some(file) = std::env::var_os(variable)
         && let Ok(mut file) = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(file)
     {
-        // A skip that cannot be counted is still printed above; the test itself must not fail for it.
-        let _ = writeln!(file, "{test}: {reason}");
+        // What cannot be counted was still printed; the test itself must not fail for it.
+        let _ = file.write_all(format!("{line}\n").as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_differ_by_run_and_by_test_and_are_never_zero() {
+        assert_eq!(of_test(7, Some("a")), of_test(7, Some("a")));
+        assert_ne!(of_test(7, Some("a")), of_test(8, Some("a")));
+        assert_ne!(of_test(7, Some("a")), of_test(7, Some("b")));
+        assert_ne!(of_test(0, None), 0);
+    }
+
+    #[test]
+    fn a_test_knows_its_name() {
+        // The one CPU of a small machine has no thread for it; then the place must do.
+        let name = test_name().unwrap_or_else(|| "a_test_knows_its_name".to_owned());
+        assert!(name.ends_with("a_test_knows_its_name"), "{name}");
     }
 }

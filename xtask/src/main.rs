@@ -34,6 +34,8 @@ enum Task {
     Image(image::Args),
     Cross(cross::Args),
     Rooms(rooms::Args),
+    #[command(hide = true)]
+    TestBinary(test::runner::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,10 @@ fn main() -> ExitCode {
         Task::Image(args) => image::run(args),
         Task::Cross(args) => cross::run(args),
         Task::Rooms(args) => rooms::run(args),
+        Task::TestBinary(args) => match test::runner::run(args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

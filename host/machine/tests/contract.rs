@@ -175,7 +175,10 @@ fn full_host_pauses_the_machine_until_there_is_room() {
     let kernel = kernel_or_skip!();
     let dir = tempfile::tempdir().unwrap();
     if let Err(reason) = small_file_system(dir.path(), "size=8m") {
-        eprintln!("SKIP: no small file system here: {reason}");
+        lighter_tests::env::skip(
+            "full_host_pauses_the_machine_until_there_is_room",
+            &format!("no small file system here: {reason}"),
+        );
         return;
     }
     for backend in backends() {

@@ -7,7 +7,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-mod machine;
+pub mod machine;
 mod ours;
 mod peer;
 mod samples;

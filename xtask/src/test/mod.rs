@@ -1,7 +1,11 @@
 //! `cargo xtask test`: every check and every named test, with small counts.
 //!
-//! `cargo xtask test long [NAME]` runs the same tests with the large counts and writes what
-//! happened as JSON. Order: what fails fastest comes first.
+//! `cargo xtask test long [NAME]` runs the same tests with the large counts. Both write what happened
+//! (counts, seed, the time of each test, failures) as JSON. Order: what fails fastest comes first.
+//!
+//! cargo runs the tests; in place of each test binary it starts [`runner`], which follows the binary's
+//! words by [`libtest`]; [`report`] puts everything together. How a test reports its counts and
+//! seeds stands at the top of `tests/src/lib.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +15,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::packages::{self, Package, package};
 use crate::{cmd, image, paths, rooms, try_it};
+
+mod libtest;
+mod report;
+pub mod runner;
 
 /// Clients and servers of other people that drive Lighter in the tests.
 pub const CLIENTS: &[&str] = &[
@@ -36,14 +44,32 @@ const NEEDED: &[Package] = &[
     },
 ];
 
+/// Cases of each generated test in a long run; ordinarily it is proptest's own number.
+const GENERATED_CASES: &str = "100000";
+
 /// Run every check and every test; `long` with the large counts.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `long` for the large counts
-    #[arg(value_parser = ["long"])]
-    counts: Option<String>,
+    /// `long` for the large counts, or only tests whose names contain this
+    #[arg(value_name = "long|NAME")]
+    counts_or_name: Option<String>,
     /// Only tests whose names contain this
     name: Option<String>,
+    /// Make the random choices of an earlier run again
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl Args {
+    /// Whether the large counts are wanted, and the part of a name.
+    fn chosen(&self) -> Result<(bool, Option<&str>)> {
+        match (self.counts_or_name.as_deref(), self.name.as_deref()) {
+            (Some("long"), name) => Ok((true, name)),
+            (name, None) => Ok((false, name)),
+            (Some(name), Some(more)) => bail!("one NAME, not two: `{name}` and `{more}`"),
+            (None, Some(_)) => bail!("a NAME without what comes before it"),
+        }
+    }
 }
 
 /// Runs the tests.
@@ -52,41 +78,63 @@ pub struct Args {
 ///
 /// When any check or test fails.
 pub fn run(args: &Args) -> Result<()> {
-    let root = &paths::root();
-    let long = args.counts.is_some();
-    let only = args.name.as_deref();
+    let (long, only) = args.chosen()?;
     let started = Instant::now();
     if only.is_none() {
-        checks(root)?;
+        checks(&paths::root())?;
     }
-    packages::ensure(NEEDED)?;
-    let clients = packages::unpacked(&paths::cache(), "sid", CLIENTS)?;
-    image::run(&image::Args::default())?;
-    let lighter = try_it::build()?;
-    let skips = paths::cache().join("test-skips.txt");
-    let _ = std::fs::remove_file(&skips);
-
-    let mut test = Command::new(env!("CARGO"));
-    test.args(["test", "--workspace", "--no-fail-fast"])
-        .current_dir(root);
-    test.env("LIGHTER_IMAGE_DIR", paths::cache().join("image/current"))
-        .env("LIGHTER_TEST_BIN", &lighter)
-        .env("LIGHTER_TEST_DOCKER", clients.join("usr/bin/docker"))
-        .env("LIGHTER_TEST_TOOLS", clients.join("usr/bin"))
-        .env("LIGHTER_TEST_SKIPS", &skips);
-    if long {
-        test.env("LIGHTER_LONG", "1");
-    }
-    if let Some(name) = only {
-        test.args(["--", name]);
-    }
-    let outcome = cmd::run(&mut test);
-    report_skips(&skips);
-    println!("tests took {} s", started.elapsed().as_secs());
-    if long {
-        write_report(root, only, started, &outcome, &skips)?;
-    }
+    let run = Run::prepare(args.seed, long, only)?;
+    let outcome = cmd::run(&mut run.command(only)?);
+    run.notes.finish(started.elapsed(), &outcome)?;
     outcome
+}
+
+/// Everything that the tests need, made.
+struct Run {
+    image: image::InUse,
+    clients: PathBuf,
+    lighter: PathBuf,
+    notes: report::Notes,
+}
+
+impl Run {
+    fn prepare(seed: Option<u64>, long: bool, only: Option<&str>) -> Result<Self> {
+        packages::ensure(NEEDED)?;
+        Ok(Self {
+            clients: packages::unpacked(&paths::cache(), "sid", CLIENTS)?,
+            image: image::make(&image::Args::default())?,
+            lighter: try_it::build()?,
+            notes: report::Notes::new(seed, long, only)?,
+        })
+    }
+
+    fn command(&self, only: Option<&str>) -> Result<Command> {
+        let program = std::env::current_exe().context("where is this program?")?;
+        let runner = toml::Value::from(vec![
+            toml::Value::from(program.display().to_string()),
+            toml::Value::from("test-binary"),
+        ]);
+        let mut test = Command::new(env!("CARGO"));
+        test.args(["test", "--workspace", "--no-fail-fast", "--config"])
+            .arg(format!("target.'cfg(unix)'.runner = {runner}"))
+            .current_dir(paths::root());
+        // The image by its own name: another checkout that shares the cache may move `current`.
+        test.env("LIGHTER_IMAGE_DIR", &self.image.path)
+            .env("LIGHTER_TEST_BIN", &self.lighter)
+            .env("LIGHTER_TEST_DOCKER", self.clients.join("usr/bin/docker"))
+            .env("LIGHTER_TEST_TOOLS", self.clients.join("usr/bin"));
+        self.notes.tell(&mut test);
+        if self.notes.long {
+            test.env("LIGHTER_LONG", "1")
+                .env("PROPTEST_CASES", GENERATED_CASES);
+        } else {
+            test.env_remove("LIGHTER_LONG");
+        }
+        if let Some(name) = only {
+            test.args(["--", name]);
+        }
+        Ok(test)
+    }
 }
 
 /// What needs no machine: rules, format, lints, licences.
@@ -144,36 +192,5 @@ fn deny(root: &Path) -> Result<()> {
     } else {
         bail!("advisories:\n{said}");
     }
-    Ok(())
-}
-
-fn report_skips(skips: &Path) {
-    let text = std::fs::read_to_string(skips).unwrap_or_default();
-    for line in text.lines() {
-        println!("SKIP {line}");
-    }
-    println!("{} tests skipped", text.lines().count());
-}
-
-/// `target/test-long.json`: counts, time, failures.
-fn write_report(
-    root: &Path,
-    only: Option<&str>,
-    started: Instant,
-    outcome: &Result<()>,
-    skips: &Path,
-) -> Result<()> {
-    let skipped = std::fs::read_to_string(skips).unwrap_or_default();
-    let report = serde_json::json!({
-        "tests": only.unwrap_or("all"),
-        "counts": "long",
-        "seconds": started.elapsed().as_secs(),
-        "skipped": skipped.lines().collect::<Vec<_>>(),
-        "failure": outcome.as_ref().err().map(|e| format!("{e:#}")),
-    });
-    let path: PathBuf = root.join("target/test-long.json");
-    std::fs::create_dir_all(root.join("target"))?;
-    std::fs::write(&path, serde_json::to_string_pretty(&report)?)?;
-    println!("wrote {}", path.display());
     Ok(())
 }

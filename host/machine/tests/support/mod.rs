@@ -32,14 +32,10 @@ pub mod port {
 /// How long anything in these tests may take; a hang is a failure, slowness is not.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Whether the long counts are asked for.
-pub fn long() -> bool {
-    env::var_os("LIGHTER_LONG").is_some()
-}
-
-/// The smaller count, or the one for long runs.
-pub fn count<T>(small: T, large: T) -> T {
-    if long() { large } else { small }
+/// The smaller count, or the one for long runs; reported.
+#[track_caller]
+pub fn count<T: Copy + TryInto<u64>>(small: T, large: T) -> T {
+    lighter_tests::env::count(small, large)
 }
 
 /// The kernel, or why there is none; the caller then skips its test and says so.
@@ -62,7 +58,8 @@ macro_rules! kernel_or_skip {
         match support::kernel() {
             Ok(kernel) => kernel,
             Err(reason) => {
-                eprintln!("SKIP: {reason}");
+                let test = std::thread::current();
+                lighter_tests::env::skip(test.name().unwrap_or("a test of the machine"), &reason);
                 return;
             }
         }
