@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod basics;
+mod ending;
 mod interactive;
 mod lifecycle;
 mod own_cli;

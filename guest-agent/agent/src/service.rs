@@ -12,6 +12,9 @@ use crate::engine_config;
 use crate::listener::Listener;
 use crate::places::Places;
 
+/// How long a container may take that was given all the time it wants: the host waits no longer.
+const NO_LIMIT: Duration = Duration::from_secs(3600);
+
 /// What an engine takes from the agent, once.
 #[derive(Debug)]
 struct Supplies {
@@ -119,6 +122,8 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         if let Some(engine) = engine {
+            // Each container gets the time it was promised.
+            let limit = engine.stop_limit(limit).unwrap_or(NO_LIMIT);
             match tokio::time::timeout(limit, engine.shutdown()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "the engine did not stop cleanly"),

@@ -30,9 +30,11 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 
 /// Asks the daemon, starting it if it does not run.
 pub async fn ask(paths: &HostPaths, request: &Request) -> Result<Conversation, CliError> {
-    let deadline = tokio::time::Instant::now() + OTHERS_START;
+    let mut deadline = tokio::time::Instant::now() + OTHERS_START;
     loop {
         match Conversation::start(&paths.control_socket(), request).await {
+            // It took its time to stop containers; the time for a start begins now.
+            Err(ClientError::Ended) => deadline = tokio::time::Instant::now() + OTHERS_START,
             Err(ClientError::NotRunning) if tokio::time::Instant::now() < deadline => {}
             other => return other.map_err(|error| client_error(&error)),
         }
@@ -56,7 +58,7 @@ enum Start {
 pub fn client_error(error: &ClientError) -> CliError {
     let told = CliError::of(error);
     let hint = match error {
-        ClientError::NotRunning => "start it with `lighter up`",
+        ClientError::NotRunning | ClientError::Ended => "start it with `lighter up`",
         ClientError::Strange(_) => "end the old daemon with `lighter down`, then try again",
         ClientError::BrokenOff | ClientError::Io(_) => "read its log with `lighter doctor`",
     };
@@ -75,7 +77,13 @@ pub async fn ensure(paths: &HostPaths) -> Result<PathBuf, CliError> {
 fn start(paths: &HostPaths) -> Result<Start, CliError> {
     ensure_private_dir(&paths.run).map_err(|error| CliError::of(&error).with_hint(error.hint()))?;
     let exe = std::env::current_exe()?;
-    let log = sys::open_log(&paths.daemon_log())?;
+    let log = sys::open_log(&paths.daemon_log()).map_err(|error| {
+        let path = paths.daemon_log();
+        CliError::new(format!("cannot open `{}`: {error}", path.display())).with_hint(format!(
+            "make room on the disk that holds `{}`, and the folder writable for this user",
+            path.parent().unwrap_or(&path).display()
+        ))
+    })?;
     let mut command = Command::new(&exe);
     command
         .args(["daemon", "--notify"])
@@ -108,7 +116,7 @@ pub async fn follow(conversation: &mut Conversation, printer: &Printer) -> Resul
             .await
             .map_err(|error| client_error(&error))?
         {
-            Event::Hello { .. } => {}
+            Event::Hello { .. } | Event::Ending => {}
             Event::Progress { step } => printer.passing(&format!("{step} …")),
             Event::Done | Event::Status(_) => break Ok(()),
             Event::Failed(failure) => break Err(failure.into()),
@@ -122,7 +130,7 @@ pub async fn follow(conversation: &mut Conversation, printer: &Printer) -> Resul
 pub async fn status(paths: &HostPaths) -> Result<Option<Status>, CliError> {
     let mut conversation =
         match Conversation::start(&paths.control_socket(), &Request::Status).await {
-            Err(ClientError::NotRunning) => return Ok(None),
+            Err(ClientError::NotRunning | ClientError::Ended) => return Ok(None),
             other => other.map_err(|error| client_error(&error))?,
         };
     match conversation

@@ -18,6 +18,7 @@ pub mod control;
 mod docker_socket;
 mod folders;
 mod host_port;
+mod log;
 pub mod settings;
 pub mod shares;
 mod start;
@@ -46,10 +47,23 @@ pub struct Daemon {
     vm: Vm,
     allowed: Arc<AllowList>,
     dials: Arc<Dials>,
+    /// Becomes true when the end was asked for: nobody new is served.
+    ending: watch::Receiver<bool>,
     /// Becomes true when the machine has ended and the daemon is about to.
     ended: watch::Receiver<bool>,
     /// Told when a client that asked for the end has its answer.
     answered: Notify,
+}
+
+/// A wish for the daemon's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With its machine, containers first.
+    Down,
+    /// With its machine, at once.
+    Force,
+    /// Without its machine, which another daemon takes over.
+    Leave,
 }
 
 /// How long the answer to `down` may take to be written.
@@ -136,16 +150,18 @@ async fn live(started: Started) {
         allowed: Arc::clone(&allowed),
     };
     let vm = Vm::spawn(recipe, guests_in);
+    let (ending_in, ending) = watch::channel(false);
     let (ended_in, ended) = watch::channel(false);
     let daemon = Arc::new(Daemon {
         paths,
         vm: vm.clone(),
         allowed,
         dials,
+        ending,
         ended,
         answered: Notify::new(),
     });
-    let (end, mut ending) = mpsc::channel(4);
+    let (end, mut wishes) = mpsc::channel(4);
     let Sockets { docker, control } = sockets;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "daemon is up");
     let asked = tokio::select! {
@@ -153,19 +169,32 @@ async fn live(started: Started) {
             tracing::info!(signal = signal.unwrap_or("an error of the handler"), "ending");
             None
         }
-        force = ending.recv() => force,
+        wish = wishes.recv() => wish,
         () = docker_socket::serve(&docker, &vm) => None,
         () = control::server::serve(&control, &daemon, &end) => None,
     };
     // New clients find nobody; those that were accepted go down with the machine.
     docker.unlink();
+    ending_in.send_replace(true);
+    if asked != Some(End::Leave) {
+        let reason = match asked {
+            Some(_) => ShutdownReason::User,
+            None => ShutdownReason::Host,
+        };
+        let stopped = vm.stop(reason, asked == Some(End::Force));
+        tokio::pin!(stopped);
+        // Whoever loses patience meanwhile is heard.
+        let hurried = async {
+            while wishes.recv().await != Some(End::Force) {}
+            vm.stop(reason, true).await;
+        };
+        tokio::select! {
+            () = &mut stopped => {}
+            () = hurried => stopped.await,
+            () = control::server::serve(&control, &daemon, &end) => {}
+        }
+    }
     control.unlink();
-    let reason = if asked.is_some() {
-        ShutdownReason::User
-    } else {
-        ShutdownReason::Host
-    };
-    vm.stop(reason, asked == Some(true)).await;
     ended_in.send_replace(true);
     if asked.is_some() {
         // Whoever asked may have gone; the end does not depend on it.

@@ -1,7 +1,7 @@
 //! The daemon's first moments: folders, lock, log, sockets. Nothing here waits for anybody.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lighter_platform::sys::{self, LocalListener};
@@ -9,6 +9,7 @@ use lighter_platform::{DirError, FileLock, HostPaths, LockError, PathsError, ens
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+use crate::log::BoundedLog;
 use crate::settings::{Settings, SettingsError};
 use crate::vm::Failure;
 
@@ -61,8 +62,27 @@ impl StartError {
             Self::Running(_) => {
                 Some("see it with `lighter status`, end it with `lighter down`".to_owned())
             }
-            Self::Lock(_) | Self::Socket { .. } | Self::System { .. } => None,
+            Self::Lock(LockError::Io { source, path }) | Self::Socket { source, path } => {
+                place_hint(source, path)
+            }
+            Self::System { source, .. } => place_hint(source, Path::new("our folders")),
+            Self::Lock(LockError::Held { .. }) => None,
         }
+    }
+}
+
+/// What to do about a file that could not be made.
+fn place_hint(source: &io::Error, path: &Path) -> Option<String> {
+    let shown = path.display();
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some(format!("make room on the disk that holds `{shown}`"))
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(format!(
+            "make the folder of `{shown}` writable for this user, or set `LIGHTER_HOME` to one \
+             that is"
+        )),
+        _ => None,
     }
 }
 
@@ -113,6 +133,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// See [`StartError`].
 pub fn start() -> Result<Started, StartError> {
     let paths = HostPaths::discover()?;
+    sys::raise_descriptor_limit();
     ensure_private_dir(&paths.run)?;
     let lock = FileLock::try_acquire(&paths.daemon_lock()).map_err(|error| match error {
         LockError::Held { .. } => StartError::Running(error),
@@ -137,21 +158,14 @@ pub fn start() -> Result<Started, StartError> {
     })
 }
 
-/// Largest log that is kept; a longer one starts anew with the daemon.
-const LARGEST_LOG: u64 = 4 << 20;
-
 fn log_to(paths: &HostPaths) -> io::Result<()> {
-    let path = paths.daemon_log();
-    let file = sys::open_log(&path)?;
-    if file.metadata()?.len() > LARGEST_LOG {
-        file.set_len(0)?;
-    }
+    let log = BoundedLog::open(&paths.daemon_log())?;
     let filter = EnvFilter::try_from_env("LIGHTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // A second subscriber in one process (a test) is of no use; the first goes on.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
-        .with_writer(std::sync::Mutex::new(file))
+        .with_writer(std::sync::Mutex::new(log))
         .try_init();
     Ok(())
 }

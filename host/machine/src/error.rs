@@ -41,6 +41,9 @@ pub enum Error {
     /// Another machine holds the lock of this run directory.
     #[error("a machine is already running")]
     AlreadyRunning,
+    /// The disk is in use by a machine of another run directory.
+    #[error("the disk `{0}` is in use by another machine")]
+    DiskInUse(String),
     /// [`crate::Vm::start`] was called a second time.
     #[error("the machine was already started")]
     AlreadyStarted,
@@ -92,6 +95,10 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Missing { hint, .. } | Self::TooOld { hint, .. } => Some(hint),
+            Self::DiskInUse(_) => Some(
+                "another Lighter of yours runs it, perhaps started with another `XDG_RUNTIME_DIR`: \
+                 end it there with `lighter down`",
+            ),
             _ => None,
         }
     }

@@ -43,6 +43,14 @@ impl DirError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
+            Self::Create { path, source } | Self::Write { path, source }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) =>
+            {
+                format!("make room on the disk that holds `{}`", path.display())
+            }
             Self::Create { path, .. } | Self::Write { path, .. } => format!(
                 "make `{}` writable for this user, or set `LIGHTER_HOME` to a folder that is",
                 path.parent().unwrap_or(path).display()
@@ -93,10 +101,13 @@ pub fn ensure_private_dir(path: &Path) -> Result<(), DirError> {
             owner,
         });
     }
-    crate::sys::make_private(path, &found).map_err(failed)
+    crate::sys::make_private(path).map_err(failed)
 }
 
 /// Replaces `path` by `content` so that after a crash either the old or the new file is there.
+///
+/// A link stays a link (people keep their settings elsewhere and link to them): what it leads to
+/// is replaced.
 ///
 /// # Errors
 /// [`DirError::Write`]; the old file is untouched then.
@@ -105,15 +116,16 @@ pub fn write_durably(path: &Path, content: &[u8]) -> Result<(), DirError> {
         path: path.to_path_buf(),
         source,
     };
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut name = place.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}", random_suffix()));
-    let temporary = path.with_file_name(name);
+    let temporary = place.with_file_name(name);
     let written = (|| {
         let mut file = crate::sys::create_private_file(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_parent(path)
+        fs::rename(&temporary, &place)?;
+        sync_parent(&place)
     })();
     if written.is_err() {
         // Nothing half-made stays behind; the first error is the one that matters.

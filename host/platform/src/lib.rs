@@ -12,6 +12,7 @@ pub mod names;
 pub mod paths;
 pub mod service;
 pub mod sys;
+pub mod text;
 
 pub use dir::{DirError, ensure_private_dir, write_durably};
 pub use lock::{FileLock, LockError};

@@ -69,6 +69,13 @@ impl FileLock {
         Ok(Self { file })
     }
 
+    /// Whether a process holds the lock at `path`. Takes nothing away and writes nothing down.
+    #[must_use]
+    pub fn is_held(path: &Path) -> bool {
+        File::open(path)
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// The open file that carries the lock.
     #[must_use]
     pub fn file(&self) -> &File {
@@ -95,6 +102,18 @@ mod tests {
         assert!(matches!(&error, LockError::Held { .. }), "{error}");
         drop(first);
         FileLock::try_acquire(&path).unwrap();
+    }
+
+    #[test]
+    fn looking_at_a_lock_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("machine.lock");
+        assert!(!FileLock::is_held(&path));
+        assert!(!path.exists());
+        let held = FileLock::try_acquire(&path).unwrap();
+        assert!(FileLock::is_held(&path));
+        drop(held);
+        assert!(!FileLock::is_held(&path));
     }
 
     #[test]

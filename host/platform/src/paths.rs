@@ -92,8 +92,11 @@ impl HostPaths {
         }
         let base = base.ok_or(PathsError::NoHome)?;
         let run = match &environment.runtime_dir {
-            Some(dir) => absolute("XDG_RUNTIME_DIR", Path::new(dir))?.join("lighter"),
-            None => crate::sys::default_run_dir(environment.superuser, base),
+            // Root has one place, in a session and outside of any.
+            Some(dir) if !environment.superuser => {
+                absolute("XDG_RUNTIME_DIR", Path::new(dir))?.join("lighter")
+            }
+            _ => crate::sys::default_run_dir(environment.superuser, base),
         };
         Self {
             config: base.config_dir().join("lighter"),

@@ -14,7 +14,31 @@ use crate::error::{Error, Kind, Result};
 /// Seconds from the stop signal to SIGKILL where nobody says otherwise.
 const STOP_TIMEOUT: i64 = 10;
 
+/// Seconds beyond a container's own time that it is waited for when everything stops.
+const STOP_GRACE: i64 = 5;
+
+/// The longest of the given time and of the containers' own; nothing where one has all the time it
+/// wants.
+fn longest(least: Duration, own: impl IntoIterator<Item = Option<i64>>) -> Option<Duration> {
+    own.into_iter().try_fold(least, |longest, seconds| {
+        let seconds = u64::try_from(seconds.unwrap_or(STOP_TIMEOUT)).ok()?;
+        Some(longest.max(Duration::from_secs(
+            seconds.saturating_add(STOP_GRACE.unsigned_abs()),
+        )))
+    })
+}
+
 impl Engine {
+    /// How long stopping everything may take: `least`, or longer where a running container was
+    /// given more time of its own. Nothing means without end.
+    pub fn stop_limit(&self, least: Duration) -> Option<Duration> {
+        let running = self.containers().all();
+        let running = running
+            .iter()
+            .filter(|container| container.live().is_some());
+        longest(least, running.map(|c| c.record().config.stop_timeout))
+    }
+
     /// Asks a container to end, and makes it after `timeout` seconds (−1: never).
     pub async fn container_stop(
         self: &Arc<Self>,
@@ -277,4 +301,22 @@ async fn wait_end(container: &Arc<Container>, before: u64) -> Result<()> {
 
 fn gone(container: &Container) -> Error {
     Error::not_found(format!("No such container: {}", container.id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_stops_within_the_longest_time_that_was_promised() {
+        let least = Duration::from_secs(15);
+        assert_eq!(longest(least, []), Some(least));
+        // Ten seconds and five of grace are the fifteen.
+        assert_eq!(longest(least, [None, Some(0)]), Some(least));
+        assert_eq!(
+            longest(least, [Some(40), None]),
+            Some(Duration::from_secs(45))
+        );
+        assert_eq!(longest(least, [Some(40), Some(-1)]), None);
+    }
 }

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use lighter_daemon::control::Request;
 use lighter_daemon::control::client::{ClientError, Conversation};
-use lighter_platform::{FileLock, HostPaths, LockError};
+use lighter_platform::{FileLock, HostPaths};
 
 use crate::daemon;
 use crate::exit::{CliError, Code};
@@ -31,10 +31,10 @@ pub fn run(arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError> 
         let conversation = match Conversation::start(&paths.control_socket(), &request).await {
             Ok(conversation) => Some(conversation),
             // The machine outlives a daemon that crashed: a new one is needed to end it in order.
-            Err(ClientError::NotRunning) if machine_runs(&paths) => {
+            Err(ClientError::NotRunning | ClientError::Ended) if machine_runs(&paths) => {
                 Some(daemon::ask(&paths, &request).await?)
             }
-            Err(ClientError::NotRunning) => None,
+            Err(ClientError::NotRunning | ClientError::Ended) => None,
             Err(error) => return Err(daemon::client_error(&error)),
         };
         match conversation {
@@ -50,6 +50,5 @@ pub fn run(arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError> 
 }
 
 fn machine_runs(paths: &HostPaths) -> bool {
-    let lock = paths.machine_lock();
-    lock.exists() && matches!(FileLock::try_acquire(&lock), Err(LockError::Held { .. }))
+    FileLock::is_held(&paths.machine_lock())
 }

@@ -14,6 +14,9 @@ pub enum ClientError {
     /// Nobody listens.
     #[error("the daemon is not running")]
     NotRunning,
+    /// The daemon was going down, and has ended now.
+    #[error("the daemon ended")]
+    Ended,
     /// The conversation broke off.
     #[error("the daemon broke off the conversation")]
     BrokenOff,
@@ -52,6 +55,17 @@ impl Conversation {
         };
         match this.next().await {
             Ok(Event::Hello { .. }) => {}
+            Ok(Event::Ending) => {
+                this.stream.write_all(&line).await?;
+                return match request {
+                    Request::Down { .. } | Request::Status => Ok(this),
+                    _ => {
+                        // The end of the connection is the end of the daemon.
+                        while this.next().await.is_ok() {}
+                        Err(ClientError::Ended)
+                    }
+                };
+            }
             // Taken by the queue of a daemon that was dying: nobody heard the request.
             Ok(_) | Err(ClientError::BrokenOff | ClientError::Io(_)) => {
                 return Err(ClientError::NotRunning);

@@ -36,6 +36,8 @@ pub enum Request {
     Status,
     /// Read the settings again; what takes effect at once does.
     Reload,
+    /// End the daemon and leave the machine running, for another daemon to take over.
+    Leave,
 }
 
 /// What comes back.
@@ -47,6 +49,9 @@ pub enum Event {
         /// Its version.
         version: String,
     },
+    /// First of all, instead of a hello: the daemon is on its way down, and serves only those who
+    /// ask how far it is or want it to hurry. Others wait for the end of this connection.
+    Ending,
     /// What is being done now.
     Progress {
         /// In words.

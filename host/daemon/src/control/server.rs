@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lighter_platform::sys::{LocalListener, LocalStream};
+use lighter_platform::text::clipped;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
 use super::{Event, MOST_LINE, MachineStatus, Request, Status};
-use crate::Daemon;
 use crate::settings::Settings;
 use crate::vm::{Failure, Guest, Phase};
+use crate::{Daemon, End};
+
+/// Most characters of a name that the guest gives.
+const MOST_NAME: usize = 100;
 
 /// Accepts clients for as long as the daemon lives; a wish for its end goes into `end`.
-pub async fn serve(listener: &LocalListener, daemon: &Arc<Daemon>, end: &mpsc::Sender<bool>) {
+pub(crate) async fn serve(listener: &LocalListener, daemon: &Arc<Daemon>, end: &mpsc::Sender<End>) {
     loop {
         match listener.accept().await {
             Ok(stream) => {
@@ -36,10 +40,16 @@ pub async fn serve(listener: &LocalListener, daemon: &Arc<Daemon>, end: &mpsc::S
 async fn converse(
     mut stream: LocalStream,
     daemon: &Arc<Daemon>,
-    end: &mpsc::Sender<bool>,
+    end: &mpsc::Sender<End>,
 ) -> io::Result<()> {
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    send(&mut stream, &Event::Hello { version }).await?;
+    let ending = *daemon.ending.borrow();
+    let first = match ending {
+        true => Event::Ending,
+        false => Event::Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+    };
+    send(&mut stream, &first).await?;
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
     (&mut stream)
@@ -55,23 +65,21 @@ async fn converse(
         }
     };
     match request {
+        Request::Ping | Request::Up { .. } | Request::Reload | Request::Leave if ending => {
+            until_ended(daemon).await
+        }
         Request::Ping => send(&mut stream, &Event::Done).await,
         Request::Up { folder } => up(&mut stream, daemon, folder).await,
         Request::Down { force } => {
-            // The daemon's end is waited for by its sockets' end: this stream closes with it.
-            let ended = end.send(force).await;
-            if ended.is_err() {
-                tracing::debug!("already ending");
+            let wish = if force { End::Force } else { End::Down };
+            leave(&mut stream, daemon, end, wish).await
+        }
+        Request::Leave => {
+            // A machine that is only half there could not be taken over.
+            if matches!(*daemon.vm.watch().borrow(), Phase::Booting(_)) {
+                let _ = daemon.vm.ready().await;
             }
-            daemon
-                .ended
-                .clone()
-                .wait_for(|ended| *ended)
-                .await
-                .map_err(io::Error::other)?;
-            send(&mut stream, &Event::Done).await?;
-            daemon.answered.notify_one();
-            Ok(())
+            leave(&mut stream, daemon, end, End::Leave).await
         }
         Request::Status => {
             let status = status(daemon).await;
@@ -91,6 +99,31 @@ async fn converse(
             }
         },
     }
+}
+
+/// Hands the wish on and answers when it is fulfilled.
+async fn leave(
+    stream: &mut LocalStream,
+    daemon: &Arc<Daemon>,
+    end: &mpsc::Sender<End>,
+    wish: End,
+) -> io::Result<()> {
+    if end.send(wish).await.is_err() {
+        tracing::debug!("already ending");
+    }
+    until_ended(daemon).await?;
+    send(stream, &Event::Done).await?;
+    daemon.answered.notify_one();
+    Ok(())
+}
+
+async fn until_ended(daemon: &Arc<Daemon>) -> io::Result<()> {
+    let mut ended = daemon.ended.clone();
+    ended
+        .wait_for(|ended| *ended)
+        .await
+        .map(drop)
+        .map_err(io::Error::other)
 }
 
 async fn send(stream: &mut LocalStream, event: &Event) -> io::Result<()> {
@@ -184,8 +217,8 @@ async fn ready_status(guest: &Guest) -> MachineStatus {
         pid: host.as_ref().and_then(|h| h.vm_pid.or(Some(h.pid))),
         boot_ms: guest.boot_time.map(millis),
         uptime_ms: Some(millis(guest.since.elapsed())),
-        kernel: Some(guest.welcome.kernel.clone()),
-        agent: Some(guest.welcome.agent_version.clone()),
+        kernel: Some(clipped(&guest.welcome.kernel, MOST_NAME)),
+        agent: Some(clipped(&guest.welcome.agent_version, MOST_NAME)),
         streams: host.as_ref().map(|h| h.streams),
         memory_total: known(inside.memory_total_bytes),
         memory_used: known(

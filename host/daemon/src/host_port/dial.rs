@@ -25,6 +25,8 @@ const RATE_TIME: Duration = Duration::from_secs(10);
 const RESOLVE_LIMIT: Duration = Duration::from_secs(15);
 /// Longest wait for one address; the next is tried after it.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Most characters of a line in the book.
+const MOST_LINE: usize = 200;
 /// Most addresses of one name that are tried.
 const MOST_ADDRESSES: usize = 8;
 
@@ -112,7 +114,9 @@ impl Dials {
             let text = "this host does not know that purpose".to_owned();
             return Err(failed(FailedCode::Denied, text));
         };
-        let entry = self.enter(format!("{}:{} for {registry}", wanted.host, wanted.port))?;
+        let line = format!("{}:{} for {registry}", wanted.host, wanted.port);
+        // The words are the guest's, and `status` shows them.
+        let entry = self.enter(lighter_platform::text::clipped(&line, MOST_LINE))?;
         let addresses = resolve(&wanted.host, wanted.port).await?;
         let allowed = allowed(addresses, *user_named, &wanted.host)?;
         let target = first_that_answers(&allowed, &wanted.host).await?;

@@ -21,7 +21,8 @@ use crate::folders::Folders;
 use crate::shares::AllowList;
 use crate::vm::{Launched, MessageStream};
 
-/// Streams that have not shown the secret yet; more are closed at once.
+/// Streams that have not shown the secret yet, or whose wish for a folder is not answered yet; more
+/// are closed at once.
 const MOST_UNPROVEN: usize = 64;
 /// How long a stream may take to show it.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
@@ -61,9 +62,14 @@ impl HostPort {
             let folders = folders.clone();
             tokio::spawn(async move {
                 let opened = tokio::time::timeout(OPEN_LIMIT, open(stream, &secret)).await;
-                drop(permit);
                 if let Ok(Some((stream, request))) = opened {
+                    // Dials have a book of their own; everything else counts until it is answered.
+                    let permit = match request {
+                        Request::Dial(_) => None,
+                        _ => Some(permit),
+                    };
                     this.answer(stream, request, folders).await;
+                    drop(permit);
                 }
             });
         }

@@ -16,8 +16,6 @@ pub enum Effect {
 pub enum Kind {
     /// A whole number.
     Number,
-    /// `true` or `false`.
-    Switch,
     /// Text, sizes among it.
     Text,
     /// A list of texts.
@@ -133,18 +131,6 @@ pub const KEYS: &[Key] = &[
         Kind::Number,
         Effect::NextStart,
         "seconds containers get to stop when the machine stops; default: 15",
-    ),
-    key(
-        "engine.max-concurrent-downloads",
-        Kind::Number,
-        Effect::NextStart,
-        "layers downloaded at once; default: 3",
-    ),
-    key(
-        "engine.debug",
-        Kind::Switch,
-        Effect::NextStart,
-        "debug messages in the engine's log",
     ),
 ];
 

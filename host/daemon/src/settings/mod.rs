@@ -175,6 +175,17 @@ impl Settings {
                 "it must be at least 128MiB".to_owned(),
             );
         }
+        let host = lighter_platform::sys::total_memory_bytes();
+        if let Some(memory) = self.memory
+            && host > 0
+            && memory.0 > host
+        {
+            return refuse(
+                "memory",
+                memory.to_string(),
+                format!("this host has {} MiB", host >> 20),
+            );
+        }
         if !(LEAST_DISK..=LARGEST_DISK).contains(&self.disk.0) {
             return refuse(
                 "disk",
@@ -239,7 +250,8 @@ fn unknown(key: String) -> SettingsError {
     SettingsError::Unknown { key, nearest }
 }
 
-/// The value of one setting as the file has it, or its default, as TOML.
+/// The value of one setting as the file has it, or its default, as TOML; for the two whose default
+/// depends on the host, what this host gives.
 ///
 /// # Errors
 /// An unknown name, or a file that cannot be read.
@@ -247,7 +259,9 @@ pub fn get(path: &Path, name: &str) -> Result<Option<String>, SettingsError> {
     if keys::find(name).is_none() {
         return Err(unknown(name.to_owned()));
     }
-    let settings = Settings::load(path)?;
+    let mut settings = Settings::load(path)?;
+    settings.cpus = Some(settings.effective_cpus());
+    settings.memory = Some(ByteSize(settings.effective_memory()));
     let Ok(toml::Value::Table(table)) = toml::Value::try_from(&settings) else {
         return Ok(None);
     };
@@ -326,10 +340,6 @@ fn read_value(key: &'static Key, text: &str) -> Result<toml_edit::Value, Setting
             .parse::<i64>()
             .map_err(|_| wrong("it must be a whole number"))?
             .into()),
-        Kind::Switch => Ok(text
-            .parse::<bool>()
-            .map_err(|_| wrong("it must be true or false"))?
-            .into()),
         Kind::Text => Ok(text.into()),
         Kind::List if !text.trim_start().starts_with('[') => {
             let parts = text
@@ -387,6 +397,8 @@ mod tests {
             ),
             ("registry-mirrors = []", Some("engine.registry-mirrors")),
             ("quux = 1", None),
+            // daemon.json has it; a setting that changed nothing would be a lie.
+            ("[engine]\nmax-concurrent-downloads = 5", None),
         ] {
             match parse(text).unwrap_err() {
                 SettingsError::Unknown { nearest, .. } => assert_eq!(nearest, expected, "{text}"),
@@ -400,6 +412,7 @@ mod tests {
         for text in [
             "cpus = 0",
             "memory = '1m'",
+            "memory = '4096t'",
             "disk = '1m'",
             "shares = ['work']",
         ] {
@@ -455,7 +468,6 @@ mod tests {
             memory: Some(ByteSize(LEAST_MEMORY)),
             engine: EngineSettings {
                 shutdown_timeout: Some(1),
-                max_concurrent_downloads: Some(1),
                 ..EngineSettings::default()
             },
             ..Settings::default()

@@ -141,7 +141,11 @@ async fn prepare_files(
     }
     let (paths, disk) = (recipe.paths.clone(), settings.disk.0);
     // Unpacking and disk writes would hold up every other client of this one-threaded process.
-    tokio::task::spawn_blocking(move || prepare::prepare(&paths, disk))
+    let prepare = move || match fresh {
+        true => prepare::prepare(&paths, disk),
+        false => prepare::found(&paths),
+    };
+    tokio::task::spawn_blocking(prepare)
         .await
         .map_err(|error| Failure::of(&error, None))?
         .map_err(|error| Failure::of(&error, error.hint()))
@@ -313,6 +317,11 @@ fn refusal(refused: &Refused) -> Failure {
              `disk.img`, or move `disk.img` away to start with an empty one"
                 .to_owned(),
         ),
+        RefusedCode::Disk => Some(
+            "if the disk's file system is damaged, keep a copy of `disk.img`, then move it away \
+             to start with an empty one"
+                .to_owned(),
+        ),
         RefusedCode::Version => {
             Some("program and image are of different versions: install Lighter again".to_owned())
         }
@@ -321,10 +330,10 @@ fn refusal(refused: &Refused) -> Failure {
         }
         _ => None,
     };
+    let text = format!("the virtual machine refused to start: {}", refused.message);
     Failure {
-        message: format!("the virtual machine refused to start: {}", refused.message),
         hint,
-        console_tail: None,
+        ..Failure::plain(text)
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use lighter_machine::Machine;
 use lighter_protocol::{
-    ByeOk, ByeReason, Clock, Health, Hello, Message, Shutdown, ShutdownReason, Status, StatusOk,
-    port,
+    ByeOk, ByeReason, Clock, EngineState, Health, Hello, Message, Shutdown, ShutdownReason, Status,
+    StatusOk, port,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -29,6 +29,13 @@ const DRIFT: Duration = Duration::from_millis(500);
 const CLOCK_EVERY: u32 = 12;
 /// What a guest gets for its own part of a shutdown, beyond the containers' time.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(30);
+/// The most it gets while it says that it is still stopping containers, some of which may have been
+/// given more time than the setting.
+const SHUTDOWN_MOST: Duration = Duration::from_secs(3600);
+/// A guest that says so said it this recently.
+const STILL_STOPPING: Duration = Duration::from_secs(20);
+/// A guest that does not read for this long gets no more to read: its next agent is greeted.
+const SEND_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why the conversation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +59,8 @@ enum Wish {
 pub struct Link {
     wishes: mpsc::Sender<Wish>,
     ended: watch::Receiver<Option<LinkEnd>>,
+    /// When the guest last said that it is stopping containers.
+    stopping: watch::Receiver<Option<Instant>>,
 }
 
 impl Link {
@@ -59,7 +68,9 @@ impl Link {
     pub(super) fn spawn(stream: MessageStream, machine: Machine, hello: Hello) -> Self {
         let (wishes, inbox) = mpsc::channel(16);
         let (ended_in, ended) = watch::channel(None);
+        let (stopping_in, stopping) = watch::channel(None);
         let talk = Talk {
+            stopping: stopping_in,
             machine,
             hello,
             inbox,
@@ -73,7 +84,11 @@ impl Link {
             let end = talk.run(stream).await;
             ended_in.send_replace(Some(end));
         });
-        Self { wishes, ended }
+        Self {
+            wishes,
+            ended,
+            stopping,
+        }
     }
 
     /// Waits for the end of the conversation.
@@ -95,8 +110,19 @@ impl Link {
         {
             return self.ended().await == LinkEnd::Bye;
         }
-        let waited = tokio::time::timeout(limit + SHUTDOWN_MARGIN, self.ended()).await;
-        waited == Ok(LinkEnd::Bye)
+        let began = Instant::now();
+        let mut patience = limit + SHUTDOWN_MARGIN;
+        loop {
+            if let Ok(end) = tokio::time::timeout(patience, self.ended()).await {
+                return end == LinkEnd::Bye;
+            }
+            let said = *self.stopping.borrow();
+            let busy = said.is_some_and(|at| at.elapsed() < STILL_STOPPING);
+            if !busy || began.elapsed() > SHUTDOWN_MOST {
+                return false;
+            }
+            patience = STILL_STOPPING;
+        }
     }
 
     /// The guest's own figures, if it gives them soon.
@@ -119,6 +145,15 @@ struct Talk {
     last_sign: Instant,
     clock: ClockWatch,
     asked: HashMap<u64, oneshot::Sender<StatusOk>>,
+    stopping: watch::Sender<Option<Instant>>,
+}
+
+/// Writes a message, for as long as the guest may take to read.
+async fn send(stream: &mut MessageStream, message: impl Into<Message>) -> Result<(), StreamError> {
+    match tokio::time::timeout(SEND_LIMIT, stream.send(message)).await {
+        Ok(sent) => sent,
+        Err(_) => Err(StreamError::Io(std::io::ErrorKind::TimedOut.into())),
+    }
 }
 
 impl Talk {
@@ -168,13 +203,10 @@ impl Talk {
     async fn beat(&mut self, stream: &mut MessageStream) -> Result<(), StreamError> {
         self.seq += 1;
         self.beats += 1;
-        stream.send(Health { seq: self.seq }).await?;
+        send(stream, Health { seq: self.seq }).await?;
         if self.clock.jumped() || self.beats.is_multiple_of(CLOCK_EVERY) {
-            stream
-                .send(Clock {
-                    unix_ns: unix_now(),
-                })
-                .await?;
+            let unix_ns = unix_now();
+            send(stream, Clock { unix_ns }).await?;
         }
         Ok(())
     }
@@ -183,12 +215,14 @@ impl Talk {
         match wish {
             Wish::ShutDown { limit, reason } => {
                 let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-                stream.send(Shutdown { timeout_ms, reason }).await
+                send(stream, Shutdown { timeout_ms, reason }).await
             }
             Wish::Status(reply) => {
                 self.seq += 1;
+                // Those who gave up waiting leave nothing behind.
+                self.asked.retain(|_, reply| !reply.is_closed());
                 self.asked.insert(self.seq, reply);
-                stream.send(Status { seq: self.seq }).await
+                send(stream, Status { seq: self.seq }).await
             }
         }
     }
@@ -217,15 +251,18 @@ impl Talk {
                 if let Err(error) = self.machine.bye_seen(&reason).await {
                     tracing::debug!(%error, "the machine is gone already");
                 }
-                stream.send(ByeOk {}).await?;
+                send(stream, ByeOk {}).await?;
                 return Ok(true);
             }
             Message::Health(health) => {
                 let answer = lighter_protocol::HealthOk {
                     seq: health.seq,
-                    engine: lighter_protocol::EngineState::default(),
+                    engine: EngineState::default(),
                 };
-                stream.send(answer).await?;
+                send(stream, answer).await?;
+            }
+            Message::HealthOk(health) if health.engine == EngineState::Stopping => {
+                self.stopping.send_replace(Some(Instant::now()));
             }
             _ => {}
         }

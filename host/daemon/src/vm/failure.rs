@@ -1,6 +1,7 @@
 //! Why there is no machine, in a form that every waiting client can be given.
 
 use lighter_machine::ExitReason;
+use lighter_platform::text;
 use serde::{Deserialize, Serialize};
 
 /// A reason, what to do about it, and the guest's last words where there are any.
@@ -20,7 +21,7 @@ impl Failure {
     #[must_use]
     pub fn plain(message: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
+            message: shown(&message.into()),
             hint: None,
             console_tail: None,
         }
@@ -30,7 +31,7 @@ impl Failure {
     #[must_use]
     pub fn of(error: &dyn std::error::Error, hint: Option<String>) -> Self {
         Self {
-            message: chain(error),
+            message: shown(&chain(error)),
             hint,
             console_tail: None,
         }
@@ -39,6 +40,7 @@ impl Failure {
     /// The same with the end of the guest's console.
     #[must_use]
     pub fn with_console(mut self, tail: String) -> Self {
+        let tail = text::without_controls(&tail);
         self.console_tail = Some(tail).filter(|tail| !tail.trim().is_empty());
         self
     }
@@ -78,6 +80,13 @@ impl Failure {
     }
 }
 
+/// Most characters of a message: some of them are the guest's own.
+const MOST_MESSAGE: usize = 4096;
+
+fn shown(message: &str) -> String {
+    text::clipped(message, MOST_MESSAGE)
+}
+
 /// An error's words followed by those of its causes.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -92,4 +101,18 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_cannot_steer_the_terminal_through_a_message_or_fill_it() {
+        let failure = Failure::plain(format!("\x1b[2Jbad{}", "x".repeat(1 << 20)))
+            .with_console("\x1b]0;title\x07line".to_owned());
+        assert!(failure.message.starts_with("bad"));
+        assert!(failure.message.chars().count() <= MOST_MESSAGE + 1);
+        assert!(!failure.full_text().contains(['\x1b', '\x07']));
+    }
 }

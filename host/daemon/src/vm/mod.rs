@@ -127,7 +127,8 @@ impl Vm {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Ends the machine, containers first unless `at_once`; returns when it is gone.
+    /// Ends the machine, containers first unless `at_once`; returns when it is gone. No other is
+    /// started after it. A second call with `at_once` hurries a first one.
     pub async fn stop(&self, reason: ShutdownReason, at_once: bool) {
         let (done, over) = oneshot::channel();
         if self
@@ -172,7 +173,7 @@ impl Owner {
                     Some(Wish::Start(reply)) => self.waiting.push(reply),
                     Some(Wish::Stop(stop)) => {
                         let _ = stop.done.send(());
-                        continue;
+                        return;
                     }
                     None => return,
                 }
@@ -180,9 +181,18 @@ impl Owner {
             if let Some(guest) = self.boot(found.take()).await {
                 self.live(guest).await;
             }
+            if self.stopping.is_empty() {
+                continue;
+            }
+            // The end of the machine was wanted for the end of the daemon: nothing is started any
+            // more, or it would be left behind.
+            for reply in self.waiting.drain(..) {
+                let _ = reply.send(Err(Failure::plain("the daemon is ending")));
+            }
             for stop in self.stopping.drain(..) {
                 let _ = stop.done.send(());
             }
+            return;
         }
     }
 
@@ -197,6 +207,9 @@ impl Owner {
     }
 
     /// From nothing, or from a machine found running, to a guest that answers.
+    ///
+    /// A machine that was found runs containers: whoever wants the end meanwhile waits until it can
+    /// be told, unless at once is meant.
     async fn boot(&mut self, found: Option<Machine>) -> Option<Guest> {
         self.phase.send_replace(Phase::Booting("preparing"));
         let launched = Arc::new(std::sync::Mutex::new(found.clone()));
@@ -228,6 +241,7 @@ impl Owner {
         let progress = |step| {
             phase.send_replace(Phase::Booting(step));
         };
+        let runs = found.is_some();
         let attempt = boot::boot(&self.recipe, found, launched, &self.guests, &progress);
         tokio::pin!(attempt);
         loop {
@@ -236,8 +250,11 @@ impl Owner {
                 wish = self.inbox.recv() => match wish {
                     Some(Wish::Start(reply)) => self.waiting.push(reply),
                     Some(Wish::Stop(stop)) => {
+                        let later = runs && !stop.at_once;
                         self.stopping.push(stop);
-                        return Err(Failure::plain("the machine was stopped while it started"));
+                        if !later {
+                            return Err(Failure::plain("the machine was stopped while it started"));
+                        }
                     }
                     None => return Err(Failure::plain("the daemon is ending")),
                 },
@@ -266,6 +283,10 @@ impl Owner {
     /// As long as the machine lives.
     async fn live(&mut self, guest: Guest) {
         let ended = loop {
+            if let Some(wanted) = self.stopping.first() {
+                let reason = wanted.reason;
+                break self.shut_down(&guest, reason).await;
+            }
             tokio::select! {
                 reason = guest.machine.exited() => break reason,
                 () = ended(guest.folders_ended.clone()) => {
@@ -279,11 +300,7 @@ impl Owner {
                     Some(Wish::Start(reply)) => {
                         let _ = reply.send(Ok(guest.clone()));
                     }
-                    Some(Wish::Stop(stop)) => {
-                        let (reason, at_once) = (stop.reason, stop.at_once);
-                        self.stopping.push(stop);
-                        break self.shut_down(&guest, reason, at_once).await;
-                    }
+                    Some(Wish::Stop(stop)) => self.stopping.push(stop),
                     // The daemon ends without a word to the machine: it lives on.
                     None => return,
                 },
@@ -330,25 +347,40 @@ impl Owner {
         }
     }
 
-    async fn shut_down(
-        &mut self,
-        guest: &Guest,
-        reason: ShutdownReason,
-        at_once: bool,
-    ) -> ExitReason {
+    /// Ends the machine, containers first; at once as soon as anybody wants that.
+    async fn shut_down(&mut self, guest: &Guest, reason: ShutdownReason) -> ExitReason {
         self.phase.send_replace(Phase::Stopping);
-        if at_once {
-            end_at_once(&guest.machine).await;
-            return ExitReason::Killed;
-        }
         let limit = self.recipe.shutdown_limit();
-        let said_bye = guest.link.shut_down(limit, reason).await;
+        let said_bye = tokio::select! {
+            said_bye = guest.link.shut_down(limit, reason) => said_bye,
+            () = impatient(&mut self.inbox, &mut self.waiting, &mut self.stopping) => {
+                tracing::info!("the machine is ended without waiting for its containers");
+                end_at_once(&guest.machine).await;
+                return ExitReason::Killed;
+            }
+        };
         if said_bye {
             return wait_for_end(&guest.machine).await;
         }
         tracing::warn!("the guest did not say bye in time; the machine is ended");
         end_at_once(&guest.machine).await;
         ExitReason::Killed
+    }
+}
+
+/// Takes wishes in until somebody wants the end at once.
+async fn impatient(
+    inbox: &mut mpsc::Receiver<Wish>,
+    waiting: &mut Vec<oneshot::Sender<Result<Guest, Failure>>>,
+    stopping: &mut Vec<Stop>,
+) {
+    while !stopping.iter().any(|stop| stop.at_once) {
+        match inbox.recv().await {
+            Some(Wish::Start(reply)) => waiting.push(reply),
+            Some(Wish::Stop(stop)) => stopping.push(stop),
+            // The daemon is ending: it will not ask for anything any more.
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use lighter_platform::dir::{random_suffix, sync_parent};
 use lighter_platform::disk_template::{self, TemplateError};
-use lighter_platform::{DirError, HostPaths, ensure_private_dir, write_durably};
+use lighter_platform::{DirError, HostPaths, ensure_private_dir, text, write_durably};
 
 /// Why the files could not be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,16 @@ pub enum PrepareError {
         /// The system's answer.
         #[source]
         source: io::Error,
+    },
+    /// A file of ours is not what it must be.
+    #[error("`{}` cannot be used: {why}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+        /// What the user can do.
+        hint: &'static str,
     },
     /// The compressed kernel is damaged.
     #[error("cannot unpack `{}`: {message}", path.display())]
@@ -57,8 +67,9 @@ impl PrepareError {
                 "install Lighter again, or build the image with `cargo xtask image`".to_owned(),
             ),
             Self::Dir(error) => Some(error.hint()),
+            Self::Wrong { hint, .. } => Some((*hint).to_owned()),
             Self::Make { source, path } => match source.kind() {
-                io::ErrorKind::StorageFull => Some(format!(
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(format!(
                     "make room on the disk that holds `{}`",
                     path.display()
                 )),
@@ -95,12 +106,13 @@ pub fn prepare(paths: &HostPaths, disk_bytes: u64) -> Result<Prepared, PrepareEr
         ensure_private_dir(dir)?;
     }
     let image = paths.image_dir();
+    let disk = paths.disk_image();
+    check_disk(&disk, &paths.machine_id())?;
     // Unpacked if it is there: unpacking costs the guest a tenth of its boot.
     let unpacked = image.join("initramfs.cpio");
     let initramfs = existing(unpacked).or_else(|_| existing(image.join("initramfs.cpio.zst")))?;
     let kernel = kernel(&image, &paths.cache)?;
     let machine_id = machine_id(&paths.machine_id())?;
-    let disk = paths.disk_image();
     let disk_bytes = ready_disk(&image, &disk, disk_bytes)?;
     Ok(Prepared {
         kernel,
@@ -109,6 +121,56 @@ pub fn prepare(paths: &HostPaths, disk_bytes: u64) -> Result<Prepared, PrepareEr
         disk_bytes,
         machine_id,
     })
+}
+
+/// What a machine was started with that is running already: nothing is made, unpacked or grown
+/// under it, and what is no longer there does not matter to it.
+///
+/// # Errors
+/// This installation's identity or the disk cannot be read.
+pub fn found(paths: &HostPaths) -> Result<Prepared, PrepareError> {
+    let image = paths.image_dir();
+    let disk = paths.disk_image();
+    let length = fs::metadata(&disk).map_err(|source| PrepareError::Make {
+        path: disk.clone(),
+        source,
+    })?;
+    Ok(Prepared {
+        kernel: image.join("vmlinux"),
+        initramfs: image.join("initramfs.cpio"),
+        disk_bytes: length.len(),
+        disk,
+        machine_id: machine_id(&paths.machine_id())?,
+    })
+}
+
+/// Refuses what is no disk, and a disk whose identity is missing: making another would lock its
+/// owner out.
+fn check_disk(disk: &Path, identity: &Path) -> Result<(), PrepareError> {
+    let Ok(facts) = fs::metadata(disk) else {
+        return Ok(());
+    };
+    let wrong = |why, hint| {
+        Err(PrepareError::Wrong {
+            path: disk.to_path_buf(),
+            why,
+            hint,
+        })
+    };
+    if !facts.is_file() {
+        return wrong(
+            "it is no file",
+            "move it away: the data disk is made anew in its place",
+        );
+    }
+    if !identity.exists() {
+        return wrong(
+            "the file `machine-id` that belongs to it is missing",
+            "bring its `machine-id` back beside it, or move `disk.img` away to start with an \
+             empty one",
+        );
+    }
+    Ok(())
 }
 
 fn existing(path: PathBuf) -> Result<PathBuf, PrepareError> {
@@ -276,30 +338,9 @@ pub fn console_tail(paths: &HostPaths) -> String {
         file.take(MOST).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    let text = without_controls(&read().unwrap_or_default());
+    let text = text::without_controls(&read().unwrap_or_default());
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-/// The words of a console without what moves cursors and sets colours: it is shown inside other
-/// text, and a guest must not be able to steer the terminal of whoever reads it.
-fn without_controls(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '\x1b' => {
-                if letters.next() == Some('[') {
-                    // Parameters, up to the letter that ends the sequence.
-                    while letters.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
-                }
-            }
-            '\n' | '\t' => out.push(letter),
-            control if control.is_control() => {}
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -318,6 +359,39 @@ mod tests {
             machine_id(&path).is_err(),
             "a damaged identity must not be replaced silently"
         );
+    }
+
+    #[test]
+    fn a_disk_without_its_identity_gets_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, id) = (dir.path().join("disk.img"), dir.path().join("machine-id"));
+        check_disk(&disk, &id).unwrap();
+        fs::write(&disk, "x").unwrap();
+        let error = check_disk(&disk, &id).unwrap_err();
+        assert!(matches!(error, PrepareError::Wrong { .. }), "{error}");
+        assert!(error.hint().unwrap().contains("machine-id"));
+        fs::write(&id, "x").unwrap();
+        check_disk(&disk, &id).unwrap();
+        assert!(
+            check_disk(dir.path(), &id).is_err(),
+            "a folder is no disk either"
+        );
+    }
+
+    #[test]
+    fn a_running_machine_needs_no_image_and_its_disk_does_not_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = HostPaths {
+            config: dir.path().into(),
+            data: dir.path().into(),
+            cache: dir.path().into(),
+            run: dir.path().into(),
+        };
+        fs::write(paths.disk_image(), b"data").unwrap();
+        let id = machine_id(&paths.machine_id()).unwrap();
+        let found = found(&paths).unwrap();
+        assert_eq!((found.disk_bytes, found.machine_id), (4, id));
+        assert_eq!(fs::metadata(paths.disk_image()).unwrap().len(), 4);
     }
 
     #[test]
@@ -346,13 +420,6 @@ mod tests {
         assert_eq!(ready_disk(dir.path(), &disk, 8192).unwrap(), 8192);
         assert_eq!(ready_disk(dir.path(), &disk, 4096).unwrap(), 8192);
         assert_eq!(&fs::read(&disk).unwrap()[..4], b"data");
-    }
-
-    #[test]
-    fn a_console_cannot_steer_the_readers_terminal() {
-        let text = "\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS\r\nred: \x1b[31mno\x1b[0m\x07\n";
-        assert_eq!(without_controls(text), "SeaBIOS\nred: no\n");
-        assert_eq!(without_controls("cut \x1b[3"), "cut ");
     }
 
     #[test]

@@ -20,7 +20,8 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{FlockOperation, Mode, OFlags},
+    io::Errno,
     net::{AddressFamily, SocketFlags, SocketType},
 };
 use tokio::{
@@ -98,7 +99,7 @@ impl Machine {
         let run = RunDir::open(&config.run_dir)?;
         let lock = run.lock()?;
         let mut fds = vec![lock, run.listen()?];
-        fds.extend(open_parts(&config)?);
+        fds.extend(open_parts(&config).await?);
         let (ours, theirs) = seqpacket_pair()?;
         spawn(&config, theirs)?;
         let channel =
@@ -379,7 +380,7 @@ fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd), Error> {
 }
 
 /// Opens what the specification names: kernel, initramfs, console, disks.
-fn open_parts(config: &LaunchConfig) -> Result<Vec<OwnedFd>, Error> {
+async fn open_parts(config: &LaunchConfig) -> Result<Vec<OwnedFd>, Error> {
     let open = |path: &Path, flags: OFlags| {
         rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
             .map_err(|e| Error::system(format!("open `{}`", path.display()), e))
@@ -397,9 +398,28 @@ fn open_parts(config: &LaunchConfig) -> Result<Vec<OwnedFd>, Error> {
         } else {
             OFlags::RDWR
         };
-        parts.push(open(&disk.path, access)?);
+        let file = open(&disk.path, access)?;
+        if !disk.read_only {
+            lock_disk(&file, &disk.path, ENDING).await?;
+        }
+        parts.push(file);
     }
     Ok(parts)
+}
+
+/// Keeps a second machine, started from another run directory, from writing to the same disk. The
+/// lock is the open file's: it lasts for as long as the machine has it, so one that was killed a
+/// moment ago is waited for.
+async fn lock_disk(file: &OwnedFd, path: &Path, patience: Duration) -> Result<(), Error> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+            Err(Errno::WOULDBLOCK) => return Err(Error::DiskInUse(path.display().to_string())),
+            Err(e) => return Err(Error::system(format!("lock `{}`", path.display()), e)),
+        }
+    }
 }
 
 /// Starts the machine process with the socket as its standard input.
@@ -428,4 +448,27 @@ fn spawn(config: &LaunchConfig, socket: OwnedFd) -> Result<(), Error> {
         .spawn(move || drop(child.wait()))
         .map_err(|e| Error::system("start a thread", e))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_has_one_machine_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk.img");
+        let open = || OwnedFd::from(File::create(&path).unwrap());
+        let first = open();
+        lock_disk(&first, &path, ENDING).await.unwrap();
+        let handed_on = first.try_clone().unwrap();
+        drop(first);
+        let second = open();
+        assert!(matches!(
+            lock_disk(&second, &path, Duration::ZERO).await,
+            Err(Error::DiskInUse(_))
+        ));
+        drop(handed_on);
+        lock_disk(&second, &path, ENDING).await.unwrap();
+    }
 }

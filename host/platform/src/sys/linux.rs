@@ -12,12 +12,42 @@ pub fn default_run_dir(superuser: bool, base: &directories::BaseDirs) -> PathBuf
     if superuser {
         return PathBuf::from("/run/lighter");
     }
+    if let Some(dir) = login_dir() {
+        return dir.join("lighter");
+    }
     match base.runtime_dir() {
         Some(dir) => dir.join("lighter"),
         None => base
             .state_dir()
             .map_or_else(|| base.home_dir().join(".local/state"), Path::to_path_buf)
             .join("lighter/run"),
+    }
+}
+
+/// The folder that logind makes for a user who is logged in somewhere, also where this process was
+/// started without its name in the environment (cron, su): both must find the same daemon.
+fn login_dir() -> Option<PathBuf> {
+    let uid = rustix::process::geteuid().as_raw();
+    let dir = PathBuf::from(format!("/run/user/{uid}"));
+    let found = std::fs::symlink_metadata(&dir).ok()?;
+    (found.is_dir() && std::os::unix::fs::MetadataExt::uid(&found) == uid).then_some(dir)
+}
+
+/// What registers a program with the user's session.
+pub const SERVICE_MANAGER: Option<&str> = Some("systemd");
+
+/// Marks every descriptor but the standard streams to be closed by the next exec.
+///
+/// Async-signal-safe: one system call. A kernel without it (before 5.11) leaves them open.
+pub(super) fn keep_standard_streams_only() {
+    // SAFETY: close_range with CLOSE_RANGE_CLOEXEC closes nothing now and touches no memory.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
     }
 }
 

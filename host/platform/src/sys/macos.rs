@@ -15,6 +15,12 @@ pub fn default_run_dir(superuser: bool, base: &directories::BaseDirs) -> PathBuf
     base.home_dir().join(".lighter/run")
 }
 
+/// What registers a program with the user's session: nothing is written for launchd yet.
+pub const SERVICE_MANAGER: Option<&str> = None;
+
+/// Descriptors of the standard library close by themselves at exec; there is no call for all.
+pub(super) fn keep_standard_streams_only() {}
+
 /// Where programs put temporary files, beside what the environment says.
 pub const TEMPORARY_FOLDERS: &[&str] = &["/tmp", "/private/tmp", "/private/var/folders"];
 

@@ -21,6 +21,11 @@ mod windows;
 #[cfg(windows)]
 pub use windows::*;
 
+#[cfg(target_os = "linux")]
+use linux::keep_standard_streams_only;
+#[cfg(target_os = "macos")]
+use macos::keep_standard_streams_only;
+
 use std::path::PathBuf;
 
 /// The user on whose behalf everything runs.

@@ -12,7 +12,9 @@ use std::process::{Child, Command, ExitStatus};
 use super::{HostUser, Resolution};
 
 mod terminal;
-pub use terminal::{RawTerminal, Resizes, forwarded_signals, read_hidden_line, terminal_size};
+pub use terminal::{
+    RawTerminal, Resizes, forwarded_signals, read_hidden_line, terminal_size, told_to_end,
+};
 
 /// Whether a folder can be opened and flushed.
 pub const CAN_SYNC_DIRECTORIES: bool = true;
@@ -68,11 +70,16 @@ pub fn file_identity(metadata: &Metadata) -> (u64, u64) {
 ///
 /// # Errors
 /// What the system answers.
-pub fn make_private(path: &Path, metadata: &Metadata) -> io::Result<()> {
-    if metadata.mode() & 0o777 == 0o700 {
+pub fn make_private(path: &Path) -> io::Result<()> {
+    // By descriptor: a link put in its place meanwhile must not have its target opened or closed.
+    let folder = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(path)?;
+    if folder.metadata()?.mode() & 0o777 == 0o700 {
         return Ok(());
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+    folder.set_permissions(fs::Permissions::from_mode(0o700))
 }
 
 /// Creates a file that is new and that only this user can read.
@@ -157,7 +164,11 @@ impl LocalListener {
     pub async fn accept(&self) -> io::Result<LocalStream> {
         loop {
             let (stream, _) = self.inner.accept().await?;
-            if peer_is_allowed(stream.peer_cred()?.uid()) {
+            // One that went away before it could be asked who it is has no wish either.
+            if stream
+                .peer_cred()
+                .is_ok_and(|peer| peer_is_allowed(peer.uid()))
+            {
                 return Ok(stream);
             }
         }
@@ -225,6 +236,9 @@ fn adopt_listener(raw: RawFd) -> io::Result<(String, LocalListener)> {
     // call below fails on one that is not open, before anything else uses it.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
     rustix::io::fcntl_setfd(fd.as_fd(), rustix::io::FdFlags::CLOEXEC)?;
+    if !rustix::net::sockopt::socket_acceptconn(&fd)? {
+        return Err(io::Error::other("a handed-over socket does not listen"));
+    }
     let listener = StdUnixListener::from(fd);
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -237,7 +251,21 @@ fn adopt_listener(raw: RawFd) -> io::Result<(String, LocalListener)> {
     Ok((name, LocalListener { inner, bound: None }))
 }
 
-/// Starts a program that outlives this one: a session of its own, no terminal.
+/// Lets this process have as many open descriptors as the system allows: every client that waits
+/// for the machine is one, and the usual soft limit is 1,024.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Without it fewer clients can wait at once, which those beyond are told.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
+/// Starts a program that outlives this one: a session of its own, no terminal, and no descriptor
+/// but its standard streams, so that it keeps no pipe of its starter's open.
 ///
 /// # Errors
 /// What the system answers.
@@ -246,10 +274,11 @@ pub fn spawn_detached(command: &mut Command) -> io::Result<Child> {
         command.env_remove(variable);
     }
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are
-    // allowed: setsid(2) is one, and nothing is allocated.
+    // allowed: setsid(2) and close_range(2) are, and nothing is allocated.
     unsafe {
         command.pre_exec(|| {
             rustix::process::setsid()?;
+            super::keep_standard_streams_only();
             Ok(())
         });
     }

@@ -21,7 +21,9 @@ use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, DETACHED_P
 use super::{HostUser, Resolution};
 
 mod terminal;
-pub use terminal::{RawTerminal, Resizes, forwarded_signals, read_hidden_line, terminal_size};
+pub use terminal::{
+    RawTerminal, Resizes, forwarded_signals, read_hidden_line, terminal_size, told_to_end,
+};
 
 /// Whether a folder can be opened and flushed.
 pub const CAN_SYNC_DIRECTORIES: bool = false;
@@ -79,7 +81,7 @@ pub fn file_identity(_metadata: &Metadata) -> (u64, u64) {
 ///
 /// # Errors
 /// Never.
-pub fn make_private(_path: &Path, _metadata: &Metadata) -> io::Result<()> {
+pub fn make_private(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -244,6 +246,12 @@ pub async fn connect_local(path: &Path) -> io::Result<LocalStream> {
 pub fn inherited_listeners() -> io::Result<Vec<(String, LocalListener)>> {
     Ok(Vec::new())
 }
+
+/// What registers a program with the user's session: nothing is written for it yet.
+pub const SERVICE_MANAGER: Option<&str> = None;
+
+/// Handles are not a scarce thing here.
+pub fn raise_descriptor_limit() {}
 
 /// Starts a program that outlives this one: no console, a process group of its own.
 ///

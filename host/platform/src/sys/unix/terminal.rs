@@ -1,16 +1,19 @@
 //! The terminal a person types at.
 
 use std::io;
+use std::sync::{Mutex, Once, PoisonError};
 
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// The terminal in raw mode: every key goes through. Restored when dropped.
-pub struct RawTerminal {
-    before: Termios,
-}
+/// How the terminal was before it was put into raw mode; nothing while it is not.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// The terminal in raw mode: every key goes through. Restored when dropped, and when this process
+/// panics (the release build aborts then, and drops nothing).
+pub struct RawTerminal(());
 
 impl std::fmt::Debug for RawTerminal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -24,19 +27,55 @@ impl RawTerminal {
     /// # Errors
     /// Standard input is no terminal, or what the system answers.
     pub fn enter() -> io::Result<Self> {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let others = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                restore();
+                others(panic);
+            }));
+        });
         let before = tcgetattr(stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
+        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+        let this = Self(());
         tcsetattr(stdin(), OptionalActions::Now, &raw)?;
-        Ok(Self { before })
+        Ok(this)
     }
 }
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // A terminal that has gone needs no restoring.
-        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.before);
+        restore();
     }
+}
+
+fn restore() {
+    // A panic while the lock is held elsewhere leaves the terminal as it is: waiting would hang.
+    if let Ok(mut before) = BEFORE.try_lock()
+        && let Some(before) = before.take()
+    {
+        // A terminal that has gone needs no restoring.
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &before);
+    }
+}
+
+/// Waits until somebody wants this process to end; the signal's number.
+///
+/// # Errors
+/// What the system answers to setting a handler.
+pub async fn told_to_end() -> io::Result<i32> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(tokio::select! {
+        _ = hang_up.recv() => libc::SIGHUP,
+        _ = interrupt.recv() => libc::SIGINT,
+        _ = quit.recv() => libc::SIGQUIT,
+        _ = terminate.recv() => libc::SIGTERM,
+    })
 }
 
 /// Rows and columns of the terminal at standard output, or at standard input.

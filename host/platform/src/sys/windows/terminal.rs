@@ -127,6 +127,15 @@ pub fn forwarded_signals() -> io::Result<mpsc::Receiver<&'static str>> {
     Ok(receiver)
 }
 
+/// Waits until somebody wants this process to end; the number other systems give that signal.
+///
+/// # Errors
+/// What the system answers to setting the handler.
+pub async fn told_to_end() -> io::Result<i32> {
+    tokio::signal::ctrl_c().await?;
+    Ok(2)
+}
+
 /// Reads a line from the console without showing it.
 ///
 /// # Errors
