@@ -97,7 +97,7 @@ pub async fn boot(
     };
     let (stream, welcome) = match greeted {
         Ok(Ok(greeted)) => greeted,
-        Ok(Err(failure)) => return Err(failure.with_console(prepare::console_tail(&recipe.paths))),
+        Ok(Err(failure)) => return Err(failure.with_console(&prepare::console_tail(&recipe.paths))),
         Err(_) => return Err(silent(recipe)),
     };
     let boot_time = fresh.then(|| began.elapsed());
@@ -127,7 +127,7 @@ fn silent(recipe: &Recipe) -> Failure {
         hint: Some("look at the whole console with `lighter doctor --console`".to_owned()),
         console_tail: None,
     }
-    .with_console(prepare::console_tail(&recipe.paths))
+    .with_console(&prepare::console_tail(&recipe.paths))
 }
 
 async fn prepare_files(

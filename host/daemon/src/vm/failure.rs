@@ -39,8 +39,8 @@ impl Failure {
 
     /// The same with the end of the guest's console.
     #[must_use]
-    pub fn with_console(mut self, tail: String) -> Self {
-        let tail = text::without_controls(&tail);
+    pub fn with_console(mut self, tail: &str) -> Self {
+        let tail = text::without_controls(tail);
         self.console_tail = Some(tail).filter(|tail| !tail.trim().is_empty());
         self
     }
@@ -55,7 +55,7 @@ impl Failure {
             ExitReason::Killed => Self::plain("the virtual machine was ended"),
             ExitReason::Crash { what, console_tail } => {
                 Self::plain(format!("the virtual machine ended unexpectedly: {what}"))
-                    .with_console(console_tail.clone())
+                    .with_console(console_tail)
             }
             ExitReason::Vanished => {
                 Self::plain("the process of the virtual machine ended unexpectedly")
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_guest_cannot_steer_the_terminal_through_a_message_or_fill_it() {
         let failure = Failure::plain(format!("\x1b[2Jbad{}", "x".repeat(1 << 20)))
-            .with_console("\x1b]0;title\x07line".to_owned());
+            .with_console("\x1b]0;title\x07line");
         assert!(failure.message.starts_with("bad"));
         assert!(failure.message.chars().count() <= MOST_MESSAGE + 1);
         assert!(!failure.full_text().contains(['\x1b', '\x07']));
