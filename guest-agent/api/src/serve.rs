@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use lighter_engine::Engine;
+use lighter_engine::{Engine, Error};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
@@ -94,7 +94,13 @@ where
 
 async fn answer(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Body> {
     let result = match Call::new(engine, request) {
-        Ok(call) => router::route(call).await,
+        // A task of its own: a client that leaves must not stop the engine between two steps of
+        // what it has begun. Whatever should end with the client looks for its end itself.
+        Ok(call) => tokio::spawn(router::route(call))
+            .await
+            .unwrap_or_else(
+                |error| Err(Error::internal("the request was cut short", error).into()),
+            ),
         Err(error) => Err(error),
     };
     let mut response = result.unwrap_or_else(ApiError::into_response);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -62,7 +63,8 @@ impl Engine {
                 Error::internal(format!("{} cannot be made", dir.display()), error)
             })?;
         }
-        let db = Db::open(&config.data_root.join("engine"))?;
+        let earlier = recorded_data(&config.data_root);
+        let db = Db::open(&config.data_root.join("engine"), earlier.as_deref())?;
         let images = |error| Error::internal("the image store cannot be opened", error);
         let store = Store::open(&config.data_root.join("images"), StoreOptions::default())
             .map_err(images)?;
@@ -275,17 +277,14 @@ impl Engine {
         Ok(write.await?)
     }
 
-    pub(crate) async fn save_state(&self, container: &Container, sync: Sync) -> Result<()> {
-        self.save_run(container.id(), &container.state().run, sync)
-            .await
+    /// Keeps what the container's state is when the change is made: whoever asks later never
+    /// overwrites a newer state with an older one.
+    pub(crate) async fn save_state(&self, container: &Arc<Container>, sync: Sync) -> Result<()> {
+        Ok(self.db.write(sync, save(container)).await?)
     }
 
-    pub(crate) async fn save_run(&self, id: &str, run: &RunState, sync: Sync) -> Result<()> {
-        Ok(self.db.write(sync, save(id, run)).await?)
-    }
-
-    pub(crate) fn save_run_blocking(&self, id: &str, run: &RunState, sync: Sync) -> Result<()> {
-        Ok(self.db.write_blocking(sync, save(id, run))?)
+    pub(crate) fn save_state_blocking(&self, container: &Arc<Container>, sync: Sync) -> Result<()> {
+        Ok(self.db.write_blocking(sync, save(container))?)
     }
 
     pub(crate) fn hold_layer(&self, layer: &Digest) -> Result<()> {
@@ -294,17 +293,39 @@ impl Engine {
 }
 
 fn save(
-    id: &str,
-    run: &RunState,
+    container: &Arc<Container>,
 ) -> impl FnOnce(&rusqlite::Connection) -> Result<(), DbError> + Send + use<> {
-    let (id, state) = (id.to_owned(), serde_json::to_string(run));
+    let container = Arc::clone(container);
     move |connection| {
+        let state = serde_json::to_string(&container.state().row())?;
         connection.execute(
             "UPDATE containers SET state = ?2 WHERE id = ?1",
-            (&id, &state?),
+            (container.id(), &state),
         )?;
         Ok(())
     }
+}
+
+/// Names what is on the disk that only a database can have put there.
+fn recorded_data(data_root: &Path) -> Option<String> {
+    let count = |dir: &str, but: &str| {
+        let entries = std::fs::read_dir(data_root.join(dir));
+        let entries = entries.into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_name() != but).count()
+    };
+    let kinds = [
+        ("volumes", count("volumes", "")),
+        (
+            "containers",
+            count("overlay2", "empty").max(count("containers", "")),
+        ),
+        ("image layers", count("images/layers", "")),
+    ];
+    let there = kinds.iter().filter(|(_, count)| *count > 0);
+    let there: Vec<String> = there
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    (!there.is_empty()).then(|| there.join(", "))
 }
 
 struct Records {

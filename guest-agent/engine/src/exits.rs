@@ -93,6 +93,19 @@ impl Exits {
         receiver
     }
 
+    /// Nobody waits for the end of `pid` any more, and nothing follows from it.
+    pub(crate) fn give_up(&self, pid: i32, mut waiting: oneshot::Receiver<Exit>) {
+        self.lock().waiting.remove(&pid);
+        if let Ok(exit) = waiting.try_recv() {
+            self.forget(&exit);
+        }
+    }
+
+    /// The end of `pid`, if it came before this engine and nobody has asked for it yet.
+    pub(crate) fn unclaimed(&self, pid: i32) -> Option<Exit> {
+        self.lock().unclaimed.remove(&pid)
+    }
+
     /// Says that what follows from `exit` is recorded.
     pub(crate) fn forget(&self, exit: &Exit) {
         if let Err(error) = self.supervisor.forget(exit) {

@@ -53,6 +53,20 @@ pub struct State {
     pub removed: bool,
     /// Whether its end is part of a restart its user asked for.
     pub restarting: bool,
+    /// What the database is to say while the state seen by clients is not there yet: a process
+    /// past its gate, an end that is being recorded.
+    pub(crate) recorded: Option<Status>,
+}
+
+impl State {
+    /// What the database is to say of the run.
+    pub(crate) fn row(&self) -> RunState {
+        let mut run = self.run.clone();
+        if let Some(status) = self.recorded {
+            run.status = status;
+        }
+        run
+    }
 }
 
 /// What there is only while a container has a process.
@@ -60,7 +74,7 @@ pub struct State {
 pub(crate) struct Live {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
-    pub(crate) cgroup: Cgroup,
+    pub(crate) cgroup: Arc<Cgroup>,
     pub(crate) pty: Option<OwnedFd>,
 }
 
@@ -70,6 +84,7 @@ impl Container {
             id: record.id.clone(),
             record: RwLock::new(Arc::new(record)),
             state: watch::channel(State {
+                last_exit: (run.exit_code, String::new()),
                 run,
                 ..State::default()
             })

@@ -80,6 +80,7 @@ impl Engine {
             endpoints,
             mounts,
         };
+        let anonymous: Vec<String> = anonymous_volumes(&record).map(str::to_owned).collect();
         match self.create_record(record).await {
             Ok(container) => {
                 self.containers().add(Arc::clone(&container));
@@ -89,6 +90,11 @@ impl Engine {
             Err(error) => {
                 self.containers().release(&name);
                 self.clear_directories(&id);
+                for volume in anonymous {
+                    if let Err(error) = self.volume_remove(&volume, true).await {
+                        tracing::warn!(error = error.text(), "an anonymous volume stays");
+                    }
+                }
                 Err(error)
             }
         }
@@ -271,6 +277,21 @@ impl Engine {
         endpoints.insert(mode, endpoint);
         Ok(endpoints)
     }
+}
+
+/// The volumes that were made for this container and go with it.
+pub(super) fn anonymous_volumes(record: &Record) -> impl Iterator<Item = &str> {
+    record
+        .mounts
+        .iter()
+        .filter_map(|mount| match &mount.source {
+            Source::Volume {
+                name,
+                anonymous: true,
+                ..
+            } => Some(name.as_str()),
+            _ => None,
+        })
 }
 
 fn config_has_own_uts(host_config: &HostConfig) -> bool {

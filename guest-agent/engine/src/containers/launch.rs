@@ -125,10 +125,12 @@ pub(crate) fn start(
     };
     if let Err(error) = keep() {
         keeper.clear();
+        exits.give_up(pid, exit);
         return Err(error);
     }
     if let Err(error) = prepared.start() {
         keeper.clear();
+        exits.give_up(pid, exit);
         return Ok(Err(error));
     }
     let warnings = prepared
@@ -144,6 +146,17 @@ pub(crate) fn start(
         exit,
         warnings,
     }))
+}
+
+/// Ends a process that was started and cannot be looked after.
+pub(crate) fn abandon(started: Started, keeper: &Keeper, exits: &Exits) {
+    use std::os::fd::AsFd as _;
+    let ended = lighter_runtime::signal(started.pidfd.as_fd(), super::signals::KILL);
+    if let Err(error) = ended {
+        tracing::error!(%error, "a process without an owner cannot be ended");
+    }
+    keeper.clear();
+    exits.give_up(started.pid, started.exit);
 }
 
 /// A process's outputs, on their way to log and clients.
@@ -200,8 +213,13 @@ impl Outputs {
         for capture in &mut self.captures {
             if let Some(scratch) = kept.remove(scratch_name(capture.kind())) {
                 capture.set_scratch(scratch)?;
-                capture.recover(log, bench)?;
+                capture.settle(log, bench)?;
             }
+        }
+        // What is written now could not be told from what the last engine had begun: that is
+        // settled for every output first.
+        for capture in &mut self.captures {
+            capture.log_whole_lines(log, bench)?;
         }
         Ok(())
     }
@@ -218,9 +236,9 @@ impl Outputs {
                 guard = ready(&sources, &self.captures, 0) => (0, guard),
                 guard = ready(&sources, &self.captures, 1) => (1, guard),
             };
-            let more = self.step(index, bench);
+            let step = self.step(index, bench);
             if let Ok(mut guard) = guard
-                && !more
+                && step.is_none()
             {
                 guard.clear_ready();
             }
@@ -229,18 +247,28 @@ impl Outputs {
         }
     }
 
-    /// Passes on what is there now. The process has ended: what it wrote is in its pipes.
+    /// Passes on what is there now. The process has ended: what it wrote is in its pipes. It may
+    /// have given a pipe to somebody who goes on writing; that is no output of its own any more.
     pub(crate) fn drain(&mut self, bench: &std::sync::Mutex<Bench>) {
         for index in 0..self.captures.len() {
-            while !self.captures[index].ended() && self.step(index, bench) {}
+            let mut left = self.captures[index].capacity();
+            while left > 0
+                && !self.captures[index].ended()
+                && let Some(count) = self.step(index, bench)
+            {
+                left = left.saturating_sub(count.max(1));
+            }
+            let Some(log) = &self.log else { continue };
+            let finished = self.captures[index].finish(log, &mut super::lock(bench));
+            if let Err(error) = finished {
+                tracing::error!(%error, "the last output of a container is not logged");
+            }
         }
     }
 
-    /// True if there may be more.
-    fn step(&mut self, index: usize, bench: &std::sync::Mutex<Bench>) -> bool {
-        let Some(capture) = self.captures.get_mut(index) else {
-            return false;
-        };
+    /// How many bytes were passed on; none if there is nothing for now or will be nothing more.
+    fn step(&mut self, index: usize, bench: &std::sync::Mutex<Bench>) -> Option<usize> {
+        let capture = self.captures.get_mut(index)?;
         let kind = capture.kind();
         if self.log.is_some() && capture.wants_scratch() {
             let made = Capture::new_scratch().map_err(|error| Error::internal("no pipe", error));
@@ -259,13 +287,13 @@ impl Outputs {
         match step {
             Ok(Step::Data(bytes)) => {
                 self.hub.send(kind, &bytes);
-                true
+                Some(bytes.len())
             }
-            Ok(Step::Blocked | Step::End) => false,
+            Ok(Step::Blocked | Step::End) => None,
             Err(error) => {
                 tracing::error!(%error, "an output of a container cannot be read");
                 capture.abandon();
-                false
+                None
             }
         }
     }

@@ -39,11 +39,17 @@ impl Engine {
             let _ = watch.wait_for(|state| state.removed).await;
             return Ok(());
         }
-        if options.force {
-            self.kill_container(&container).await?;
-        }
-        let _op = container.op.lock().await;
-        let status = container.status();
+        let (_op, status) = loop {
+            if options.force {
+                self.kill_container(&container).await?;
+            }
+            let op = container.op.lock().await;
+            let status = container.status();
+            // A start that was under way has come to its end meanwhile.
+            if !options.force || !(status.is_running() || status == Status::Restarting) {
+                break (op, status);
+            }
+        };
         match status {
             Status::Removing => {
                 return if container.state().removed && options.force {
@@ -105,14 +111,8 @@ impl Engine {
         self.forget_execs(&execs);
         self.containers().remove(container);
         if volumes {
-            for mount in &record.mounts {
-                if let crate::mounts::Source::Volume {
-                    name,
-                    anonymous: true,
-                    ..
-                } = &mount.source
-                    && let Err(error) = self.volume_remove(name, true).await
-                {
+            for name in super::create::anonymous_volumes(&record) {
+                if let Err(error) = self.volume_remove(name, true).await {
                     tracing::warn!(error = error.text(), "an anonymous volume stays");
                 }
             }

@@ -57,18 +57,21 @@ impl Engine {
         container: &Arc<Container>,
         pause: Duration,
     ) {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = container.cancel_restart.notified() => {
-                self.stay_stopped(container).await;
-                return;
+        // What was told before this pause began was not meant for it.
+        let unwanted = || self.is_stopping() || container.state().run.manually_stopped;
+        let over = tokio::time::sleep(pause);
+        tokio::pin!(over);
+        while !unwanted() {
+            tokio::select! {
+                () = &mut over => break,
+                () = container.cancel_restart.notified() => {}
             }
         }
         let _op = container.op.lock().await;
         if container.status() != Status::Restarting {
             return;
         }
-        if self.is_stopping() {
+        if unwanted() {
             self.stay_stopped(container).await;
             return;
         }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lighter_init::Exit;
+use lighter_runtime::Cgroup;
 use tokio::io::Interest;
 use tokio::sync::oneshot;
 
-use super::record::{RunState, Status};
+use super::record::Status;
 use super::{Container, Live, Outputs, lock, restart};
 use crate::clock::Timestamp;
 use crate::db::Sync;
@@ -41,8 +42,7 @@ impl Engine {
             run.exit_code = 0;
             run.error.clear();
             run.oom_killed = false;
-            run.started = Timestamp::now();
-            run.finished = Timestamp::NEVER;
+            state.recorded = None;
         });
         self.mount_events(container, "mount", "connect");
         self.spawn_run(container, live, outputs, exit);
@@ -86,12 +86,13 @@ impl Engine {
             // The journal is closed: the engine is going down, and the next one takes this up.
             return;
         };
-        self.end_run(&container, &live, outputs, &ended).await;
-        self.after_run(&container, &ended).await;
+        self.end_run(&container, &live, outputs, &ended);
+        self.after_run(&container, &live, &ended).await;
     }
 
-    /// Records the end of a run.
-    async fn end_run(
+    /// Passes on what is left of the output and notes the end. Nothing that a successor would
+    /// need is let go of yet: it may have to do the same again.
+    fn end_run(
         self: &Arc<Self>,
         container: &Arc<Container>,
         live: &Arc<Live>,
@@ -110,17 +111,9 @@ impl Engine {
             self.container_event(container, "oom", &[]);
         }
         *lock(&container.live) = None;
-        self.keeper(container).clear();
         if let Some(log) = &outputs.log {
             log.file.set_open(false);
         }
-        let (clear, group) = (Arc::clone(live), container.id().to_owned());
-        let clearing = tokio::task::spawn_blocking(move || {
-            if let Err(error) = clear.cgroup.remove(CLEARING) {
-                tracing::warn!(%error, container = group, "a cgroup cannot be removed");
-            }
-        });
-        *lock(&container.clearing) = Some(clearing);
         self.mount_events(container, "unmount", "disconnect");
         let run = container.change(|state| {
             let run = &mut state.run;
@@ -140,7 +133,7 @@ impl Engine {
     }
 
     /// What comes next: another run, removal, or nothing.
-    async fn after_run(self: &Arc<Self>, container: &Arc<Container>, ended: &Exit) {
+    async fn after_run(self: &Arc<Self>, container: &Arc<Container>, live: &Live, ended: &Exit) {
         let record = container.record();
         let run = container.state().run;
         let pause = (!self.is_stopping())
@@ -151,9 +144,8 @@ impl Engine {
         } else {
             Status::Exited
         };
-        self.finish(container, status, ended).await;
+        let again = self.finish(container, live, status, ended).await;
         let Some(pause) = pause else {
-            let again = container.state().restarting;
             if record.host_config.auto_remove && !self.is_stopping() && !again {
                 let _op = container.op.lock().await;
                 if container.status() == Status::Exited
@@ -170,24 +162,47 @@ impl Engine {
         again.await;
     }
 
-    async fn finish(&self, container: &Arc<Container>, status: Status, ended: &Exit) {
-        let mut run: RunState = container.state().run;
-        run.status = status;
-        if let Err(error) = self.save_run(container.id(), &run, Sync::Lazy).await {
+    /// Records the end and then lets go of the run; whether a restart by its user follows.
+    async fn finish(
+        &self,
+        container: &Arc<Container>,
+        live: &Live,
+        status: Status,
+        ended: &Exit,
+    ) -> bool {
+        container.change(|state| state.recorded = Some(status));
+        if let Err(error) = self.save_state(container, Sync::Lazy).await {
+            // The journal keeps it for the next engine.
             tracing::error!(
                 error = error.text(),
                 "the end of a container is not recorded"
             );
         } else {
+            self.keeper(container).clear();
             self.exits().forget(ended);
         }
+        self.clear_group(container, Arc::clone(&live.cgroup));
         // Clients see the end of the output only when the state says so too.
-        container.change(|state| {
+        let again = container.change(|state| {
             state.run.status = status;
+            state.recorded = None;
             state.exits += 1;
             state.last_exit = (state.run.exit_code, String::new());
+            state.restarting
         });
         container.hub.end();
+        again
+    }
+
+    /// Removes the group of a run that is over, in the background; a start waits for it.
+    pub(super) fn clear_group(&self, container: &Arc<Container>, group: Arc<Cgroup>) {
+        let name = container.id().to_owned();
+        let clearing = tokio::task::spawn_blocking(move || {
+            if let Err(error) = group.remove(CLEARING) {
+                tracing::warn!(%error, container = name, "a cgroup cannot be removed");
+            }
+        });
+        *lock(&container.clearing) = Some(clearing);
     }
 
     /// Emits the events of mounts and of the network around a run.

@@ -65,6 +65,7 @@ impl Engine {
             let _ = clearing.await;
         }
         let record = container.record();
+        let before = container.state().run;
         match self.launch(container, &record).await {
             Ok(()) => {
                 self.container_event(container, "start", &[]);
@@ -76,9 +77,14 @@ impl Engine {
                     state.run.error = error.text();
                     state.run.exit_code = code;
                     state.run.pid = 0;
+                    (state.run.started, state.run.finished) = (before.started, before.finished);
                     state.last_exit = (code, String::new());
+                    state.recorded = None;
                 });
-                self.save_state(container, Sync::Lazy).await?;
+                // Why it did not start is worth more than that this could not be written down.
+                if let Err(error) = self.save_state(container, Sync::Lazy).await {
+                    tracing::error!(error = error.text(), "a failed start is not recorded");
+                }
                 container.hub.end();
                 Err(error)
             }
@@ -104,24 +110,29 @@ impl Engine {
         let joined = task
             .await
             .map_err(|error| (Error::internal("the start was cut short", error), 128))?;
-        let (started, mut ends) = joined?;
-        let streams = Outputs::new(
-            &mut ends,
-            log,
-            Arc::clone(&container.hub),
-            self.keeper(container),
-        );
-        let (outputs, stdin) = streams.map_err(plain)?;
+        let (mut started, mut ends) = joined?;
+        let keeper = self.keeper(container);
+        let streams = Outputs::new(&mut ends, log, Arc::clone(&container.hub), keeper);
+        let cgroup = started
+            .cgroup
+            .take()
+            .ok_or_else(|| Error::unavailable("the container has no cgroup"));
+        let parts = streams.and_then(|streams| Ok((streams, cgroup?)));
+        let ((outputs, stdin), cgroup) = match parts {
+            Ok(parts) => parts,
+            Err(error) => {
+                // It runs and nobody could look after it.
+                launch::abandon(started, &self.keeper(container), self.exits());
+                return Err(plain(error));
+            }
+        };
         for warning in &started.warnings {
             tracing::warn!(container = record.name, warning, "a limit is not in force");
         }
-        let Some(cgroup) = started.cgroup else {
-            return Err(plain(Error::unavailable("the container has no cgroup")));
-        };
         let live = Arc::new(Live {
             pid: started.pid,
             pidfd: started.pidfd,
-            cgroup,
+            cgroup: Arc::new(cgroup),
             pty: ends.pty,
         });
         self.begin_run(container, live, outputs, stdin, started.exit);
@@ -210,20 +221,20 @@ impl Engine {
         let keeper = self.keeper(container);
         let begun = |pid: i32| {
             container.change(|state| {
-                state.run.pid = pid;
-                state.run.manually_stopped = false;
+                let run = &mut state.run;
+                run.pid = pid;
+                run.manually_stopped = false;
+                run.started = Timestamp::now();
+                run.finished = Timestamp::NEVER;
+                state.recorded = Some(Status::Running);
             });
-            let mut run = container.state().run;
-            run.status = Status::Running;
-            run.started = Timestamp::now();
-            run.finished = Timestamp::NEVER;
             // Whether it is to run after a restart of the machine is what its user said.
             let sync = if intent_changes {
                 Sync::Durable
             } else {
                 Sync::Lazy
             };
-            self.save_run_blocking(container.id(), &run, sync)
+            self.save_state_blocking(container, sync)
         };
         match launch::start(prepared, &mut ends, &keeper, self.exits(), begun) {
             Ok(Ok(started)) => Ok((started, ends)),

@@ -72,10 +72,7 @@ impl Engine {
         if by_user {
             self.mark_stopped(container).await?;
         }
-        if self.cancel_restart(container).await {
-            return Ok(());
-        }
-        let Some(live) = container.live() else {
+        let Some((live, before)) = to_end(container).await else {
             return Ok(());
         };
         let config = container.record().config.clone();
@@ -85,7 +82,6 @@ impl Engine {
             signals::parse(&config.stop_signal)?
         };
         let mut ended = container.watch();
-        let before = container.state().exits;
         self.signal(container, &live, signal.unwrap_or(own))?;
         let seconds = timeout.or(config.stop_timeout).unwrap_or(STOP_TIMEOUT);
         let end = ended.wait_for(|state| state.exits > before || state.removed);
@@ -142,11 +138,7 @@ impl Engine {
     /// Kills a container and waits for its end.
     pub(crate) async fn kill_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
         self.mark_stopped(container).await?;
-        if self.cancel_restart(container).await {
-            return Ok(());
-        }
-        let before = container.state().exits;
-        let Some(live) = container.live() else {
+        let Some((live, before)) = to_end(container).await else {
             return Ok(());
         };
         self.signal(container, &live, KILL)?;
@@ -276,18 +268,28 @@ impl Engine {
         }
         Ok(())
     }
+}
 
-    /// Ends the pause before a restart; false if there is none.
-    async fn cancel_restart(&self, container: &Arc<Container>) -> bool {
-        if container.status() != Status::Restarting {
-            return false;
+/// The process that has to be ended, and the count of ends before its own; none if there is none
+/// any more. A pause before a restart is cut short, an end that is being recorded is waited for.
+async fn to_end(container: &Arc<Container>) -> Option<(Arc<Live>, u64)> {
+    let mut watch = container.watch();
+    loop {
+        // Before the look at the process: an end in between is then seen as one.
+        let before = container.state().exits;
+        if let Some(live) = container.live() {
+            return Some((live, before));
         }
-        container.cancel_restart.notify_one();
-        let mut state = container.watch();
-        let settled = state
-            .wait_for(|state| state.run.status != Status::Restarting)
+        let status = container.status();
+        match status {
+            Status::Restarting => container.cancel_restart.notify_one(),
+            Status::Running | Status::Paused => {}
+            _ => return None,
+        }
+        let settled = watch
+            .wait_for(|state| state.run.status != status || state.exits > before || state.removed)
             .await;
-        settled.is_ok_and(|state| !state.run.status.is_running())
+        settled.ok()?;
     }
 }
 

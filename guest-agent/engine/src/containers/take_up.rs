@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use lighter_runtime::Cgroup;
+
 use super::launch::{Ends, Outputs};
 use super::record::{Record, RunState, Status};
 use super::remove::remove_tree;
@@ -84,15 +86,7 @@ impl Engine {
             {
                 return Ok(false);
             }
-            self.keeper(container).clear();
-            container.change(|state| {
-                state.run.status = Status::Exited;
-                state.run.exit_code = UNSEEN;
-                state.run.pid = 0;
-                state.run.health = None;
-                state.run.finished = Timestamp::now();
-            });
-            self.save_state(container, Sync::Lazy).await?;
+            self.ended_unseen(container, same_boot).await;
         } else if kept.is_some() {
             self.keeper(container).clear();
         }
@@ -100,18 +94,68 @@ impl Engine {
         if was_restarting {
             container.change(|state| state.run.status = Status::Exited);
         }
-        let run = container.state().run;
+        if same_boot {
+            self.clear_left_group(container);
+        }
         let policy = &record.host_config.restart_policy;
         if record.host_config.auto_remove && !(same_boot && run.started.is_never()) {
             let _op = container.op.lock().await;
-            self.remove_locked(container, true).await?;
+            // A full disk, say, must not keep the others down.
+            if let Err(error) = self.remove_locked(container, true).await {
+                tracing::error!(error = error.text(), "a container cannot be removed");
+            }
             return Ok(false);
         }
+        let now = container.state().run;
+        let unseen = run.status.is_running();
         Ok(if same_boot {
-            was_restarting
+            was_restarting || (unseen && restart::decide(policy, &now).is_some())
         } else {
-            restart::wanted_at_boot(policy, &run)
+            restart::wanted_at_boot(policy, &now)
         })
+    }
+
+    /// Notes the end of a container that is gone with all that was kept of it: with the machine, or
+    /// between two steps of an engine that recorded its end.
+    async fn ended_unseen(&self, container: &Arc<Container>, same_boot: bool) {
+        let pid = container.state().run.pid;
+        let ended = same_boot.then(|| self.exits().unclaimed(pid)).flatten();
+        container.change(|state| {
+            let run = &mut state.run;
+            run.status = Status::Exited;
+            run.exit_code = ended.map_or(UNSEEN, |ended| ended.code());
+            run.pid = 0;
+            run.health = None;
+            run.finished = ended.map_or_else(Timestamp::now, |ended| {
+                Timestamp::from_unix_ns(ended.at_unix_ns)
+            });
+            state.last_exit = (run.exit_code, String::new());
+        });
+        if let Err(error) = self.save_state(container, Sync::Lazy).await {
+            tracing::error!(
+                error = error.text(),
+                "the end of a container is not recorded"
+            );
+            return;
+        }
+        self.keeper(container).clear();
+        if let Some(ended) = ended {
+            self.exits().forget(&ended);
+        }
+    }
+
+    /// Removes the group that an engine was killed before removing; a start waits for it.
+    fn clear_left_group(&self, container: &Arc<Container>) {
+        if let Some(cgroup) = self.group_of(container) {
+            self.clear_group(container, Arc::new(cgroup));
+        }
+    }
+
+    fn group_of(&self, container: &Container) -> Option<Cgroup> {
+        let record = container.record();
+        let parent = record.host_config.cgroup_parent.trim_matches('/');
+        let parent = (!parent.is_empty()).then_some(parent);
+        self.launcher().cgroups().get(parent, container.id())
     }
 
     /// Goes on with a container that has a process, or had one when the last engine ended.
@@ -122,33 +166,38 @@ impl Engine {
         mut kept: Kept,
     ) -> Result<bool> {
         let record = container.record();
-        let parent = record.host_config.cgroup_parent.trim_matches('/');
-        let parent = (!parent.is_empty()).then_some(parent);
-        let Some(cgroup) = self.launcher().cgroups().get(parent, container.id()) else {
+        let Some(cgroup) = self.group_of(container) else {
             return Ok(false);
         };
-        // The container's layers must not be unmounted while it lives.
+        // The container's layers must not be unmounted while it lives. Trouble with one container
+        // must not keep the engine from the others.
         for layer in &record.layers {
-            self.hold_layer(layer)?;
+            if let Err(error) = self.hold_layer(layer) {
+                tracing::error!(error = error.text(), "a layer in use cannot be held");
+            }
         }
         let pid = container.state().run.pid;
         let exit = self.exits().wait(pid);
         let mut ends = Ends::left(&mut kept);
-        let log = self.open_log(container, &record)?;
+        let log = self.open_log(container, &record).unwrap_or_else(|error| {
+            tracing::error!(error = error.text(), "output of a container is not logged");
+            None
+        });
         if let Some(log) = &log {
             log.file.set_open(true);
         }
         let keeper = self.keeper(container);
         let (mut outputs, stdin) =
             Outputs::new(&mut ends, log, Arc::clone(&container.hub), keeper)?;
-        outputs
-            .recover(&mut kept, &mut super::lock(self.bench()))
-            .map_err(|error| Error::internal("output of a container cannot be taken up", error))?;
+        let recovered = outputs.recover(&mut kept, &mut super::lock(self.bench()));
+        if let Err(error) = recovered {
+            tracing::error!(%error, "output that was on its way into a log is lost");
+        }
         let frozen = cgroup.is_frozen();
         let live = Arc::new(Live {
             pid,
             pidfd,
-            cgroup,
+            cgroup: Arc::new(cgroup),
             pty: ends.pty,
         });
         container.hub.set_stdin(stdin);

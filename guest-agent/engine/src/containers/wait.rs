@@ -71,9 +71,9 @@ fn wait(
             })
             .await;
         match held {
-            // A start that failed leaves its code in the state, an end in both.
+            // Of the run that ended: by now the next one may have begun.
             Ok(state) => Waited {
-                code: state.run.exit_code,
+                code: state.last_exit.0,
                 error: state.last_exit.1.clone(),
             },
             Err(_) => Waited {

@@ -13,7 +13,7 @@
 
 mod schema;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -40,9 +40,35 @@ pub enum DbError {
     /// A record cannot be written or read as JSON.
     #[error("a record of the database is not what it should be: {0}")]
     Record(#[from] serde_json::Error),
+    /// What is in the file is no database, or not a whole one.
+    #[error(
+        "{} is damaged ({reason}). Nothing was changed: the data of volumes and containers is still \
+         on the disk. Put a copy of the file in its place, or move it and the folders beside it \
+         away to begin with an empty engine",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is empty or missing, and cannot always have been.
+    #[error(
+        "{} is empty, but the disk holds {what}. Nothing was changed. Put a copy of the file in its \
+         place, or move the data away to begin with an empty engine",
+        path.display()
+    )]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// What it should know of.
+        what: String,
+    },
     /// Written by a newer engine.
     #[error(
-        "the database has schema {found}, this engine knows up to {known}; use the newer engine"
+        "the database has schema {found}, this engine knows up to {known}. Nothing was changed; \
+         use the newer Lighter that wrote it"
     )]
     Newer {
         /// Version in the file.
@@ -82,17 +108,18 @@ pub struct Db {
 const BATCH: usize = 256;
 
 impl Db {
-    /// Opens or makes the database in `dir` and brings its schema up to date.
-    pub fn open(dir: &Path) -> Result<Self, DbError> {
+    /// Opens or makes the database in `dir` and brings its schema up to date. `earlier` names what
+    /// is on the disk that only an earlier database can have recorded: then none is made.
+    pub fn open(dir: &Path, earlier: Option<&str>) -> Result<Self, DbError> {
         std::fs::create_dir_all(dir)?;
-        let mut connection = Connection::open(dir.join("engine.db"))?;
-        // Exclusive: one process owns the file, so SQLite needs no shared-memory index beside it.
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", "ON")?;
-        connection.pragma_update(None, "temp_store", "MEMORY")?;
-        schema::migrate(&mut connection)?;
+        let path = dir.join("engine.db");
+        let connection = connect(&path, earlier).map_err(|error| match error {
+            DbError::Sqlite(error) if is_damage(&error) => DbError::Damaged {
+                path: path.clone(),
+                reason: error.to_string(),
+            },
+            other => other,
+        })?;
         let (jobs, queue) = mpsc::channel();
         let writer = std::thread::Builder::new()
             .name("db-writer".into())
@@ -194,6 +221,41 @@ impl Drop for Db {
     }
 }
 
+fn connect(path: &Path, earlier: Option<&str>) -> Result<Connection, DbError> {
+    let mut connection = Connection::open(path)?;
+    // Exclusive: one process owns the file, so SQLite needs no shared-memory index beside it.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    let version = schema::version(&connection)?;
+    if let Some(what) = earlier.filter(|_| version == 0) {
+        return Err(DbError::Lost {
+            path: path.to_owned(),
+            what: what.to_owned(),
+        });
+    }
+    schema::refuse_newer(version)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    let check: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+    if check != "ok" {
+        return Err(DbError::Damaged {
+            path: path.to_owned(),
+            reason: check,
+        });
+    }
+    schema::migrate(&mut connection, version)?;
+    Ok(connection)
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseCorrupt | NotADatabase)
+    )
+}
+
 fn in_savepoint<T>(
     connection: &Connection,
     change: impl FnOnce(&Connection) -> Result<T, DbError>,
@@ -274,18 +336,18 @@ mod tests {
     #[tokio::test]
     async fn what_was_written_is_there_after_reopening() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(dir.path()).unwrap();
+        let db = Db::open(dir.path(), None).unwrap();
         db.write(Sync::Durable, |c| put(c, "a")).await.unwrap();
         db.write_behind(|c| put(c, "b"));
         drop(db);
-        let db = Db::open(dir.path()).unwrap();
+        let db = Db::open(dir.path(), Some("a volume")).unwrap();
         assert_eq!(names(&db).await, ["a", "b"]);
     }
 
     #[tokio::test]
     async fn a_failed_change_leaves_the_others_of_its_batch() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(dir.path()).unwrap();
+        let db = Db::open(dir.path(), None).unwrap();
         let first = db.write(Sync::Durable, |c| put(c, "a"));
         let twice = db.write(Sync::Durable, |c| {
             put(c, "b")?;
@@ -302,13 +364,60 @@ mod tests {
     #[test]
     fn a_newer_schema_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Db::open(dir.path()).unwrap());
-        let connection = Connection::open(dir.path().join("engine.db")).unwrap();
+        drop(Db::open(dir.path(), None).unwrap());
+        let path = dir.path().join("engine.db");
+        let connection = Connection::open(&path).unwrap();
         connection.pragma_update(None, "user_version", 999).unwrap();
         drop(connection);
+        let before = std::fs::read(&path).unwrap();
         assert!(matches!(
-            Db::open(dir.path()),
+            Db::open(dir.path(), None),
             Err(DbError::Newer { found: 999, .. })
         ));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn an_empty_file_beside_data_is_a_lost_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine.db");
+        for _ in 0..2 {
+            assert!(matches!(
+                Db::open(dir.path(), Some("2 volumes")),
+                Err(DbError::Lost { what, .. }) if what == "2 volumes"
+            ));
+            // Cut to nothing, as by a host that ran out of space.
+            std::fs::write(&path, "").unwrap();
+        }
+        Db::open(dir.path(), None).unwrap();
+    }
+
+    #[tokio::test]
+    async fn damage_is_named_and_nothing_is_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine.db");
+        let db = Db::open(dir.path(), None).unwrap();
+        for number in 0..200 {
+            db.write(Sync::Lazy, move |c| put(c, &format!("volume-{number}")))
+                .await
+                .unwrap();
+        }
+        drop(db);
+        let whole = std::fs::read(&path).unwrap();
+        let mut no_database = whole.clone();
+        no_database[..16].fill(b'x');
+        let cut = whole[..whole.len() / 2].to_vec();
+        let mut flipped = whole.clone();
+        flipped[4096..8192].fill(0xff);
+        for damaged in [no_database, cut, flipped] {
+            std::fs::write(&path, &damaged).unwrap();
+            let error = Db::open(dir.path(), None).err().expect("it is damaged");
+            assert!(matches!(error, DbError::Damaged { .. }), "{error}");
+            assert!(error.to_string().contains("Nothing was changed"), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), damaged);
+        }
+        std::fs::write(&path, &whole).unwrap();
+        let db = Db::open(dir.path(), None).unwrap();
+        assert_eq!(names(&db).await.len(), 200);
     }
 }

@@ -39,12 +39,26 @@ const STEPS: &[&str] = &[
      ) STRICT;",
 ];
 
-/// Takes the steps that the file has not seen, all of them or none.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), DbError> {
-    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+/// How many steps the file has seen; none if it is new.
+pub(super) fn version(connection: &Connection) -> Result<i64, DbError> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+/// Fails if the file has seen steps that this engine does not know.
+pub(super) fn refuse_newer(found: i64) -> Result<(), DbError> {
+    let known = known();
     if found > known {
         return Err(DbError::Newer { found, known });
+    }
+    Ok(())
+}
+
+/// Takes the steps after the first `found`, all of them or none. Writes nothing if there are none:
+/// the engine has to open on a full disk.
+pub(super) fn migrate(connection: &mut Connection, found: i64) -> Result<(), DbError> {
+    let known = known();
+    if found == known {
+        return Ok(());
     }
     let transaction = connection.transaction()?;
     for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
@@ -53,4 +67,8 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), DbError> {
     transaction.pragma_update(None, "user_version", known)?;
     transaction.commit()?;
     Ok(())
+}
+
+fn known() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
 }

@@ -38,6 +38,7 @@ impl Engine {
         let exec = self.execs().find(id)?;
         check_startable(&exec)?;
         let live = self.running(&exec.container)?;
+        let process = self.exec_process(&exec, size)?;
         // Whoever is first starts it.
         let first = exec.state.send_if_modified(|state| {
             let first = !state.started;
@@ -47,7 +48,6 @@ impl Engine {
         if !first {
             return check_startable(&exec);
         }
-        let process = self.exec_process(&exec, size)?;
         let task = {
             let (engine, exec) = (Arc::clone(self), Arc::clone(&exec));
             tokio::task::spawn_blocking(move || engine.exec_blocking(&exec, &live, process))
@@ -100,8 +100,14 @@ impl Engine {
         let note = |pid: i32| self.write_note(exec, pid);
         match launch::start(prepared, &mut ends, &keeper, self.exits(), note) {
             Ok(Ok(started)) => Ok((started, ends)),
-            Ok(Err(error)) => Err(start_error(error)),
-            Err(error) => Err(plain(error)),
+            Ok(Err(error)) => {
+                self.remove_note(&exec.id);
+                Err(start_error(error))
+            }
+            Err(error) => {
+                self.remove_note(&exec.id);
+                Err(plain(error))
+            }
         }
     }
 
@@ -112,7 +118,15 @@ impl Engine {
         mut ends: Ends,
     ) -> Result<()> {
         let keeper = self.exec_keeper(&exec.id);
-        let (outputs, stdin) = Outputs::new(&mut ends, None, Arc::clone(&exec.hub), keeper)?;
+        let streams = Outputs::new(&mut ends, None, Arc::clone(&exec.hub), keeper);
+        let (outputs, stdin) = match streams {
+            Ok(streams) => streams,
+            Err(error) => {
+                launch::abandon(started, &self.exec_keeper(&exec.id), self.exits());
+                self.remove_note(&exec.id);
+                return Err(error);
+            }
+        };
         exec.hub.set_stdin(stdin);
         *lock(&exec.pty) = ends.pty;
         exec.state.send_modify(|state| state.pid = started.pid);

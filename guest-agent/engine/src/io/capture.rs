@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice, tee};
+use rustix::pipe::{
+    PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice, tee,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -29,6 +31,8 @@ use crate::logs::{LogFile, MAX_LINE, StreamKind, encode};
 /// Capacity of scratch pipes. Counted in pages, each of which may hold as little as one byte of
 /// a program that writes byte by byte; see [`Capture::step`].
 const SCRATCH: usize = 256 * 1024;
+/// More than the kernel keeps of a terminal's output: 64 KiB on the way and a page to be read.
+const TERMINAL: usize = 128 * 1024;
 
 /// What captures of all containers share: they work one at a time and never wait while they do.
 #[derive(Debug)]
@@ -153,27 +157,42 @@ impl Capture {
         Ok(())
     }
 
-    /// Undoes or finishes what an engine that was killed had begun with this output, and logs the
-    /// lines it had taken from the source and not written.
-    pub(crate) fn recover(&mut self, log: &LogSink, bench: &mut Bench) -> io::Result<()> {
-        if let Some(batch) = log
-            .batches
-            .pending()?
-            .filter(|batch| batch.stream == self.kind)
-        {
-            let held = self.held as u64;
-            if held >= batch.held {
-                // Not let go yet: what reached the log is written again from the scratch pipe.
-                log.file.cut(batch.log_length)?;
-            } else {
-                let rest = batch.drain.saturating_sub(batch.held - held);
-                self.drain(usize::try_from(rest).unwrap_or(0), bench)?;
-                self.seen = self.held;
-            }
-            log.batches.end()?;
+    /// Undoes or finishes what an engine that was killed had begun with this output.
+    pub(crate) fn settle(&mut self, log: &LogSink, bench: &mut Bench) -> io::Result<()> {
+        let pending = log.batches.pending()?;
+        let Some(batch) = pending.filter(|batch| batch.stream == self.kind) else {
+            return Ok(());
+        };
+        let held = self.held as u64;
+        if held >= batch.held {
+            // Not let go yet: what reached the log is written again from the scratch pipe.
+            log.file.cut(batch.log_length)?;
+        } else {
+            let rest = batch.drain.saturating_sub(batch.held - held);
+            self.drain(usize::try_from(rest).unwrap_or(0), bench)?;
+            self.seen = self.held;
         }
+        log.batches.end()
+    }
+
+    /// Logs the lines that were taken from the source and not written.
+    pub(crate) fn log_whole_lines(&mut self, log: &LogSink, bench: &mut Bench) -> io::Result<()> {
         self.look(bench)?;
         self.record(log, bench, false)
+    }
+
+    /// Logs what is left although no line feed followed: there will be no more.
+    pub(crate) fn finish(&mut self, log: &LogSink, bench: &mut Bench) -> io::Result<()> {
+        if self.held == 0 {
+            return Ok(());
+        }
+        self.look(bench)?;
+        self.record(log, bench, true)
+    }
+
+    /// More bytes than this cannot be waiting to be read.
+    pub(crate) fn capacity(&self) -> usize {
+        fcntl_getpipe_size(self.fd()).unwrap_or(0).max(TERMINAL)
     }
 
     /// Tells when there may be something to read. The guard it gives has to be taken before a
@@ -499,7 +518,8 @@ mod tests {
             .unwrap();
         drop((capture, log));
         let (mut capture, log) = all.engine();
-        capture.recover(&log, &mut all.bench).unwrap();
+        capture.settle(&log, &mut all.bench).unwrap();
+        capture.log_whole_lines(&log, &mut all.bench).unwrap();
         all.put(b" of it\n");
         run(&mut capture, &log, &mut all.bench);
         assert_eq!(all.logged(), ["first\n", "second\n", "part of it\n"]);
@@ -521,7 +541,8 @@ mod tests {
         log.batches.begin(&batch).unwrap();
         drop((capture, log));
         let (mut capture, log) = all.engine();
-        capture.recover(&log, &mut all.bench).unwrap();
+        capture.settle(&log, &mut all.bench).unwrap();
+        capture.log_whole_lines(&log, &mut all.bench).unwrap();
         all.put(b"cond\n");
         run(&mut capture, &log, &mut all.bench);
         assert_eq!(all.logged(), ["first\n", "second\n"]);

@@ -43,43 +43,84 @@ pub(crate) fn encode(out: &mut Vec<u8>, line: &[u8], stream: StreamKind, time: &
     out.extend_from_slice(b"\"}\n");
 }
 
+/// Escapes `text` byte for byte as json-file has always done: what HTML or JavaScript would take for
+/// its own too, and each byte that is no UTF-8 as U+FFFD of its own.
 fn escape(out: &mut Vec<u8>, text: &[u8]) {
-    for chunk in text.utf8_chunks() {
-        let valid = chunk.valid().as_bytes();
-        let mut plain = 0;
-        for (index, byte) in valid.iter().enumerate() {
-            let Some(escaped) = escaped(*byte) else {
-                continue;
-            };
-            out.extend_from_slice(&valid[plain..index]);
-            match escaped {
-                Escape::Short(letter) => out.extend_from_slice(&[b'\\', letter]),
-                Escape::Long => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+    let mut plain = 0;
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        if PLAIN[usize::from(*byte)] {
+            at += 1;
+            continue;
+        }
+        let length = if *byte < 0x80 {
+            1
+        } else {
+            character(&text[at..])
+        };
+        if length > 1 && !is_line_separator(&text[at..at + length]) {
+            at += length;
+            continue;
+        }
+        out.extend_from_slice(&text[plain..at]);
+        match (*byte, length) {
+            (b'"' | b'\\', _) => out.extend_from_slice(&[b'\\', *byte]),
+            (b'\n', _) => out.extend_from_slice(b"\\n"),
+            (b'\r', _) => out.extend_from_slice(b"\\r"),
+            (0..0x80, _) => {
+                let hex = |digit: u8| HEX[usize::from(digit)];
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[hex(byte >> 4), hex(byte & 0xf)]);
             }
-            plain = index + 1;
+            (_, 3) => {
+                out.extend_from_slice(b"\\u202");
+                out.push(HEX[usize::from(text[at + 2] & 0xf)]);
+            }
+            _ => out.extend_from_slice(b"\\ufffd"),
         }
-        out.extend_from_slice(&valid[plain..]);
-        if !chunk.invalid().is_empty() {
-            // JSON has no place for other bytes; json-file has always replaced them.
-            out.extend_from_slice(b"\\ufffd");
-        }
+        at += length;
+        plain = at;
     }
+    out.extend_from_slice(&text[plain..]);
 }
 
-enum Escape {
-    Short(u8),
-    Long,
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Bytes that stand for themselves.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x80 {
+        table[byte] = !matches!(byte as u8, b'"' | b'\\' | b'<' | b'>' | b'&');
+        byte += 1;
+    }
+    table
+};
+
+/// Length of the character that `text` begins with, which is no ASCII; 1 for a byte that is no
+/// character.
+fn character(text: &[u8]) -> usize {
+    let (length, second) = match text[0] {
+        0xc2..=0xdf => (2, 0x80..=0xbf),
+        // Longer than need be, halves of UTF-16 pairs, and beyond Unicode: all are no characters.
+        0xe0 => (3, 0xa0..=0xbf),
+        0xed => (3, 0x80..=0x9f),
+        0xe1..=0xef => (3, 0x80..=0xbf),
+        0xf0 => (4, 0x90..=0xbf),
+        0xf1..=0xf3 => (4, 0x80..=0xbf),
+        0xf4 => (4, 0x80..=0x8f),
+        _ => return 1,
+    };
+    let Some(rest) = text.get(1..length) else {
+        return 1;
+    };
+    let whole = second.contains(&rest[0]) && rest[1..].iter().all(|byte| byte & 0xc0 == 0x80);
+    if whole { length } else { 1 }
 }
 
-fn escaped(byte: u8) -> Option<Escape> {
-    match byte {
-        b'"' | b'\\' => Some(Escape::Short(byte)),
-        b'\n' => Some(Escape::Short(b'n')),
-        b'\r' => Some(Escape::Short(b'r')),
-        b'\t' => Some(Escape::Short(b't')),
-        0..=0x1f | 0x7f => Some(Escape::Long),
-        _ => None,
-    }
+/// U+2028 and U+2029 end a line in JavaScript.
+fn is_line_separator(character: &[u8]) -> bool {
+    matches!(character, [0xe2, 0x80, 0xa8 | 0xa9])
 }
 
 #[cfg(test)]
@@ -118,5 +159,44 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_replaced() {
         assert_eq!(round_trip(b"a\xff\xfeb\n"), "a\u{fffd}\u{fffd}b\n");
+    }
+
+    fn escaped(text: &[u8]) -> String {
+        let mut out = Vec::new();
+        escape(&mut out, text);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn escapes_are_those_of_json_file() {
+        for (text, wanted) in [
+            (&b"tab\there"[..], r"tab\u0009here"),
+            (b"a<b>&c\x7f", "a\\u003cb\\u003e\\u0026c\x7f"),
+            (
+                "\u{2028}\u{2029}\u{2030}".as_bytes(),
+                "\\u2028\\u2029\u{2030}",
+            ),
+            (b"\r\n\x1b\0", r"\r\n\u001b\u0000"),
+            // A character that is cut off is as many bytes that are none.
+            (b"\xe2\x82", r"\ufffd\ufffd"),
+            (b"\xe2\x82x\xf0\x9f\x9a", r"\ufffd\ufffdx\ufffd\ufffd\ufffd"),
+            (b"\xc0\x80\xed\xa0\x80", r"\ufffd\ufffd\ufffd\ufffd\ufffd"),
+            (b"\xf4\x90\x80\x80", r"\ufffd\ufffd\ufffd\ufffd"),
+        ] {
+            assert_eq!(escaped(text), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_pair_of_bytes_is_text_or_replaced() {
+        for pair in 0..=u16::MAX {
+            let bytes = [b"a", &pair.to_be_bytes()[..], b"z"].concat();
+            let wanted: String = bytes.utf8_chunks().fold(String::new(), |mut text, chunk| {
+                text.push_str(chunk.valid());
+                text.extend(chunk.invalid().iter().map(|_| '\u{fffd}'));
+                text
+            });
+            assert_eq!(round_trip(&bytes), wanted, "{bytes:?}");
+        }
     }
 }

@@ -385,4 +385,15 @@ mod tests {
         log.append(b"{\"log\":\"torn").unwrap();
         assert_eq!(collect(&log, both()).await, "1\n");
     }
+
+    #[tokio::test]
+    async fn a_torn_entry_does_not_take_the_next_one_with_it() {
+        let (dir, log) = log(None, 1);
+        append(&log, 1, "1\n");
+        log.append(b"{\"log\":\"torn").unwrap();
+        drop(log);
+        let log = Arc::new(LogFile::open(&dir.path().join("x-json.log"), None, 1).unwrap());
+        append(&log, 2, "2\n");
+        assert_eq!(collect(&log, both()).await, "1\n2\n");
+    }
 }

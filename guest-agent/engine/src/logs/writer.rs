@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -34,7 +34,7 @@ impl LogFile {
     /// [`LogFile::set_open`].
     pub fn open(path: &Path, max_size: Option<u64>, max_files: u32) -> io::Result<Self> {
         let file = open_file(path)?;
-        let length = file.metadata()?.len();
+        let length = without_torn_entry(&file, path)?;
         let progress = Progress {
             length,
             ..Progress::default()
@@ -146,6 +146,29 @@ impl LogFile {
     fn file(&self) -> MutexGuard<'_, File> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Cuts off an entry whose end is missing: the machine went down while it was written. What is
+/// written next would be lost together with it.
+fn without_torn_entry(file: &File, path: &Path) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    let reading = File::open(path)?;
+    let mut block = vec![0; 16 * 1024];
+    let mut end = length;
+    while end > 0 {
+        let size = block.len().min(usize::try_from(end).unwrap_or(usize::MAX));
+        let start = end - size as u64;
+        reading.read_exact_at(&mut block[..size], start)?;
+        if let Some(last) = block[..size].iter().rposition(|byte| *byte == b'\n') {
+            end = start + last as u64 + 1;
+            break;
+        }
+        end = start;
+    }
+    if end < length {
+        file.set_len(end)?;
+    }
+    Ok(end)
 }
 
 fn open_file(path: &Path) -> io::Result<File> {

@@ -39,18 +39,22 @@ pub(crate) fn copy_up(root: BorrowedFd<'_>, destination: &str, data: &Path) -> i
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => std::fs::create_dir(&new)?,
     }
-    let target: OwnedFd = File::open(&new)?.into();
+    let filled = fill(source.as_fd(), &new).and_then(|()| std::fs::rename(&new, data));
+    if filled.is_err()
+        && let Err(error) = std::fs::remove_dir_all(&new)
+    {
+        tracing::warn!(%error, dir = %new.display(), "half a copy is left behind");
+    }
+    filled
+}
+
+fn fill(source: BorrowedFd<'_>, new: &Path) -> io::Result<()> {
+    let target: OwnedFd = File::open(new)?.into();
     let mut links = HashMap::new();
-    directory(
-        source.as_fd(),
-        target.as_fd(),
-        Path::new(""),
-        &mut links,
-        DEPTH,
-    )?;
-    copy_attributes(source.as_fd(), target.as_fd())?;
+    directory(source, target.as_fd(), Path::new(""), &mut links, DEPTH)?;
+    copy_attributes(source, target.as_fd())?;
     rustix::fs::syncfs(&target)?;
-    std::fs::rename(&new, data)
+    Ok(())
 }
 
 fn open_inside(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
