@@ -16,6 +16,9 @@ use crate::printer::Printer;
 /// How long another process may take to finish the start it began.
 const OTHERS_START: Duration = Duration::from_secs(10);
 
+/// How long a process may take from its last word to its end.
+const LAST_STEPS: Duration = Duration::from_secs(10);
+
 /// The folders of this installation.
 pub fn paths() -> Result<HostPaths, CliError> {
     HostPaths::discover().map_err(|error| CliError::of(&error).with_hint(error.hint()))
@@ -110,6 +113,7 @@ fn start(paths: &HostPaths) -> Result<Start, CliError> {
 
 /// Follows a request to its end, saying what is being done.
 pub async fn follow(conversation: &mut Conversation, printer: &Printer) -> Result<(), CliError> {
+    let mut ending: Vec<sys::ProcessWatch> = Vec::new();
     let outcome = loop {
         match conversation
             .next()
@@ -117,11 +121,18 @@ pub async fn follow(conversation: &mut Conversation, printer: &Printer) -> Resul
             .map_err(|error| client_error(&error))?
         {
             Event::Hello { .. } | Event::Ending => {}
+            Event::Leaving { processes } => {
+                ending.extend(processes.into_iter().filter_map(sys::ProcessWatch::of));
+            }
             Event::Progress { step } => printer.passing(&format!("{step} …")),
             Event::Done | Event::Status(_) => break Ok(()),
             Event::Failed(failure) => break Err(failure.into()),
         }
     };
+    // They have said their last word; what they hold of the host they give back as they go.
+    if !ending.iter().all(|process| process.wait(LAST_STEPS)) {
+        printer.talk("some of its processes are still on their way out");
+    }
     printer.passing("");
     outcome
 }

@@ -135,6 +135,70 @@ impl Machine {
         }
     }
 
+    /// The root of a process of this machine, by its id in there, as this system sees it.
+    pub fn root_of(&self, pid: i32) -> PathBuf {
+        let init = self.init_pid();
+        PathBuf::from(format!("/proc/{init}/root/proc/{pid}/root"))
+    }
+
+    /// Init as this system knows it: the child of `unshare`.
+    fn init_pid(&self) -> i32 {
+        let unshare = self.process.id();
+        let path = format!("/proc/{unshare}/task/{unshare}/children");
+        std::fs::read_to_string(path)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    }
+
+    /// Fails unless nothing of any container is left: no process, directory, descriptor, exit.
+    pub fn nothing_left(&self) {
+        let limit = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            let left = self.left();
+            if left.is_empty() {
+                return;
+            }
+            // Directories and groups go in the background.
+            assert!(std::time::Instant::now() < limit, "left behind: {left:?}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for dir in [
+            "data/containers",
+            "data/overlay2",
+            "data/trash",
+            "run/containers",
+            "run/execs",
+        ] {
+            let names = std::fs::read_dir(self.dir.join(dir))
+                .into_iter()
+                .flatten()
+                .flatten();
+            let names = names.filter(|entry| entry.file_name() != "empty");
+            left.extend(names.map(|entry| entry.path().display().to_string()));
+        }
+        let init = self.init_pid();
+        let children =
+            std::fs::read_to_string(format!("/proc/{init}/task/{init}/children")).unwrap();
+        let children = children.split_whitespace().count();
+        if children != 1 {
+            left.push(format!("{children} processes"));
+        }
+        // Listeners, the second network, the hello; and init's own.
+        let open = std::fs::read_dir(format!("/proc/{init}/fd"))
+            .unwrap()
+            .count();
+        if open > 16 {
+            left.push(format!("{open} descriptors"));
+        }
+        left
+    }
+
     pub fn wait_end(mut self) -> bool {
         self.process.wait().unwrap().success()
     }

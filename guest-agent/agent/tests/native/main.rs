@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+mod api;
+mod containers;
 mod machine;
 
 use std::io::Write;

@@ -52,6 +52,11 @@ pub enum Event {
     /// First of all, instead of a hello: the daemon is on its way down, and serves only those who
     /// ask how far it is or want it to hurry. Others wait for the end of this connection.
     Ending,
+    /// What ends now: whoever waits for the end waits for these processes.
+    Leaving {
+        /// The daemon's own and the machine's.
+        processes: Vec<u32>,
+    },
     /// What is being done now.
     Progress {
         /// In words.

@@ -17,6 +17,9 @@ use crate::{Daemon, End};
 /// Most characters of a name that the guest gives.
 const MOST_NAME: usize = 100;
 
+/// A machine answers at once or hangs.
+const STATUS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Accepts clients for as long as the daemon lives; a wish for its end goes into `end`.
 pub(crate) async fn serve(listener: &LocalListener, daemon: &Arc<Daemon>, end: &mpsc::Sender<End>) {
     loop {
@@ -71,6 +74,8 @@ async fn converse(
         Request::Ping => send(&mut stream, &Event::Done).await,
         Request::Up { folder } => up(&mut stream, daemon, folder).await,
         Request::Down { force } => {
+            let processes = processes(daemon).await;
+            send(&mut stream, &Event::Leaving { processes }).await?;
             let wish = if force { End::Force } else { End::Down };
             leave(&mut stream, daemon, end, wish).await
         }
@@ -124,6 +129,19 @@ async fn until_ended(daemon: &Arc<Daemon>) -> io::Result<()> {
         .await
         .map(drop)
         .map_err(io::Error::other)
+}
+
+/// What the end of this Lighter is the end of.
+async fn processes(daemon: &Arc<Daemon>) -> Vec<u32> {
+    let mut processes = vec![std::process::id()];
+    let phase = daemon.vm.watch().borrow().clone();
+    if let Phase::Ready(guest) = phase {
+        match tokio::time::timeout(STATUS_PATIENCE, guest.machine.status()).await {
+            Ok(Ok(status)) => processes.extend([Some(status.pid), status.vm_pid].iter().flatten()),
+            Ok(Err(_)) | Err(_) => tracing::debug!("the machine does not say who it is"),
+        }
+    }
+    processes
 }
 
 async fn send(stream: &mut LocalStream, event: &Event) -> io::Result<()> {

@@ -306,6 +306,7 @@ impl Owner {
                 },
             }
         };
+        gone(guest.folders_ended.clone()).await;
         self.phase.send_replace(match ended {
             ExitReason::Bye { .. } | ExitReason::Killed => Phase::Off,
             other => {
@@ -381,6 +382,15 @@ async fn impatient(
             // The daemon is ending: it will not ask for anything any more.
             None => std::future::pending().await,
         }
+    }
+}
+
+/// Waits a little for the end of the folders' process, if it is known to this daemon: it follows
+/// its machine.
+async fn gone(mut flag: watch::Receiver<bool>) {
+    let ended = flag.wait_for(|ended| *ended);
+    if tokio::time::timeout(AFTER_BYE, ended).await.is_err() {
+        tracing::warn!("the process of shared folders does not end");
     }
 }
 

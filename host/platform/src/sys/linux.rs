@@ -3,8 +3,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// Where sockets go when the login has no runtime folder.
 #[must_use]
@@ -72,4 +75,26 @@ pub fn open_share_target(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let real = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
     Ok((fd, real))
+}
+
+/// Another process, to see its end.
+#[derive(Debug)]
+pub struct ProcessWatch(OwnedFd);
+
+impl ProcessWatch {
+    /// Watches a process that runs; none if it has gone.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        let pid = Pid::from_raw(pid.try_into().ok()?)?;
+        pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
+    }
+
+    /// Blocks until it has gone, and its memory with it; false if it has not within `limit`.
+    #[must_use]
+    pub fn wait(&self, limit: Duration) -> bool {
+        let limit = limit.try_into().ok();
+        let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+        // A signal cuts the wait short; whoever is signalled wants to be done.
+        poll(&mut polled, limit.as_ref()).is_ok_and(|ready| ready > 0)
+    }
 }

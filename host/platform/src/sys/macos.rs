@@ -5,6 +5,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, test_kill_process};
 
 /// Where sockets go: beside the user's other application state, on a short path.
 #[must_use]
@@ -55,4 +58,30 @@ pub fn open_share_target(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let real = rustix::fs::getpath(&file)?;
     let real = PathBuf::from(std::ffi::OsString::from_vec(real.into_bytes()));
     Ok((file.into(), real))
+}
+
+/// Another process, to see its end.
+#[derive(Debug)]
+pub struct ProcessWatch(Pid);
+
+impl ProcessWatch {
+    /// Watches a process that runs; none if it has gone.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        let pid = Pid::from_raw(pid.try_into().ok()?)?;
+        test_kill_process(pid).ok().map(|()| Self(pid))
+    }
+
+    /// Blocks until it has gone; false if it has not within `limit`.
+    #[must_use]
+    pub fn wait(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while test_kill_process(self.0).is_ok() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
 }

@@ -2,21 +2,25 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::windows::io::{AsHandle, IntoRawHandle, OwnedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, IntoRawHandle, OwnedHandle};
 use std::os::windows::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Child, Command, ExitStatus};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::windows::named_pipe::{
     ClientOptions, NamedPipeClient, NamedPipeServer, ServerOptions,
 };
 use tokio::sync::Mutex;
-use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
+use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, WAIT_OBJECT_0};
 use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
-use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, DETACHED_PROCESS};
+use windows_sys::Win32::System::Threading::{
+    CREATE_NEW_PROCESS_GROUP, DETACHED_PROCESS, OpenProcess, PROCESS_SYNCHRONIZE,
+    WaitForSingleObject,
+};
 
 use super::{HostUser, Resolution};
 
@@ -380,5 +384,32 @@ pub fn total_memory_bytes() -> u64 {
         0
     } else {
         status.ullTotalPhys
+    }
+}
+
+/// Another process, to see its end.
+#[derive(Debug)]
+pub struct ProcessWatch(OwnedHandle);
+
+impl ProcessWatch {
+    /// Watches a process that runs; none if it has gone.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        // SAFETY: plain integers; a null handle is the answer where there is no such process.
+        let handle = unsafe { OpenProcess(PROCESS_SYNCHRONIZE, 0, pid) };
+        if handle.is_null() {
+            return None;
+        }
+        // SAFETY: `OpenProcess` succeeded: the handle is new and nobody else's.
+        Some(Self(unsafe { OwnedHandle::from_raw_handle(handle) }))
+    }
+
+    /// Blocks until it has gone; false if it has not within `limit`.
+    #[must_use]
+    pub fn wait(&self, limit: Duration) -> bool {
+        let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX - 1);
+        // SAFETY: the handle is open as long as `self` lives.
+        let waited = unsafe { WaitForSingleObject(self.0.as_raw_handle(), milliseconds) };
+        waited == WAIT_OBJECT_0
     }
 }
