@@ -11,13 +11,14 @@ use lighter_protocol::{Dial, DialPurpose, Failed, FailedCode, Opened};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::rules::is_close;
+use super::carry::carry;
+use super::rules::{is_close, is_name};
 use super::{failed, refuse};
 use crate::vm::MessageStream;
 
 /// Most connections open at once: a pull of many layers uses a few dozen.
 const MOST_OPEN: usize = 256;
-/// Most connections begun within [`RATE_TIME`].
+/// Most connections begun within [`RATE_TIME`]; more wait for the next such time.
 const MOST_RATE: u32 = 300;
 /// The time over which the rate is counted.
 const RATE_TIME: Duration = Duration::from_secs(10);
@@ -81,7 +82,7 @@ impl Dials {
 
     /// Answers one request and carries its bytes to the end.
     pub(super) async fn serve(self: &Arc<Self>, mut stream: MessageStream, wanted: Dial) {
-        let (_entry, target) = match self.connect(&wanted).await {
+        let (_entry, mut target) = match self.connect(&wanted).await {
             Ok(done) => done,
             Err(failed) => {
                 tracing::info!(
@@ -101,8 +102,11 @@ impl Dials {
         if stream.send(Opened::Dial { peer }).await.is_err() {
             return;
         }
+        let (guest, early) = stream.into_raw();
         // How a connection ends is the business of its two ends.
-        let _ = carry(stream, target).await;
+        if target.write_all(&early).await.is_ok() {
+            let _ = carry(guest, target).await;
+        }
     }
 
     async fn connect(&self, wanted: &Dial) -> Result<(Entry<'_>, TcpStream), Failed> {
@@ -114,9 +118,20 @@ impl Dials {
             let text = "this host does not know that purpose".to_owned();
             return Err(failed(FailedCode::Denied, text));
         };
+        // They are shown in status and in the log.
+        if !is_name(&wanted.host) || !is_name(registry) {
+            let text = "this is no host's name".to_owned();
+            return Err(failed(FailedCode::Malformed, text));
+        }
         let line = format!("{}:{} for {registry}", wanted.host, wanted.port);
-        // The words are the guest's, and `status` shows them.
         let entry = self.enter(lighter_platform::text::clipped(&line, MOST_LINE))?;
+        loop {
+            let wait = self.book().turn(Instant::now());
+            match wait {
+                None => break,
+                Some(wait) => tokio::time::sleep(wait).await,
+            }
+        }
         let addresses = resolve(&wanted.host, wanted.port).await?;
         let allowed = allowed(addresses, *user_named, &wanted.host)?;
         let target = first_that_answers(&allowed, &wanted.host).await?;
@@ -130,19 +145,6 @@ impl Dials {
             let text = format!("more than {MOST_OPEN} connections at once");
             return Err(failed(FailedCode::Busy, text));
         }
-        let now = Instant::now();
-        let (began, count) = match book.window {
-            Some((began, count)) if now.duration_since(began) < RATE_TIME => (began, count + 1),
-            _ => (now, 1),
-        };
-        book.window = Some((began, count));
-        if count > MOST_RATE {
-            let text = format!(
-                "more than {MOST_RATE} connections in {} s",
-                RATE_TIME.as_secs()
-            );
-            return Err(failed(FailedCode::Busy, text));
-        }
         book.total += 1;
         let number = book.total;
         book.open.insert(number, line);
@@ -150,6 +152,21 @@ impl Dials {
             dials: self,
             number,
         })
+    }
+}
+
+impl Book {
+    /// Takes one of the connections of this while; if there is none left, how long to wait.
+    fn turn(&mut self, now: Instant) -> Option<Duration> {
+        let (began, count) = match self.window {
+            Some((began, count)) if now < began + RATE_TIME => (began, count),
+            _ => (now, 0),
+        };
+        if count >= MOST_RATE {
+            return Some(began + RATE_TIME - now);
+        }
+        self.window = Some((began, count + 1));
+        None
     }
 }
 
@@ -222,14 +239,6 @@ async fn first_that_answers(addresses: &[SocketAddr], host: &str) -> Result<TcpS
     Err(last)
 }
 
-/// Carries bytes both ways, each direction to its own end.
-async fn carry(stream: MessageStream, mut target: TcpStream) -> io::Result<()> {
-    let (mut guest, early) = stream.into_raw();
-    target.write_all(&early).await?;
-    tokio::io::copy_bidirectional(&mut guest, &mut target).await?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,24 +260,56 @@ mod tests {
     }
 
     #[test]
-    fn number_and_rate_are_bounded() {
+    fn number_of_open_connections_is_bounded() {
         let dials = Dials::default();
         let held: Vec<_> = (0..MOST_OPEN)
             .map(|n| dials.enter(n.to_string()).ok().unwrap())
             .collect();
+        assert_eq!(dials.snapshot().open.len(), MOST_OPEN);
         assert_eq!(
             dials.enter("more".into()).err().unwrap().code,
             FailedCode::Busy
         );
         drop(held);
         assert_eq!(dials.snapshot().open.len(), 0);
-        let accepted = (0..MOST_RATE)
-            .filter(|_| dials.enter("again".into()).is_ok())
-            .count();
-        assert!(
-            accepted < MOST_RATE as usize,
-            "the rate counts what was open before"
-        );
+        assert!(dials.enter("again".into()).is_ok());
+    }
+
+    #[test]
+    fn rate_is_bounded_by_waiting() {
+        let (mut book, start) = (Book::default(), Instant::now());
+        for _ in 0..MOST_RATE {
+            assert_eq!(book.turn(start), None);
+        }
+        let later = start + RATE_TIME / 4;
+        assert_eq!(book.turn(later), Some(RATE_TIME * 3 / 4));
+        for _ in 0..MOST_RATE {
+            assert_eq!(book.turn(start + RATE_TIME), None);
+        }
+        assert_eq!(book.turn(start + RATE_TIME), Some(RATE_TIME));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_name_is_neither_dialled_nor_shown() {
+        let dials = Dials::default();
+        for (host, registry) in [
+            ("evil\u{1b}[2J", "r.example"),
+            ("", "r.example"),
+            ("a b", "r.example"),
+            ("r.example", "r.example\n0 open"),
+        ] {
+            let wanted = Dial {
+                host: host.into(),
+                port: 443,
+                purpose: DialPurpose::Registry {
+                    user_named: true,
+                    registry: registry.into(),
+                },
+            };
+            let refused = dials.connect(&wanted).await.err().unwrap();
+            assert_eq!(refused.code, FailedCode::Malformed, "{host:?} {registry:?}");
+        }
+        assert_eq!(dials.snapshot().total, 0);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! Anyone inside the guest who gets hold of the port may connect; only the agent has the secret.
 //! Everything before the secret is bounded: the frame's length, the time, the number of streams.
 
+mod carry;
 mod dial;
 mod rules;
 

@@ -41,6 +41,13 @@ pub fn is_close(address: IpAddr) -> bool {
     }
 }
 
+/// Whether this is a host's name, or a registry's with its port: nothing else may be written to a
+/// log or a terminal.
+pub fn is_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:[]%".contains(&b);
+    (1..=300).contains(&text.len()) && text.bytes().all(plain)
+}
+
 /// The IPv4 address inside an IPv6 one, where that is what it stands for.
 fn plain(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
