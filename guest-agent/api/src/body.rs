@@ -1,6 +1,6 @@
 //! Bodies: whole, streamed, JSON as dockerd writes it.
 
-use std::convert::Infallible;
+use std::io;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -13,12 +13,14 @@ use tokio::sync::mpsc;
 
 use crate::error::ApiError;
 
-/// The body of every response.
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// The body of every response. One that fails cuts the connection off: the client must not take
+/// what it has for the whole.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A body that is known as a whole.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed_unsync()
+    let body = Full::new(bytes.into());
+    body.map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A body that is written while it is sent: the head goes out at once, each chunk as it comes.
@@ -28,6 +30,15 @@ pub(crate) fn streamed(chunks: mpsc::Receiver<Bytes>) -> Body {
     let stream = futures_util::stream::unfold(chunks, |mut chunks| async move {
         let chunk = chunks.recv().await?;
         Some((Ok(Frame::data(chunk)), chunks))
+    });
+    BodyExt::boxed_unsync(StreamBody::new(stream))
+}
+
+/// Like [`streamed`], but an error among the chunks ends the body as broken.
+pub(crate) fn fallible(chunks: mpsc::Receiver<io::Result<Bytes>>) -> Body {
+    let stream = futures_util::stream::unfold(chunks, |mut chunks| async move {
+        let chunk = chunks.recv().await?;
+        Some((chunk.map(Frame::data), chunks))
     });
     BodyExt::boxed_unsync(StreamBody::new(stream))
 }

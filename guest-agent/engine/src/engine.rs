@@ -110,6 +110,9 @@ impl Engine {
         if let Some(archive) = &engine.config.built_in_image {
             engine.load_built_in(archive).await?;
         }
+        // What an engine that was killed had stored for an image it did not record.
+        let collector = Arc::clone(&engine);
+        tokio::spawn(async move { collector.collect_leftovers().await });
         Ok(engine)
     }
 

@@ -43,6 +43,9 @@ pub enum Error {
         /// What it is.
         actual: Digest,
     },
+    /// A layer did not come as its digest says: the connection, or the registry, is at fault.
+    #[error("filesystem layer verification failed for digest {0}")]
+    Transfer(Digest),
     /// Content does not have the size that was announced.
     #[error("{what} failed size validation: {actual} != {expected}")]
     Size {
@@ -114,6 +117,11 @@ pub enum Error {
     /// A registry refused, or broke the protocol.
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
+    /// An image for another operating system.
+    #[error(
+        "image operating system {0:?} cannot be used on this platform: operating system is not supported"
+    )]
+    OperatingSystem(String),
     /// A worker thread died.
     #[error("an image worker ended unexpectedly")]
     Worker,

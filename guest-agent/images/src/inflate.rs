@@ -2,7 +2,7 @@
 //!
 //! The form is told by the content's first bytes, as dockerd does, never by a media type or name.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,21 +59,31 @@ enum Decoder<R: Read> {
     Zstd(zstd::stream::read::Decoder<'static, Source<R>>),
 }
 
-type Source<R> = BufReader<Counting<R>>;
+type Source<R> = BufReader<Counting<io::Chain<io::Cursor<Vec<u8>>, R>>>;
+
+/// The longest of the marks by which a form is told.
+const MARK: u64 = 6;
 
 impl<R: Read> Inflate<R> {
-    pub(crate) fn new(input: R, growth: Growth) -> Result<Self, Error> {
+    pub(crate) fn new(mut input: R, growth: Growth) -> Result<Self, Error> {
         let read = |source| Error::Read {
             what: "read compressed content",
             source,
         };
         let consumed = Arc::new(AtomicU64::new(0));
+        // A single read may bring a single byte.
+        let mut start = Vec::new();
+        input
+            .by_ref()
+            .take(MARK)
+            .read_to_end(&mut start)
+            .map_err(read)?;
+        let compression = Compression::of(&start)?;
         let counting = Counting {
-            inner: input,
+            inner: io::Cursor::new(start).chain(input),
             count: Arc::clone(&consumed),
         };
-        let mut source = BufReader::with_capacity(BUFFER, counting);
-        let compression = Compression::of(source.fill_buf().map_err(read)?)?;
+        let source = BufReader::with_capacity(BUFFER, counting);
         let decoder = match compression {
             Compression::None => Decoder::None(source),
             Compression::Gzip => {
@@ -166,6 +176,31 @@ mod tests {
         let skippable = [0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
         let frames = [&skippable[..], &zstd(b"a"), &skippable, &zstd(b"b")].concat();
         assert_eq!(inflate(&frames, WIDE).unwrap(), b"ab");
+    }
+
+    /// Gives one byte at a time, as a slow connection may.
+    struct Drip<'a>(&'a [u8]);
+
+    impl Read for Drip<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = 1.min(buffer.len());
+            self.0.read(&mut buffer[..count])
+        }
+    }
+
+    #[test]
+    fn the_form_does_not_depend_on_how_the_bytes_come() {
+        let zstd = zstd::stream::encode_all(&b"content"[..], 1).unwrap();
+        for packed in [gzip(b"content"), zstd, b"content".to_vec()] {
+            let mut out = Vec::new();
+            let mut inflate = Inflate::new(Drip(&packed), WIDE).unwrap();
+            inflate.read_to_end(&mut out).unwrap();
+            assert_eq!(out, b"content");
+        }
+        assert!(matches!(
+            Inflate::new(Drip(b"BZh91AY"), WIDE),
+            Err(Error::Compression("bzip2"))
+        ));
     }
 
     #[test]

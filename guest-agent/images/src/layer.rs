@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::inflate::{Growth, Inflate};
 use crate::manifest::Descriptor;
 use crate::store::{LayerFiles, Store};
-use crate::tar::{Entry, Limits, TarProblem, TarReader};
+use crate::tar::{Entry, Limits, TarError, TarProblem, TarReader};
 
 /// How large a layer may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Default for LayerLimits {
             // Deflate itself cannot exceed 1032; images with a file of zeros come near it.
             ratio: 1100,
             ratio_floor: 4 << 30,
-            files: 4_000_000,
+            files: 2_000_000,
             reserve: 64 << 20,
         }
     }
@@ -85,12 +85,17 @@ impl PendingLayer {
             diff_id: Digest::of(b""),
             tar_bytes: 0,
         };
-        let mut extra = Extra::new(pending.dir.join("extra"));
+        let mut extra = Extra::new(pending.dir.join("extra"), store.options.limits.reserve);
         let recorder = Recorder::new(input, &pending.tar(), store.options.limits)?;
-        let (tree, recorder) = collect(recorder, store.options.limits, &mut extra)?;
-        let tar = recorder.finish()?;
+        let path = pending.tar();
+        let (mut tree, recorder) = collect(recorder, store.options.limits, &mut extra)
+            .map_err(|error| unwritten(error, &path))?;
+        let tar = recorder.finish().map_err(|error| unwritten(error, &path))?;
         pending.diff_id = tar.diff_id;
         pending.tar_bytes = tar.bytes;
+        if !tar.bytes.is_multiple_of(erofs::BLOCK) {
+            pending.lift_tail(&mut tree, &mut extra)?;
+        }
         pending.write_index(&tree, &mut extra)?;
         if let Some(seal) = store.options.seal {
             pending.seal(seal);
@@ -127,6 +132,21 @@ impl PendingLayer {
 
     fn index(&self) -> PathBuf {
         self.dir.join("index.erofs")
+    }
+
+    fn lift_tail(&self, tree: &mut Tree, extra: &mut Extra) -> Result<()> {
+        let path = self.tar();
+        let failed = |source| Error::File {
+            action: "read the end of",
+            path: path.clone(),
+            source,
+        };
+        let mut tar = File::open(&path).map_err(failed)?;
+        let mut blocks = extra.blocks;
+        tree.lift_tail(self.tar_bytes, &mut tar, &mut extra.writer()?, &mut blocks)
+            .map_err(failed)?;
+        extra.blocks = blocks;
+        Ok(())
     }
 
     fn write_index(&self, tree: &Tree, extra: &mut Extra) -> Result<()> {
@@ -175,49 +195,90 @@ pub(crate) struct Received {
 impl Received {
     /// Reads a layer to the end of `input`.
     pub(crate) fn read(store: &Store, input: &mut impl Read) -> Result<Self> {
-        let mut hashing = Hashing {
-            input,
-            hash: Sha256::new(),
-            size: 0,
-        };
-        let layer = PendingLayer::receive(store, &mut hashing)?;
+        Self::read_hashed(store, &mut Hashing::new(input))
+    }
+
+    /// Reads a layer that was promised. What does not come as promised is told from what came so
+    /// and is no layer: the first is worth another attempt.
+    pub(crate) fn read_promised(
+        store: &Store,
+        input: &mut impl Read,
+        promised: &Descriptor,
+    ) -> Result<Self> {
+        let mut hashing = Hashing::new(input);
+        match Self::read_hashed(store, &mut hashing) {
+            Ok(received) => received.check(promised).map(|()| received),
+            Err(error @ (Error::File { .. } | Error::Read { .. })) => Err(error),
+            Err(error) => {
+                hashing.drain()?;
+                let (digest, size) = hashing.finish();
+                check(promised, &digest, size).and(Err(error))
+            }
+        }
+    }
+
+    fn read_hashed<R: Read>(store: &Store, hashing: &mut Hashing<R>) -> Result<Self> {
+        let layer = PendingLayer::receive(store, &mut *hashing)?;
         // What stands behind the compressed stream is part of what the digest names.
-        io::copy(&mut hashing, &mut io::sink()).map_err(|source| Error::Read {
-            what: "read layer",
-            source,
-        })?;
-        let digest = Digest::from_bytes(hashing.hash.finalize().into());
+        hashing.drain()?;
+        let (digest, size) = hashing.finish();
         Ok(Self {
             layer,
             digest,
-            size: hashing.size,
+            size,
         })
     }
 
     /// Whether it is what the manifest promised.
-    pub(crate) fn check(&self, expected: &Descriptor) -> Result<()> {
-        if self.size != expected.size {
-            return Err(Error::Size {
-                what: "layer".into(),
-                expected: expected.size,
-                actual: self.size,
-            });
-        }
-        if self.digest != expected.digest {
-            return Err(Error::Mismatch {
-                what: "layer".into(),
-                expected: expected.digest,
-                actual: self.digest,
-            });
-        }
-        Ok(())
+    pub(crate) fn check(&self, promised: &Descriptor) -> Result<()> {
+        check(promised, &self.digest, self.size)
     }
+}
+
+fn check(promised: &Descriptor, digest: &Digest, size: u64) -> Result<()> {
+    if size != promised.size {
+        return Err(Error::Size {
+            what: "layer".into(),
+            expected: promised.size,
+            actual: size,
+        });
+    }
+    if *digest != promised.digest {
+        return Err(Error::Transfer(promised.digest));
+    }
+    Ok(())
 }
 
 struct Hashing<R> {
     input: R,
     hash: Sha256,
     size: u64,
+}
+
+impl<R: Read> Hashing<R> {
+    fn new(input: R) -> Self {
+        Self {
+            input,
+            hash: Sha256::new(),
+            size: 0,
+        }
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        match io::copy(self, &mut io::sink()) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(Error::Read {
+                what: "read layer",
+                source,
+            }),
+        }
+    }
+
+    /// Digest and size of what was read so far.
+    fn finish(&self) -> (Digest, u64) {
+        let digest = Digest::from_bytes(self.hash.clone().finalize().into());
+        (digest, self.size)
+    }
 }
 
 impl<R: Read> Read for Hashing<R> {
@@ -284,8 +345,8 @@ fn copy_pieces<R: BufRead>(
     }
     let limit = EXTRA_FREE.saturating_add(entry.data_offset.saturating_mul(4));
     let mut blocks = extra.blocks;
-    let file = extra.file()?;
-    let copied = erofs::materialise(reader, segments, entry.size, file, &mut blocks, limit)
+    let mut out = extra.writer()?;
+    let copied = erofs::materialise(reader, segments, entry.size, &mut out, &mut blocks, limit)
         .map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => reader.refuse(TarProblem::Truncated),
             _ => reader.refuse(TarProblem::Read(error)),
@@ -299,27 +360,48 @@ struct Extra {
     path: PathBuf,
     file: Option<File>,
     blocks: u32,
+    reserve: u64,
+}
+
+/// Writes copied pieces as long as there is room on the disk.
+struct ExtraWriter<'a> {
+    file: &'a mut File,
+    reserve: u64,
+}
+
+impl Write for ExtraWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        require_room(self.file, self.reserve)
+            .and_then(|()| self.file.write(bytes))
+            .map_err(Unwritten::error)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl Extra {
-    fn new(path: PathBuf) -> Self {
+    fn new(path: PathBuf, reserve: u64) -> Self {
         Self {
             path,
             file: None,
             blocks: 0,
+            reserve,
         }
     }
 
-    fn file(&mut self) -> Result<&mut File> {
+    fn writer(&mut self) -> Result<ExtraWriter<'_>> {
         if self.file.is_none() {
             let mut options = File::options();
             options.read(true).write(true).create_new(true);
-            let file = options
-                .open(&self.path)
-                .map_err(Error::file("make", &self.path))?;
-            return Ok(self.file.insert(file));
+            let file = options.open(&self.path);
+            self.file = Some(file.map_err(Error::file("make", &self.path))?);
         }
-        self.file.as_mut().ok_or(Error::Worker)
+        Ok(ExtraWriter {
+            file: self.file.as_mut().ok_or(Error::Worker)?,
+            reserve: self.reserve,
+        })
     }
 
     /// What was collected, from its start; the file has no name any more then.
@@ -398,13 +480,50 @@ impl<R: Read> Recorder<R> {
         }
         if self.bytes >= self.next_look {
             self.next_look = self.bytes + ROOM_EVERY;
-            let room = rustix::fs::fstatvfs(&self.file)?;
-            if room.f_bavail.saturating_mul(room.f_frsize) < limits.reserve {
-                return Err(rustix::io::Errno::NOSPC.into());
-            }
+            require_room(&self.file, limits.reserve).map_err(Unwritten::error)?;
         }
         Ok(())
     }
+}
+
+/// Fails like a full disk if there is not more room than `reserve`.
+fn require_room(file: &File, reserve: u64) -> io::Result<()> {
+    let room = rustix::fs::fstatvfs(file)?;
+    if room.f_bavail.saturating_mul(room.f_frsize) < reserve {
+        return Err(rustix::io::Errno::NOSPC.into());
+    }
+    Ok(())
+}
+
+/// Marks an error as one of writing: readers pass it on, and it is not the layer's fault.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unwritten(#[source] io::Error);
+
+impl Unwritten {
+    fn error(source: io::Error) -> io::Error {
+        io::Error::new(source.kind(), Self(source))
+    }
+}
+
+/// Takes an error of writing out of what passed it on.
+fn unwritten(error: Error, path: &Path) -> Error {
+    let inner = match &error {
+        Error::Tar(TarError {
+            problem: TarProblem::Read(inner),
+            ..
+        })
+        | Error::Read { source: inner, .. } => inner,
+        _ => return error,
+    };
+    let Some(Unwritten(source)) = inner.get_ref().and_then(|inner| inner.downcast_ref()) else {
+        return error;
+    };
+    let source = match source.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(source.kind(), source.to_string()),
+    };
+    Error::file("write", path)(source)
 }
 
 impl<R: Read> Read for Recorder<R> {
@@ -423,7 +542,7 @@ impl<R: Read> BufRead for Recorder<R> {
             let count = self.input.read(&mut self.buffer)?;
             let chunk = &self.buffer[..count];
             self.hash.update(chunk);
-            self.file.write_all(chunk)?;
+            self.file.write_all(chunk).map_err(Unwritten::error)?;
             self.bytes += count as u64;
             self.range = 0..count;
             self.check_limits()?;

@@ -23,6 +23,7 @@ use crate::digest::Digest;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::layer::{LayerLimits, PendingLayer};
+use crate::pins::{Pin, Pins};
 
 /// Makes a finished file immutable (fs-verity). The engine hands in the kernel's; where the file
 /// system has none the error is recorded and the store goes on without.
@@ -43,6 +44,7 @@ pub struct Store {
     root: PathBuf,
     pub(crate) options: StoreOptions,
     next_temporary: AtomicU64,
+    pins: Pins,
 }
 
 /// The two files of a layer.
@@ -83,6 +85,7 @@ impl Store {
             root: root.to_owned(),
             options,
             next_temporary: AtomicU64::new(0),
+            pins: Pins::default(),
         };
         for dir in [
             store.root.clone(),
@@ -156,18 +159,25 @@ impl Store {
         self.blobs().join(digest.hex()).exists()
     }
 
-    /// Stores a configuration or manifest; durable when this returns.
+    /// Stores a configuration or manifest; durable when this returns. One that was damaged where it
+    /// lies is replaced.
     pub fn write_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        let path = self.blobs().join(digest.hex());
-        if !path.exists() {
+        if self.read_blob(&digest).is_err() {
+            let path = self.blobs().join(digest.hex());
             durable::write_file(&self.temporary("blob"), &path, bytes)?;
         }
         Ok(digest)
     }
 
-    /// Removes every layer and blob that is not in `keep`. The caller holds off pulls and loads,
-    /// whose objects are stored before they are referenced, and mounts.
+    /// Keeps these from being collected until the pin is dropped; whether they are there is to be
+    /// asked after this.
+    pub fn pin(&self, digests: impl IntoIterator<Item = Digest>) -> Pin {
+        self.pins.pin(digests)
+    }
+
+    /// Removes every layer and blob that is neither in `keep` nor pinned. The caller holds off
+    /// mounts, and whoever moves something from a pin to what is to be kept.
     pub fn collect(&self, keep: &Referenced) -> Result<Collected> {
         let mut collected = Collected::default();
         for (digest, path) in entries(&self.layers())? {
@@ -177,7 +187,13 @@ impl Store {
             let bytes = directory_bytes(&path);
             // First out of sight in one step, then away: a crash in between leaves no half layer.
             let aside = self.temporary("gone");
-            durable::rename(&path, &aside)?;
+            let moved = self.pins.unless_pinned(&digest, || {
+                fs::rename(&path, &aside).map_err(Error::file("rename", &path))
+            });
+            let Some(moved) = moved else {
+                continue;
+            };
+            moved?;
             durable::sync_dir(&self.layers())?;
             fs::remove_dir_all(&aside).map_err(Error::file("remove", &aside))?;
             collected.layers.push(digest);
@@ -186,8 +202,13 @@ impl Store {
         for (digest, path) in entries(&self.blobs())? {
             if !keep.blobs.contains(&digest) {
                 let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
-                fs::remove_file(&path).map_err(Error::file("remove", &path))?;
-                collected.bytes += bytes;
+                let removed = self.pins.unless_pinned(&digest, || {
+                    fs::remove_file(&path).map_err(Error::file("remove", &path))
+                });
+                if let Some(removed) = removed {
+                    removed?;
+                    collected.bytes += bytes;
+                }
             }
         }
         durable::sync_dir(&self.blobs())?;
@@ -277,6 +298,9 @@ mod tests {
             store.read_blob(&digest),
             Err(Error::Mismatch { .. })
         ));
+        // Whoever has the right bytes heals it.
+        assert_eq!(store.write_blob(b"{}").unwrap(), digest);
+        assert_eq!(store.read_blob(&digest).unwrap(), b"{}");
         let absent = Digest::of(b"absent");
         assert!(matches!(
             store.read_blob(&absent),
@@ -300,12 +324,18 @@ mod tests {
             layers: HashSet::new(),
             blobs: HashSet::from([kept]),
         };
+        let (one, other) = (store.pin([layer, dropped]), store.pin([layer]));
+        assert_eq!(store.collect(&keep).unwrap(), Collected::default());
+        drop(one);
+        assert_eq!(store.collect(&keep).unwrap().bytes, 2);
+        assert!(store.layer(&layer).is_some(), "still pinned once");
+        drop(other);
         let gone = store.collect(&keep).unwrap();
         assert_eq!(
             gone,
             Collected {
                 layers: vec![layer],
-                bytes: 6
+                bytes: 4
             }
         );
         assert!(store.has_blob(&kept) && !store.has_blob(&dropped));

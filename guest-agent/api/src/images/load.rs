@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use lighter_engine::Error;
@@ -11,7 +10,7 @@ use lighter_engine::images::channel;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::body::{streamed, with_type};
+use crate::body::{fallible, with_type};
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::router::Answer;
@@ -21,11 +20,16 @@ struct Line {
     stream: String,
 }
 
+/// Bytes of an archive that are still taken once it is known what becomes of it, so that the client
+/// is done with writing when it is told.
+const MAX_TAIL: usize = 64 << 20;
+
 /// Reads the archive while it comes; nothing of it is kept in memory but its documents.
 pub(super) async fn load(mut call: Call) -> Answer {
     let (sender, reader) = channel::to_thread();
     let engine = Arc::clone(&call.engine);
     let loading = tokio::spawn(async move { engine.image_load(reader).await });
+    let mut tail = 0;
     while let Some(frame) = call.body.frame().await {
         let chunk = match frame {
             Ok(frame) => match frame.into_data() {
@@ -34,9 +38,12 @@ pub(super) async fn load(mut call: Call) -> Answer {
             },
             Err(error) => Err(std::io::Error::other(error)),
         };
-        let broken = chunk.is_err();
-        // The reader stops early at a broken archive: its error says more than this one.
-        if sender.send(chunk).await.is_err() || broken {
+        let (broken, length) = (chunk.is_err(), chunk.as_ref().map_or(0, bytes::Bytes::len));
+        // The reader stops at the archive's end, or early at a broken one.
+        if sender.send(chunk).await.is_err() {
+            tail += length;
+        }
+        if broken || tail > MAX_TAIL {
             break;
         }
     }
@@ -60,34 +67,37 @@ pub(super) async fn load(mut call: Call) -> Answer {
     ))
 }
 
-/// Streams the archive. A failure after the head cuts the stream off, as with dockerd.
+/// Streams the archive. After a failure the stream is cut off.
 pub(super) fn save(call: &Call, names: &[String]) -> Answer {
     if names.is_empty() {
         return Err(ApiError::bad_request("no image was named"));
     }
-    let images = call.engine.images_to_save(names)?;
+    let (images, pin) = call.engine.images_to_save(names)?;
     let (mut writer, mut chunks) = channel::from_thread();
     let engine = Arc::clone(&call.engine);
-    tokio::task::spawn_blocking(move || {
+    let saving = tokio::task::spawn_blocking(move || {
         let saved = engine
             .image_save(&images, &mut writer)
             .map_err(|error| error.text());
-        let flushed = saved.and_then(|()| writer.flush().map_err(|error| error.to_string()));
-        if let Err(error) = flushed {
-            tracing::warn!(error, "an archive could not be written to its end");
-        }
+        drop(pin);
+        saved.and_then(|()| writer.flush().map_err(|error| error.to_string()))
     });
-    let (sender, body) = mpsc::channel::<Bytes>(1);
+    let (sender, body) = mpsc::channel(1);
     tokio::spawn(async move {
         while let Some(chunk) = chunks.recv().await {
-            if sender.send(chunk).await.is_err() {
-                break;
+            if sender.send(Ok(chunk)).await.is_err() {
+                return;
             }
+        }
+        let saved = saving.await.unwrap_or_else(|error| Err(error.to_string()));
+        if let Err(error) = saved {
+            tracing::warn!(error, "an archive could not be written to its end");
+            sender.send(Err(std::io::Error::other(error))).await.ok();
         }
     });
     Ok(with_type(
         StatusCode::OK,
         "application/x-tar",
-        streamed(body),
+        fallible(body),
     ))
 }

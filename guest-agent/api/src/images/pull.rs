@@ -108,7 +108,7 @@ async fn send(
     true
 }
 
-/// `fromImage` with `tag`, which may be a digest.
+/// `fromImage` with `tag`, which may be a digest. With neither in either, every tag is meant.
 fn wanted(call: &Call) -> Result<Reference, ApiError> {
     let Some(image) = call.query.filled("fromImage") else {
         return Err(match call.query.filled("fromSrc") {
@@ -121,7 +121,13 @@ fn wanted(call: &Call) -> Result<Reference, ApiError> {
         Some(digest) if digest.contains(':') => format!("{image}@{digest}"),
         Some(tag) => {
             let parsed: Reference = image.parse().map_err(invalid)?;
-            return parsed.with_tag(tag).map_err(invalid);
+            let tagged = parsed.with_tag(tag).map_err(invalid)?;
+            // A digest is what is pulled, whatever the tag beside it says.
+            return Ok(if parsed.digest().is_some() {
+                parsed
+            } else {
+                tagged
+            });
         }
     };
     text.parse().map_err(invalid)

@@ -46,9 +46,4 @@ impl Engine {
     pub(super) fn image_id(&self, reference: &str) -> Option<String> {
         self.image(reference).ok().map(|image| image.id.to_string())
     }
-
-    /// How many images there are.
-    pub fn image_count(&self) -> usize {
-        0
-    }
 }

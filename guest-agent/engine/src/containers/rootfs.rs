@@ -108,7 +108,15 @@ impl Engine {
         options: OverlayOptions,
     ) -> Result<OwnedFd> {
         let mut lowers = Vec::with_capacity(record.layers.len() + 1);
-        for layer in record.layers.iter().rev() {
+        let mut seen = HashSet::new();
+        // An image may have a layer twice, an overlay may not. Everything of the lower one is in
+        // the upper one as well, and hidden by it.
+        for layer in record
+            .layers
+            .iter()
+            .rev()
+            .filter(|layer| seen.insert(**layer))
+        {
             lowers.push(self.layers().path(self.store(), layer)?);
         }
         // An overlay needs a lower layer, and one without an upper needs two.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lighter_images::archive::{self, LoadedImage, SavedImage};
-use lighter_images::{Digest, Reference};
+use lighter_images::{Digest, Pin, Reference};
 
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -32,7 +32,7 @@ impl Engine {
         input: impl Read + Send + 'static,
     ) -> Result<LoadReport> {
         self.require_open()?;
-        let _adding = self.images().adding.read().await;
+        let leftovers = self.leftovers();
         let engine = Arc::clone(self);
         let read = tokio::task::spawn_blocking(move || archive::load(engine.store(), input));
         let loaded = read
@@ -42,10 +42,15 @@ impl Engine {
         for image in loaded {
             self.name_loaded(image, &mut report).await?;
         }
+        leftovers.none();
         Ok(report)
     }
 
-    async fn name_loaded(&self, loaded: LoadedImage, report: &mut LoadReport) -> Result<()> {
+    async fn name_loaded(
+        self: &Arc<Self>,
+        loaded: LoadedImage,
+        report: &mut LoadReport,
+    ) -> Result<()> {
         for name in &loaded.names {
             let before = self.images().lock().names.get(name).copied();
             if let Some(before) = before.filter(|before| *before != loaded.id) {
@@ -55,7 +60,7 @@ impl Engine {
                 ));
             }
         }
-        self.record_image(loaded.id, loaded.config, &loaded.names)
+        self.record_image(loaded.id, loaded.config, &loaded.names, loaded.pin)
             .await?;
         let id = loaded.id.to_string();
         let image = self.image(&id)?;
@@ -71,15 +76,20 @@ impl Engine {
         Ok(())
     }
 
-    /// What an archive of these images has to hold. A name saves itself; an id saves no name.
+    /// What an archive of these images has to hold, and a pin on it. A name saves itself; an id saves no name.
     ///
     /// # Errors
     ///
     /// When one of them does not exist.
-    pub fn images_to_save(&self, names: &[String]) -> Result<Vec<SavedImage>> {
+    pub fn images_to_save(&self, names: &[String]) -> Result<(Vec<SavedImage>, Pin)> {
+        // In one look, so that what is found is there as long as it is pinned.
+        let index = self.images().lock();
         let mut saved: Vec<SavedImage> = Vec::new();
+        let mut needed: Vec<Digest> = Vec::new();
         for text in names {
-            let image = self.image(text)?;
+            let image = index.find(text)?;
+            needed.push(image.id);
+            needed.extend(&image.config.rootfs.diff_ids);
             let mut tags: Vec<Reference> = Vec::new();
             let is_id = image
                 .id
@@ -99,7 +109,7 @@ impl Engine {
                 }),
             }
         }
-        Ok(saved)
+        Ok((saved, self.store().pin(needed)))
     }
 
     /// Writes an archive of `images`. Blocks: call it on a thread that may.

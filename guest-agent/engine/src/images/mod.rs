@@ -4,8 +4,8 @@
 //! configurations lie in `lighter_images::Store`, by digest; which of them are images, and their
 //! names, is in the engine's database and in memory here. A name is durable before it is answered.
 //!
-//! Whoever puts layers into the store holds [`Images::adding`] until the image is recorded, so that
-//! what nobody names yet is not collected.
+//! Whoever puts layers into the store pins them until the image is recorded, so that what nobody
+//! names yet is not collected. Recording and dropping the pin is one step for the collector.
 
 mod collect;
 mod list;
@@ -17,7 +17,7 @@ mod remove;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lighter_images::{Digest, ImageConfig, Reference};
+use lighter_images::{Digest, ImageConfig, Pin, Reference};
 use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
 
@@ -59,8 +59,9 @@ pub struct Image {
 #[derive(Default)]
 pub(crate) struct Images {
     index: Mutex<Index>,
-    /// Read by those who add layers, written by the collector.
-    adding: RwLock<()>,
+    /// Read by those who record what refers to layers, written by the collector. Never held while
+    /// anything outside the machine is waited for.
+    recording: RwLock<()>,
     /// One change of names at a time: what is checked still holds when it is written.
     naming: tokio::sync::Mutex<()>,
 }
@@ -69,12 +70,14 @@ pub(crate) struct Images {
 struct Index {
     images: BTreeMap<Digest, Image>,
     names: BTreeMap<Reference, Digest>,
+    /// Images of the database whose configuration cannot be read; nothing is collected meanwhile.
+    unreadable: BTreeSet<String>,
 }
 
 impl Images {
     /// Keeps the collector out while a container of an image is made.
     pub(crate) async fn hold(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
-        self.adding.read().await
+        self.recording.read().await
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
@@ -143,6 +146,12 @@ impl Engine {
         self.images().lock().find(text).cloned()
     }
 
+    /// How many images there are.
+    #[must_use]
+    pub fn image_count(&self) -> usize {
+        self.images().lock().images.len()
+    }
+
     /// The names of an image, tags before digests.
     #[must_use]
     pub fn image_names(&self, id: &Digest) -> Vec<Reference> {
@@ -172,6 +181,7 @@ impl Engine {
                 // The others must not be lost for it; `docker pull` heals this one.
                 Err(error) => {
                     tracing::error!(image = id, error = error.text(), "an image cannot be read");
+                    self.images().lock().unreadable.insert(id);
                 }
             }
         }
@@ -212,9 +222,30 @@ impl Engine {
         }
     }
 
-    /// Records an image and gives it these names; durable when this returns. Names that another
-    /// image had are taken from it. The caller holds `adding`.
+    /// Records an image, gives it these names and drops its pin; durable when this returns. Names
+    /// that another image had are taken from it. On a task of its own: a client that goes must not
+    /// leave a record on the disk whose layers nobody keeps.
     pub(crate) async fn record_image(
+        self: &Arc<Self>,
+        id: Digest,
+        config: ImageConfig,
+        names: &[Reference],
+        pin: Pin,
+    ) -> Result<()> {
+        let (engine, names) = (Arc::clone(self), names.to_vec());
+        let recording = tokio::spawn(async move {
+            let _held = engine.images().hold().await;
+            let recorded = engine.write_record(id, config, &names).await;
+            // Before the collector may look again.
+            drop(pin);
+            recorded
+        });
+        recording
+            .await
+            .map_err(|error| Error::internal("recording the image failed", error))?
+    }
+
+    async fn write_record(
         &self,
         id: Digest,
         config: ImageConfig,
@@ -252,6 +283,7 @@ impl Engine {
         });
         write.await?;
         let mut index = self.images().lock();
+        index.unreadable.remove(&id.to_string());
         index.images.insert(id, image);
         index
             .names

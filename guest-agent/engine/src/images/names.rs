@@ -17,7 +17,6 @@ impl Engine {
     /// When there is no such image, or the name is none.
     pub async fn image_tag(&self, source: &str, repository: &str, tag: &str) -> Result<()> {
         self.require_open()?;
-        let image = self.image(source)?;
         let target: Reference = repository.parse().map_err(invalid_reference)?;
         if target.digest().is_some() {
             return Err(Error::invalid(
@@ -29,6 +28,8 @@ impl Engine {
             tag => target.with_tag(tag).map_err(invalid_reference)?,
         };
         let _one = self.images().naming.lock().await;
+        // Looked up only now: it cannot be removed before it has the name.
+        let image = self.image(source)?;
         let (row, name) = (image.id.to_string(), target.to_string());
         let tagged = Some(Timestamp::now());
         let write = self.db().write(Sync::Durable, move |connection| {

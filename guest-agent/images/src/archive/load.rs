@@ -10,13 +10,14 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::inflate::{Compression, Growth, Inflate};
 use crate::layer::Received;
-use crate::manifest::{Descriptor, Document, Platform};
+use crate::manifest::{Descriptor, Document, MAX_LAYERS, Platform};
+use crate::pins::Pin;
 use crate::reference::Reference;
 use crate::store::Store;
-use crate::tar::{Entry, Kind, Limits, TarReader};
+use crate::tar::{BLOCK, Entry, Kind, Limits, TarReader, begins_tar};
 
 /// An image that is in the store now.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LoadedImage {
     /// Digest of the configuration: the image's ID.
     pub id: Digest,
@@ -24,6 +25,8 @@ pub struct LoadedImage {
     pub config: ImageConfig,
     /// The names the archive gives it, each with a tag.
     pub names: Vec<Reference>,
+    /// Keeps what it is made of until it is recorded.
+    pub pin: Pin,
 }
 
 /// Documents larger than this are not looked at.
@@ -86,6 +89,8 @@ enum Content {
 
 struct Archive<'a> {
     store: &'a Store,
+    /// Layers that were here already and so are not read.
+    found: Pin,
     contents: HashMap<String, Content>,
     document_bytes: u64,
 }
@@ -94,6 +99,7 @@ impl<'a> Archive<'a> {
     fn read(store: &'a Store, input: impl BufRead) -> Result<Self> {
         let mut archive = Self {
             store,
+            found: store.pin([]),
             contents: HashMap::new(),
             document_bytes: 0,
         };
@@ -106,9 +112,11 @@ impl<'a> Archive<'a> {
             let Some(path) = clean(&entry.path) else {
                 return Err(Error::Archive("an entry's name leads out of it".into()));
             };
-            if let Some(content) = archive.content(&path, &entry, &mut reader)? {
-                archive.contents.insert(path, content);
-            }
+            // The last entry of a name counts, whatever it is.
+            match archive.content(&path, &entry, &mut reader)? {
+                Some(content) => archive.contents.insert(path, content),
+                None => archive.contents.remove(&path),
+            };
         }
         Ok(archive)
     }
@@ -142,7 +150,13 @@ impl<'a> Archive<'a> {
             what: "read archive",
             source,
         };
-        let start = reader.fill_buf().map_err(failed)?;
+        // What one read brings may end anywhere.
+        let mut start = Vec::new();
+        reader
+            .by_ref()
+            .take(BLOCK)
+            .read_to_end(&mut start)
+            .map_err(failed)?;
         let document = start.iter().find(|b| !b.is_ascii_whitespace());
         if matches!(document, Some(b'{' | b'[')) && entry.size <= MAX_DOCUMENT {
             self.document_bytes += entry.size;
@@ -151,11 +165,10 @@ impl<'a> Archive<'a> {
                     "its documents are larger than 64 MiB".into(),
                 ));
             }
-            let mut bytes = Vec::new();
-            reader.read_to_end(&mut bytes).map_err(failed)?;
-            return Ok(Some(Content::Document(bytes)));
+            reader.read_to_end(&mut start).map_err(failed)?;
+            return Ok(Some(Content::Document(start)));
         }
-        if !may_be_layer(start) {
+        if !may_be_layer(&start) {
             return Ok(None);
         }
         // In our own archives and dockerd's a layer's name is its diff_id: one that is here
@@ -163,10 +176,15 @@ impl<'a> Archive<'a> {
         let named = path
             .strip_prefix("blobs/sha256/")
             .and_then(|hex| Digest::from_hex(hex).ok());
-        if let Some(diff_id) = named.filter(|diff_id| self.store.layer(diff_id).is_some()) {
-            return Ok(Some(Content::Stored(diff_id)));
+        if let Some(diff_id) = named {
+            let pin = self.store.pin([diff_id]);
+            if self.store.layer(&diff_id).is_some() {
+                self.found.add([diff_id]);
+                return Ok(Some(Content::Stored(diff_id)));
+            }
+            drop(pin);
         }
-        let received = Received::read(self.store, reader);
+        let received = Received::read(self.store, &mut start.chain(reader));
         Ok(Some(match received {
             Ok(received) => Content::Layer(Box::new(received)),
             // Out of room or a broken stream: nothing that follows can be read either.
@@ -188,13 +206,19 @@ impl<'a> Archive<'a> {
                 layers.len()
             )));
         }
+        let pin = self.pin(id, diff_ids)?;
         for (path, diff_id) in layers.iter().zip(diff_ids) {
             self.commit(&clean(path.as_bytes()).unwrap_or_default(), diff_id, None)?;
         }
         let names = item.repo_tags.iter().flatten().map(|name| parse_name(name));
         let names = names.collect::<Result<_>>()?;
         self.store.write_blob(&bytes)?;
-        Ok(LoadedImage { id, config, names })
+        Ok(LoadedImage {
+            id,
+            config,
+            names,
+            pin,
+        })
     }
 
     fn oci_images(&mut self, index: &[u8]) -> Result<Vec<LoadedImage>> {
@@ -233,12 +257,28 @@ impl<'a> Archive<'a> {
                 "manifest and configuration list different layers".into(),
             ));
         }
+        let pin = self.pin(id, &config.rootfs.diff_ids)?;
         for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
             self.commit(&blob_path(&layer.digest), diff_id, Some(layer))?;
         }
         let names = oci_name(entry)?.into_iter().collect();
         self.store.write_blob(&bytes)?;
-        Ok(LoadedImage { id, config, names })
+        Ok(LoadedImage {
+            id,
+            config,
+            names,
+            pin,
+        })
+    }
+
+    /// Keeps an image's parts from the collector, from before they are looked for.
+    fn pin(&self, id: Digest, diff_ids: &[Digest]) -> Result<Pin> {
+        if diff_ids.len() > MAX_LAYERS {
+            return Err(Error::LayerLimit(format!(
+                "image has more than {MAX_LAYERS} layers"
+            )));
+        }
+        Ok(self.store.pin(diff_ids.iter().copied().chain([id])))
     }
 
     /// Makes a layer of the archive visible in the store.
@@ -329,12 +369,10 @@ fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// Compressed, or a tar, by the first bytes.
+/// Compressed, or a tar, by the first block.
 fn may_be_layer(start: &[u8]) -> bool {
     match Compression::of(start) {
-        Ok(Compression::None) => {
-            start.get(257..262) == Some(b"ustar") || start.iter().take(512).all(|b| *b == 0)
-        }
+        Ok(Compression::None) => begins_tar(start),
         Ok(_) | Err(_) => true,
     }
 }

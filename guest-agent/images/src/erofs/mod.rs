@@ -13,6 +13,7 @@ mod format;
 mod layout;
 mod path;
 mod sparse;
+mod tail;
 mod tree;
 mod write;
 mod xattr;

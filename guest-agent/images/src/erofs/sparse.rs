@@ -10,7 +10,7 @@ use super::BLOCK;
 use crate::tar::Segment;
 
 /// More chunks than this (8 MiB of index) are avoided by larger chunks.
-const MAX_CHUNKS: u64 = 1 << 20;
+pub(super) const MAX_CHUNKS: u64 = 1 << 20;
 /// ext4's largest file; a sparse file beyond it could not be copied up by anyone.
 pub(crate) const MAX_SPARSE: u64 = 16 << 40;
 

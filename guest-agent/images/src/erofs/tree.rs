@@ -21,13 +21,16 @@ pub(crate) struct TreeLimits {
     pub(crate) nodes: u32,
     /// Bytes of names, link targets and attributes.
     pub(crate) bytes: u32,
+    /// Chunks of sparse files: a file of a few blocks can claim a million.
+    pub(crate) chunks: usize,
 }
 
 impl Default for TreeLimits {
     fn default() -> Self {
         Self {
-            nodes: 4_000_000,
-            bytes: 768 << 20,
+            nodes: 2_000_000,
+            bytes: 256 << 20,
+            chunks: 8 << 20,
         }
     }
 }
@@ -112,6 +115,8 @@ pub(crate) struct Tree {
     hasher: RandomState,
     bytes: Vec<u8>,
     pub(super) sparse: Vec<super::sparse::ChunkMap>,
+    /// Chunks of all of them.
+    chunks: usize,
     limits: TreeLimits,
 }
 
@@ -138,6 +143,7 @@ impl Tree {
             hasher: RandomState::new(),
             bytes: Vec::new(),
             sparse: Vec::new(),
+            chunks: 0,
             limits,
         }
     }
@@ -361,6 +367,10 @@ impl Tree {
         };
         if entry.size == 0 {
             return Ok(Data::Nothing);
+        }
+        self.chunks += map.chunks.len();
+        if self.chunks > self.limits.chunks {
+            return Err(TreeError::Limit("pieces in sparse files"));
         }
         self.sparse.push(map);
         let map =

@@ -8,7 +8,7 @@ use hyper::{Method, Uri};
 use serde::Deserialize;
 
 use super::endpoint::Origin;
-use super::http::{Ask, Http, collect};
+use super::http::{Ask, Http};
 use super::{Credentials, RegistryError};
 
 const MAX_TOKEN_ANSWER: usize = 256 << 10;
@@ -152,7 +152,7 @@ pub(super) async fn token(
             });
         }
     }
-    let body = collect(&ask, response, MAX_TOKEN_ANSWER).await?;
+    let body = http.collect(&ask, response, MAX_TOKEN_ANSWER).await?;
     let answer: TokenAnswer =
         serde_json::from_slice(&body).map_err(|error| ask.protocol(error.to_string()))?;
     let token = [answer.token, answer.access_token];

@@ -1,24 +1,36 @@
 //! A registry as one repository's readers see it: documents and blobs, with whatever
 //! authorization it asks for.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RANGE, RETRY_AFTER};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, RANGE, RETRY_AFTER,
+};
 use hyper::{Method, Response, StatusCode, Uri};
+use serde::Deserialize;
 
 use super::auth::{self, Challenge};
-use super::http::{Ask, Http, collect};
+use super::endpoint::Origin;
+use super::error::Said;
+use super::http::{Ask, Http, resolve};
 use super::{Credentials, RegistryError};
 use crate::digest::Digest;
 use crate::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, MAX_BYTES, OCI_INDEX, OCI_MANIFEST};
 use crate::reference::Reference;
 
+/// An answer that explains a refusal is not longer.
+const MAX_REFUSAL: usize = 64 << 10;
+/// A repository has no more tags; `docker pull -a` of one that has is refused.
+const MAX_TAGS: usize = 10_000;
+const MAX_PAGES: usize = 1000;
+
 /// Reads one repository at one endpoint.
 pub(super) struct Client {
-    http: Http,
+    pub(super) http: Http,
     /// The reference as the user knows it, for messages.
     name: String,
     familiar: String,
@@ -57,13 +69,48 @@ impl Client {
         let mut ask = self.ask(Method::HEAD, "manifests", tag)?;
         ask.headers.insert(ACCEPT, accept());
         let response = self.authorized(&ask).await?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::METHOD_NOT_ALLOWED => return Ok(None),
-            _ => return Err(self.refusal(&ask, &response)),
+        // Not every registry answers HEAD, and no answer to it says what is wrong: GET does.
+        if response.status() != StatusCode::OK {
+            return Ok(None);
         }
         let digest = response.headers().get("docker-content-digest");
         Ok(digest.and_then(|value| value.to_str().ok()?.parse().ok()))
+    }
+
+    /// Every tag of the repository, sorted; those that are no tags are left out.
+    pub(super) async fn tags(
+        &self,
+        reference: &Reference,
+    ) -> Result<Vec<Reference>, RegistryError> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            tags: Option<Vec<String>>,
+        }
+        let mut found = BTreeSet::new();
+        let mut ask = self.ask(Method::GET, "tags", "list")?;
+        for _ in 0..MAX_PAGES {
+            let response = self.authorized(&ask).await?;
+            if response.status() != StatusCode::OK {
+                return Err(self.refusal(&ask, response).await);
+            }
+            let next = next_page(&ask.url, response.headers());
+            let body = self.http.collect(&ask, response, MAX_BYTES).await?;
+            let page: Page =
+                serde_json::from_slice(&body).map_err(|error| ask.protocol(error.to_string()))?;
+            let tags = page.tags.into_iter().flatten();
+            found.extend(tags.filter_map(|tag| reference.with_tag(&tag).ok()));
+            if found.len() > MAX_TAGS {
+                return Err(ask.protocol(format!("the repository has more than {MAX_TAGS} tags")));
+            }
+            match next {
+                None => return Ok(found.into_iter().collect()),
+                // A registry's list is its own: it leads nowhere else.
+                Some(url) if Origin::of(&url) == Origin::of(&ask.url) => ask.url = url,
+                Some(_) => return Err(ask.protocol("the list of tags goes on elsewhere")),
+            }
+        }
+        Err(ask.protocol("the list of tags has no end"))
     }
 
     /// A manifest or index by tag or digest; not verified.
@@ -72,13 +119,13 @@ impl Client {
         ask.headers.insert(ACCEPT, accept());
         let response = self.authorized(&ask).await?;
         if response.status() != StatusCode::OK {
-            return Err(self.refusal(&ask, &response));
+            return Err(self.refusal(&ask, response).await);
         }
         let kind = response.headers().get(CONTENT_TYPE);
         let kind = kind.and_then(|value| value.to_str().ok()).unwrap_or("");
         let kind = kind.split(';').next().unwrap_or("").trim().to_owned();
         Ok(Fetched {
-            bytes: collect(&ask, response, MAX_BYTES).await?,
+            bytes: self.http.collect(&ask, response, MAX_BYTES).await?,
             media_type: kind,
         })
     }
@@ -86,7 +133,7 @@ impl Client {
     /// A small blob; not verified.
     pub(super) async fn document(&self, digest: &Digest) -> Result<Bytes, RegistryError> {
         let (ask, response) = self.blob(digest, 0).await?;
-        collect(&ask, response, MAX_BYTES).await
+        self.http.collect(&ask, response, MAX_BYTES).await
     }
 
     /// A blob's bytes from `offset` on; the answer may begin at 0 all the same (status 200).
@@ -107,7 +154,7 @@ impl Client {
         match response.status() {
             StatusCode::OK => Ok((ask, response)),
             StatusCode::PARTIAL_CONTENT if offset > 0 => Ok((ask, response)),
-            _ => Err(self.refusal(&ask, &response)),
+            _ => Err(self.refusal(&ask, response).await),
         }
     }
 
@@ -139,7 +186,7 @@ impl Client {
                 Challenge::Basic => RegistryError::Unauthorized {
                     request: ask.name(),
                 },
-                Challenge::Bearer { .. } => RegistryError::Denied(self.familiar.clone()),
+                Challenge::Bearer { .. } => self.refusal(ask, response).await,
             });
         }
         Ok(response)
@@ -171,27 +218,71 @@ impl Client {
         }
     }
 
-    fn refusal(&self, ask: &Ask, response: &Response<Incoming>) -> RegistryError {
-        match response.status() {
+    /// Why the registry says no, in its own words where it has some.
+    async fn refusal(&self, ask: &Ask, response: Response<Incoming>) -> RegistryError {
+        let (status, headers) = (response.status(), response.headers().clone());
+        if status.is_client_error() {
+            let body = self
+                .http
+                .collect(ask, response, MAX_REFUSAL)
+                .await
+                .unwrap_or_default();
+            if let Some(error) = self.said(status, &headers, Said::of(&body), ask) {
+                return error;
+            }
+        }
+        RegistryError::Status {
+            request: ask.name(),
+            status: status.to_string(),
+        }
+    }
+
+    fn said(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        said: Option<Said>,
+        ask: &Ask,
+    ) -> Option<RegistryError> {
+        let or = |code, message| {
+            said.clone()
+                .unwrap_or_else(|| Said::default_of(code, message))
+        };
+        let denied = "requested access to the resource is denied";
+        Some(match status {
+            StatusCode::NOT_FOUND if said.as_ref().is_some_and(|said| said.is("NAME_UNKNOWN")) => {
+                RegistryError::NameUnknown {
+                    name: self.familiar.clone(),
+                    said: said?,
+                }
+            }
             StatusCode::NOT_FOUND if ask.url.path().contains("/manifests/") => {
-                RegistryError::ManifestUnknown(self.name.clone())
+                RegistryError::ManifestUnknown {
+                    name: self.name.clone(),
+                    said: or("MANIFEST_UNKNOWN", "manifest unknown"),
+                }
             }
-            StatusCode::NOT_FOUND => ask.protocol("blob unknown to registry"),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                RegistryError::Denied(self.familiar.clone())
+            StatusCode::NOT_FOUND if ask.url.path().contains("/blobs/") => {
+                ask.protocol(or("BLOB_UNKNOWN", "blob unknown to registry").to_string())
             }
+            // With a token that was just made, unauthorized means no right to this repository.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RegistryError::Denied {
+                name: self.familiar.clone(),
+                said: Said::default_of("DENIED", denied),
+            },
             StatusCode::TOO_MANY_REQUESTS => {
-                let after = response.headers().get(RETRY_AFTER);
+                let after = headers.get(RETRY_AFTER);
                 let seconds = after.and_then(|value| value.to_str().ok()?.parse().ok());
                 RegistryError::TooManyRequests {
+                    said: or(
+                        "TOOMANYREQUESTS",
+                        "the registry wants to be asked less often",
+                    ),
                     retry_after: seconds.map(Duration::from_secs),
                 }
             }
-            status => RegistryError::Status {
-                request: ask.name(),
-                status: status.to_string(),
-            },
-        }
+            _ => return None,
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<HeaderValue>> {
@@ -210,4 +301,13 @@ fn accept() -> HeaderValue {
         "*/*;q=0.1",
     ];
     HeaderValue::from_str(&kinds.join(", ")).unwrap_or(HeaderValue::from_static("*/*"))
+}
+
+/// Where a list goes on: `Link: </v2/…>; rel="next"`.
+fn next_page(url: &Uri, headers: &HeaderMap) -> Option<Uri> {
+    let link = headers.get(LINK)?.to_str().ok()?;
+    let (target, rest) = link.strip_prefix('<')?.split_once('>')?;
+    rest.contains("next")
+        .then(|| resolve(url, target))
+        .flatten()
 }

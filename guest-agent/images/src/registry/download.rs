@@ -11,7 +11,6 @@ use tokio::sync::mpsc::Sender;
 
 use super::RegistryError;
 use super::client::Client;
-use super::http;
 use crate::channel;
 use crate::error::{Error, Result};
 use crate::layer::Received;
@@ -37,12 +36,28 @@ pub(super) struct Downloads {
 }
 
 impl Downloads {
-    /// Takes the layer in, verified against its descriptor, not yet visible.
+    /// Takes the layer in, verified against its descriptor, not yet visible. One that did not come
+    /// as its digest says is asked for again, from its first byte.
     pub(super) async fn layer(self, layer: Descriptor) -> Result<Received> {
+        let mut failures = 1;
+        loop {
+            match self.once(&layer).await {
+                Err(error @ Error::Transfer(_)) if failures < ATTEMPTS => {
+                    self.wait(&layer.digest.short(), failures, &error).await;
+                    failures += 1;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn once(&self, layer: &Descriptor) -> Result<Received> {
         let (sender, mut reader) = channel::to_thread();
-        let store = Arc::clone(&self.store);
-        let receiving = tokio::task::spawn_blocking(move || Received::read(&store, &mut reader));
-        let sent = self.send(&layer, &sender).await;
+        let (store, promised) = (Arc::clone(&self.store), layer.clone());
+        let receiving = tokio::task::spawn_blocking(move || {
+            Received::read_promised(&store, &mut reader, &promised)
+        });
+        let sent = self.send(layer, &sender).await;
         if sent.is_err() {
             // Else the end of the stream would look like the end of the layer.
             let broken = io::Error::from(io::ErrorKind::ConnectionAborted);
@@ -52,8 +67,13 @@ impl Downloads {
         let received = receiving.await.map_err(|_| Error::Worker)?;
         sent?;
         let received = received?;
-        received.check(&layer)?;
+        self.report(layer, "Download complete");
         Ok(received)
+    }
+
+    pub(super) fn report(&self, layer: &Descriptor, status: &str) {
+        let event = ProgressEvent::layer(layer.digest.short(), status);
+        self.progress.report(event);
     }
 
     async fn send(&self, layer: &Descriptor, sender: &Sender<io::Result<Bytes>>) -> Result<()> {
@@ -71,8 +91,7 @@ impl Downloads {
             let error = match transfer.attempt().await {
                 Ok(()) => {
                     self.bar(&id, layer.size, layer.size);
-                    self.progress
-                        .report(ProgressEvent::layer(&id, "Download complete"));
+                    self.report(layer, "Verifying Checksum");
                     return Ok(());
                 }
                 Err(error) => error,
@@ -99,14 +118,19 @@ impl Downloads {
             Error::Registry(error) => error.retry_after(),
             _ => None,
         };
-        let delay = asked.unwrap_or(self.retry_delay * failures);
-        let delay = delay.min(LONGEST_DELAY);
-        let seconds = delay.as_secs();
-        let plural = if seconds == 1 { "" } else { "s" };
-        let status = format!("Retrying in {seconds} second{plural}");
+        let mut left = asked.unwrap_or(self.retry_delay * failures);
+        left = left.min(LONGEST_DELAY);
         tracing::info!(layer = id, %error, "a download is retried");
-        self.progress.report(ProgressEvent::layer(id, status));
-        tokio::time::sleep(delay).await;
+        // Counted down, as dockerd does.
+        while !left.is_zero() {
+            let seconds = left.as_secs();
+            let plural = if seconds == 1 { "" } else { "s" };
+            let status = format!("Retrying in {seconds} second{plural}");
+            self.progress.report(ProgressEvent::layer(id, status));
+            let step = left.min(Duration::from_secs(1));
+            tokio::time::sleep(step).await;
+            left -= step;
+        }
     }
 
     fn bar(&self, id: &str, current: u64, total: u64) {
@@ -143,7 +167,9 @@ impl Transfer<'_> {
             skip = self.offset;
         }
         let mut body = response.into_body();
-        while let Some(mut chunk) = http::chunk(&mut body)
+        let http = &self.downloads.client.http;
+        while let Some(mut chunk) = http
+            .chunk(&mut body)
             .await
             .map_err(|error| ask.transport(error))?
         {

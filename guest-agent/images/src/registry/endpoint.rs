@@ -82,6 +82,8 @@ pub(super) struct Endpoint {
     pub(super) registry: String,
     /// A mirror gets no credentials: they were given for the hub.
     pub(super) mirror: bool,
+    /// Whether its certificate must lead to a trusted root.
+    pub(super) verified: bool,
 }
 
 /// Where to ask for `reference`, in this order.
@@ -91,48 +93,61 @@ pub(super) fn endpoints(
 ) -> Result<Vec<Endpoint>, RegistryError> {
     let mut found = Vec::new();
     if reference.registry() == DEFAULT_REGISTRY {
-        for mirror in &network.mirrors {
-            let origin = mirror.parse().ok().as_ref().and_then(Origin::of);
-            let origin = origin.ok_or_else(|| RegistryError::Setting {
+        for text in &network.mirrors {
+            let origin = mirror(text).ok_or_else(|| RegistryError::Setting {
                 name: "registry-mirrors",
-                value: mirror.clone(),
+                value: text.clone(),
             })?;
             found.push(Endpoint {
+                verified: !is_insecure(network, &origin.authority()),
                 origin,
                 registry: DEFAULT_REGISTRY.to_owned(),
                 mirror: true,
             });
         }
     }
-    found.push(named(network, reference.registry())?);
+    found.extend(named(network, reference.registry())?);
     Ok(found)
 }
 
-/// The endpoint of the registry the user named.
-pub(super) fn named(network: &Network, registry: &str) -> Result<Endpoint, RegistryError> {
+/// A mirror is an origin: a path behind it would be asked for in vain.
+fn mirror(text: &str) -> Option<Origin> {
+    let url: Uri = text.parse().ok()?;
+    let bare = url.query().is_none() && matches!(url.path(), "" | "/");
+    Origin::of(&url).filter(|_| bare)
+}
+
+/// The endpoints of the registry the user named: one, or for an insecure one two. As with dockerd,
+/// `insecure` means TLS with whatever certificate, and plain HTTP where there is no TLS.
+pub(super) fn named(network: &Network, registry: &str) -> Result<Vec<Endpoint>, RegistryError> {
     let authority = if registry == DEFAULT_REGISTRY {
         HUB
     } else {
         registry
     };
-    let scheme = if is_insecure(network, registry) {
-        "http"
+    let insecure = is_insecure(network, registry);
+    let schemes: &[&str] = if insecure {
+        &["https", "http"]
     } else {
-        "https"
+        &["https"]
     };
-    let origin = Origin::parse(scheme, authority).ok_or_else(|| RegistryError::Protocol {
-        request: registry.to_owned(),
-        problem: "this is no registry's name".to_owned(),
-    })?;
-    Ok(Endpoint {
-        origin,
-        registry: registry.to_owned(),
-        mirror: false,
-    })
+    let endpoint = |scheme: &&str| {
+        let origin = Origin::parse(scheme, authority).ok_or_else(|| RegistryError::Protocol {
+            request: registry.to_owned(),
+            problem: "this is no registry's name".to_owned(),
+        })?;
+        Ok(Endpoint {
+            origin,
+            registry: registry.to_owned(),
+            mirror: false,
+            verified: !insecure,
+        })
+    };
+    schemes.iter().map(endpoint).collect()
 }
 
-/// Loopback registries and those of the settings speak plain HTTP.
-fn is_insecure(network: &Network, registry: &str) -> bool {
+/// Loopback registries and those of the settings.
+pub(super) fn is_insecure(network: &Network, registry: &str) -> bool {
     let host = Origin::parse("https", registry).map(|origin| origin.host);
     let host = host.as_deref().unwrap_or(registry);
     let address: Option<IpAddr> = host.parse().ok();
@@ -140,6 +155,9 @@ fn is_insecure(network: &Network, registry: &str) -> bool {
         return true;
     }
     network.insecure.iter().any(|entry| {
+        // People write URLs here as well.
+        let entry = entry.split_once("://").map_or(&**entry, |(_, rest)| rest);
+        let entry = entry.trim_end_matches('/');
         entry.eq_ignore_ascii_case(registry)
             || entry.eq_ignore_ascii_case(host)
             || address.is_some_and(|address| contains(entry, address))
@@ -180,26 +198,49 @@ mod tests {
         let network = Network {
             dialer: Arc::new(TcpDialer),
             mirrors: vec!["https://mirror.example".into()],
-            insecure: vec!["plain.example:5000".into(), "10.0.0.0/8".into()],
+            insecure: vec!["http://plain.example:5000/".into(), "10.0.0.0/8".into()],
             trust_roots_pem: String::new(),
             retry_delay: Duration::ZERO,
+            patience: Duration::ZERO,
         };
+        let both = |host: &str| vec![format!("https://{host}"), format!("http://{host}")];
         for (name, expected) in [
-            ("localhost:5000/a", vec!["http://localhost:5000"]),
-            ("127.0.0.9:5000/a", vec!["http://127.0.0.9:5000"]),
-            ("[::1]:5000/a", vec!["http://[::1]:5000"]),
-            ("plain.example:5000/a", vec!["http://plain.example:5000"]),
-            ("plain.example/a", vec!["https://plain.example"]),
-            ("10.1.2.3:5000/a", vec!["http://10.1.2.3:5000"]),
-            ("11.1.2.3/a", vec!["https://11.1.2.3"]),
+            ("localhost:5000/a", both("localhost:5000")),
+            ("127.0.0.9:5000/a", both("127.0.0.9:5000")),
+            ("[::1]:5000/a", both("[::1]:5000")),
+            ("plain.example:5000/a", both("plain.example:5000")),
+            ("plain.example/a", vec!["https://plain.example".into()]),
+            ("10.1.2.3:5000/a", both("10.1.2.3:5000")),
+            ("11.1.2.3/a", vec!["https://11.1.2.3".into()]),
             (
                 "busybox",
-                vec!["https://mirror.example", "https://registry-1.docker.io"],
+                vec![
+                    "https://mirror.example".into(),
+                    "https://registry-1.docker.io".into(),
+                ],
             ),
         ] {
             let found = endpoints(&network, &name.parse().unwrap()).unwrap();
+            // What may speak plain HTTP may have any certificate, and nothing else may.
+            assert!(
+                found
+                    .iter()
+                    .all(|e| e.verified == (expected.len() < 2 || name == "busybox"))
+            );
             let found: Vec<String> = found.iter().map(|e| e.origin.to_string()).collect();
             assert_eq!(found, expected, "{name}");
+        }
+        for wrong in [
+            "https://m.example/prefix",
+            "https://m.example/?q",
+            "m.example",
+        ] {
+            let network = Network {
+                mirrors: vec![wrong.into()],
+                ..network.clone()
+            };
+            let error = endpoints(&network, &"busybox".parse().unwrap()).unwrap_err();
+            assert!(matches!(error, RegistryError::Setting { .. }), "{wrong}");
         }
         for wrong in ["ftp://x/", "http://user@x/", "http://x:99999/", "/relative"] {
             assert_eq!(

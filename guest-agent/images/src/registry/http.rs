@@ -3,6 +3,8 @@
 //! `Authorization` goes to the origin it was asked for and is dropped on the way to any other.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +16,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::endpoint::{Endpoint, Origin};
+use super::endpoint::{self, Endpoint, Origin};
 use super::tls::Tls;
 use super::{Network, RegistryError};
 use crate::dial::{DialPurpose, DialTarget, Stream};
@@ -22,13 +24,17 @@ use crate::dial::{DialPurpose, DialTarget, Stream};
 const MAX_REDIRECTS: usize = 10;
 const MAX_HEADERS: usize = 128;
 const MAX_HEAD_BYTES: usize = 64 << 10;
-/// A registry that says nothing for so long is gone.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server that does not shake hands for so long speaks no TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Sends requests on behalf of one endpoint.
 pub(super) struct Http {
     network: Network,
     tls: Tls,
+    /// For those whose certificate does not matter.
+    any_tls: Tls,
+    tls_seen: Arc<AtomicBool>,
     pub(super) endpoint: Endpoint,
 }
 
@@ -76,10 +82,17 @@ impl Ask {
 impl Http {
     pub(super) fn new(network: &Network, endpoint: Endpoint) -> Result<Self, RegistryError> {
         Ok(Self {
-            tls: Tls::new(&network.trust_roots_pem)?,
+            tls: Tls::verified(&network.trust_roots_pem)?,
+            any_tls: Tls::unverified()?,
+            tls_seen: Arc::default(),
             network: network.clone(),
             endpoint,
         })
+    }
+
+    /// Becomes true once the endpoint itself has shaken hands.
+    pub(super) fn tls_seen(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.tls_seen)
     }
 
     /// Sends `ask` and follows redirects.
@@ -116,9 +129,49 @@ impl Http {
 
     /// Sends `ask` and returns the head of the answer.
     pub(super) async fn send(&self, ask: &Ask) -> Result<Response<Incoming>, RegistryError> {
-        let answered = timeout(PATIENCE, self.exchange(ask)).await;
+        let answered = timeout(self.network.patience, self.exchange(ask)).await;
         let answered = answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         answered.map_err(|error| ask.transport(error))
+    }
+
+    /// The whole body, if it is not larger than `limit`.
+    pub(super) async fn collect(
+        &self,
+        ask: &Ask,
+        response: Response<Incoming>,
+        limit: usize,
+    ) -> Result<Bytes, RegistryError> {
+        let mut body = response.into_body();
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = self
+            .chunk(&mut body)
+            .await
+            .map_err(|error| ask.transport(error))?
+        {
+            if bytes.len() + chunk.len() > limit {
+                return Err(ask.protocol(format!("the answer is larger than {limit} bytes")));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// The next piece of a body; none at its end.
+    pub(super) async fn chunk(&self, body: &mut Incoming) -> io::Result<Option<Bytes>> {
+        loop {
+            let frame = timeout(self.network.patience, body.frame())
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(io::Error::other(error)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
     }
 
     async fn exchange(&self, ask: &Ask) -> io::Result<Response<Incoming>> {
@@ -161,56 +214,29 @@ impl Http {
             user_named: named.host == origin.host && named.port == origin.port,
         };
         let stream = self.network.dialer.dial(&target, &purpose).await?;
-        if origin.tls {
-            self.tls.connect(&origin.host, stream).await
-        } else {
-            Ok(stream)
+        if !origin.tls {
+            return Ok(stream);
         }
+        let own = origin == named;
+        let verified = if own {
+            self.endpoint.verified
+        } else {
+            !endpoint::is_insecure(&self.network, &origin.authority())
+        };
+        let tls = if verified { &self.tls } else { &self.any_tls };
+        let shaken = timeout(HANDSHAKE, tls.connect(&origin.host, stream)).await;
+        let stream = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        if own {
+            self.tls_seen.store(true, Ordering::Relaxed);
+        }
+        Ok(stream)
     }
 }
 
 const AGENT: &str = concat!("lighter/", env!("CARGO_PKG_VERSION"));
 
-/// The whole body, if it is not larger than `limit`.
-pub(super) async fn collect(
-    ask: &Ask,
-    response: Response<Incoming>,
-    limit: usize,
-) -> Result<Bytes, RegistryError> {
-    let mut body = response.into_body();
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) = chunk(&mut body)
-        .await
-        .map_err(|error| ask.transport(error))?
-    {
-        if bytes.len() + chunk.len() > limit {
-            return Err(ask.protocol(format!("the answer is larger than {limit} bytes")));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes.freeze())
-}
-
-/// The next piece of a body; none at its end.
-pub(super) async fn chunk(body: &mut Incoming) -> io::Result<Option<Bytes>> {
-    loop {
-        let frame = timeout(PATIENCE, body.frame())
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-        match frame {
-            None => return Ok(None),
-            Some(Err(error)) => return Err(io::Error::other(error)),
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
-        }
-    }
-}
-
 /// A location, absolute or from the root.
-fn resolve(base: &Uri, target: &str) -> Option<Uri> {
+pub(super) fn resolve(base: &Uri, target: &str) -> Option<Uri> {
     if target.starts_with('/') && !target.starts_with("//") {
         let origin = Origin::of(base)?;
         return format!("{origin}{target}").parse().ok();

@@ -1,5 +1,7 @@
 //! `docker login`: whether a registry takes a name and password.
 
+use std::sync::atomic::Ordering;
+
 use hyper::header::AUTHORIZATION;
 use hyper::{Method, StatusCode, Uri};
 
@@ -14,8 +16,27 @@ pub async fn login(
     address: &str,
     credentials: &Credentials,
 ) -> Result<(), RegistryError> {
-    let endpoint = endpoint::named(network, registry_of(address))?;
-    let http = Http::new(network, endpoint)?;
+    let mut tls_seen = false;
+    let mut last = None;
+    for endpoint in endpoint::named(network, registry_of(address))? {
+        if tls_seen && !endpoint.origin.tls {
+            break;
+        }
+        let http = Http::new(network, endpoint)?;
+        let seen = http.tls_seen();
+        match ask(&http, address, credentials).await {
+            Ok(()) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+        tls_seen |= seen.load(Ordering::Relaxed);
+    }
+    Err(last.unwrap_or_else(|| RegistryError::Setting {
+        name: "serveraddress",
+        value: address.to_owned(),
+    }))
+}
+
+async fn ask(http: &Http, address: &str, credentials: &Credentials) -> Result<(), RegistryError> {
     let url = format!("{}/v2/", http.endpoint.origin);
     let url: Uri = url.parse().map_err(|_| RegistryError::Setting {
         name: "serveraddress",
@@ -29,7 +50,7 @@ pub async fn login(
         };
         let header = match Challenge::of(response.headers()) {
             Some(Challenge::Bearer { realm, service, .. }) => {
-                let token = auth::token(&http, &realm, &service, None, credentials).await?;
+                let token = auth::token(http, &realm, &service, None, credentials).await?;
                 auth::bearer(&token)
             }
             Some(Challenge::Basic) | None => auth::basic(credentials),

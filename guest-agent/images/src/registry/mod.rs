@@ -29,7 +29,7 @@ use crate::dial::Dialer;
 
 pub use error::RegistryError;
 pub use login::login;
-pub use pull::{PullRequest, PulledImage, pull};
+pub use pull::{PullRequest, PulledImage, pull, tags};
 
 /// How registries are reached.
 #[derive(Debug, Clone)]
@@ -44,6 +44,8 @@ pub struct Network {
     pub trust_roots_pem: String,
     /// The wait before the second attempt; it grows with each.
     pub retry_delay: Duration,
+    /// A registry that says nothing for so long is gone.
+    pub patience: Duration,
 }
 
 /// Who asks.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -16,6 +17,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layer::Received;
 use crate::manifest::{Descriptor, Document, MAX_BYTES, Manifest, Platform};
+use crate::pins::Pin;
 use crate::progress::{Progress, ProgressEvent};
 use crate::reference::Reference;
 use crate::store::Store;
@@ -35,7 +37,7 @@ pub struct PullRequest {
 }
 
 /// An image that is in the store now.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PulledImage {
     /// Digest of the configuration: the image's ID.
     pub id: Digest,
@@ -43,6 +45,8 @@ pub struct PulledImage {
     pub config: ImageConfig,
     /// The digest the reference stands for in the registry: of the index if there is one.
     pub digest: Digest,
+    /// Keeps what it is made of until it is recorded.
+    pub pin: Pin,
 }
 
 /// Pulls an image. Its layers and configuration are durable when this returns; dropped before,
@@ -55,36 +59,88 @@ pub async fn pull(
     request: &PullRequest,
     progress: &Arc<dyn Progress>,
 ) -> Result<PulledImage> {
-    let reference = request.reference.clone().with_default_tag();
-    let mut endpoints = endpoint::endpoints(network, &reference)?.into_iter();
-    let pull = |endpoint: Endpoint| {
-        let (reference, platform) = (&reference, request.platform.clone());
-        async move {
-            let http = Http::new(network, endpoint)?;
-            let client = Client::new(http, reference, &request.credentials);
-            Pull {
-                reference,
-                platform: platform.unwrap_or_else(Platform::native),
-                downloads: Downloads {
-                    store: Arc::clone(store),
-                    client: Arc::new(client),
-                    progress: Arc::clone(progress),
-                    retry_delay: network.retry_delay,
-                },
-            }
-            .run()
-            .await
-        }
+    let request = &PullRequest {
+        reference: request.reference.clone().with_default_tag(),
+        ..request.clone()
     };
-    loop {
-        let Some(endpoint) = endpoints.next() else {
-            return Err(Error::Worker);
+    let mut places = Places::of(network, request)?;
+    while let Some(client) = places.next()? {
+        let platform = request.platform.clone();
+        let pull = Pull {
+            reference: &request.reference,
+            platform: platform.unwrap_or_else(Platform::native),
+            downloads: Downloads {
+                store: Arc::clone(store),
+                client: Arc::new(client),
+                progress: Arc::clone(progress),
+                retry_delay: network.retry_delay,
+            },
         };
-        let (name, mirror) = (endpoint.origin.to_string(), endpoint.mirror);
-        match pull(endpoint).await {
-            Err(error) if mirror => tracing::warn!(mirror = name, %error, "a mirror failed"),
-            ended => return ended,
+        match pull.run().await {
+            Ok(pulled) => return Ok(pulled),
+            Err(error) => places.failed(error),
         }
+    }
+    Err(places.last)
+}
+
+/// Every tag of the repository that `request` names, sorted.
+pub async fn tags(network: &Network, request: &PullRequest) -> Result<Vec<Reference>> {
+    let mut places = Places::of(network, request)?;
+    while let Some(client) = places.next()? {
+        match client.tags(&request.reference).await {
+            Ok(tags) => return Ok(tags),
+            Err(error) => places.failed(error.into()),
+        }
+    }
+    Err(places.last)
+}
+
+/// The places to ask for an image, one after the other: mirrors before the hub, TLS before plain
+/// HTTP, which is not tried where TLS was spoken.
+struct Places<'a> {
+    network: &'a Network,
+    request: &'a PullRequest,
+    endpoints: std::vec::IntoIter<Endpoint>,
+    /// The one asked last, and whether it has spoken TLS.
+    asked: Option<(Endpoint, Arc<AtomicBool>)>,
+    last: Error,
+}
+
+impl<'a> Places<'a> {
+    fn of(network: &'a Network, request: &'a PullRequest) -> Result<Self> {
+        Ok(Self {
+            network,
+            request,
+            endpoints: endpoint::endpoints(network, &request.reference)?.into_iter(),
+            asked: None,
+            last: Error::Worker,
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<Client>> {
+        let spoken = self
+            .asked
+            .as_ref()
+            .is_some_and(|(asked, tls)| !asked.mirror && tls.load(Ordering::Relaxed));
+        let Some(endpoint) = self
+            .endpoints
+            .next()
+            .filter(|next| next.origin.tls || !spoken)
+        else {
+            return Ok(None);
+        };
+        let http = Http::new(self.network, endpoint.clone())?;
+        self.asked = Some((endpoint, http.tls_seen()));
+        let (reference, credentials) = (&self.request.reference, &self.request.credentials);
+        Ok(Some(Client::new(http, reference, credentials)))
+    }
+
+    fn failed(&mut self, error: Error) {
+        if let Some((endpoint, _)) = self.asked.as_ref().filter(|(asked, _)| asked.mirror) {
+            tracing::warn!(mirror = %endpoint.origin, %error, "a mirror failed");
+        }
+        self.last = error;
     }
 }
 
@@ -109,10 +165,15 @@ impl Pull<'_> {
             what: "image configuration",
             source,
         })?;
+        if !matches!(config.os.as_str(), "" | "linux") {
+            return Err(Error::OperatingSystem(config.os));
+        }
         let diff_ids = &config.rootfs.diff_ids;
         if diff_ids.len() != manifest.layers.len() {
             return Err(self.invalid("manifest and configuration list different layers"));
         }
+        let needed = diff_ids.iter().copied().chain([manifest.config.digest]);
+        let pin = self.downloads.store.pin(needed);
         // Of an image that is here as a whole dockerd says no more either.
         let store = &self.downloads.store;
         let whole = store.has_blob(&manifest.config.digest)
@@ -125,7 +186,12 @@ impl Pull<'_> {
         let store = Arc::clone(&self.downloads.store);
         let id = blocking(move || store.write_blob(&bytes)).await?;
         self.report(ProgressEvent::message(format!("Digest: {digest}")));
-        Ok(PulledImage { id, config, digest })
+        Ok(PulledImage {
+            id,
+            config,
+            digest,
+            pin,
+        })
     }
 
     /// What the reference stands for, with its digest verified or, by a bare tag, made.
@@ -197,10 +263,20 @@ impl Pull<'_> {
             let (slots, downloads) = (Arc::clone(&slots), self.downloads.clone());
             let (layer, diff_id) = (layer.clone(), *diff_id);
             running.spawn(async move {
-                let _slot = slots.acquire().await.map_err(|_| Error::Worker)?;
-                let (id, store) = (layer.digest.short(), Arc::clone(&downloads.store));
+                let slot = match slots.clone().try_acquire_owned() {
+                    Ok(slot) => Ok(slot),
+                    Err(_) => {
+                        downloads.report(&layer, "Waiting");
+                        slots.acquire_owned().await
+                    }
+                };
+                let _slot = slot.map_err(|_| Error::Worker)?;
+                let (id, size) = (layer.digest.short(), layer.size);
+                let store = Arc::clone(&downloads.store);
                 let progress = Arc::clone(&downloads.progress);
                 let received: Received = downloads.layer(layer).await?;
+                // Unpacked while it came: what is left is to make it visible.
+                progress.report(ProgressEvent::bar(&id, "Extracting", size, size));
                 blocking(move || received.layer.commit(&store, &diff_id)).await?;
                 progress.report(ProgressEvent::layer(id, "Pull complete"));
                 Ok(())

@@ -15,6 +15,15 @@ pub(super) enum Format {
     Gnu,
 }
 
+/// Whether this first block is one an archive begins with: a header, or the end of an empty one.
+pub(crate) fn begins_tar(start: &[u8]) -> bool {
+    if start.iter().all(|b| *b == 0) {
+        return true;
+    }
+    let block = start.get(..512).and_then(|block| block.try_into().ok());
+    block.is_some_and(|block| Header(block).checksum_holds())
+}
+
 /// A raw header block.
 pub(super) struct Header<'a>(pub(super) &'a [u8; 512]);
 

@@ -18,6 +18,7 @@ mod sparse;
 
 pub(crate) use entry::{Entry, Kind, Segment};
 pub use error::{TarError, TarProblem};
+pub(crate) use header::begins_tar;
 pub(crate) use reader::{Limits, TarReader};
 
 /// The unit of everything in a tar.

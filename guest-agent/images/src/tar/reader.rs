@@ -21,7 +21,7 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            entries: 4_000_000,
+            entries: 2_000_000,
             header_bytes: 512 << 20,
         }
     }
@@ -182,6 +182,7 @@ impl<R: BufRead> TarReader<R> {
         let mut records = records.unwrap_or_default();
         let path = one_of(records.path.take(), long_name)?.unwrap_or_else(|| header.path());
         let link = one_of(records.link.take(), long_link)?.unwrap_or_else(|| header.link());
+        let sparse_name = records.sparse.name.is_some();
         let path = records.sparse.name.take().unwrap_or(path);
         if path.len() > MAX_PATH || link.len() > MAX_PATH {
             return Err(TarProblem::NameTooLong);
@@ -220,7 +221,7 @@ impl<R: BufRead> TarReader<R> {
         // Set before the sparse map is read: where it leads the content, it is part of it.
         self.remaining = stored;
         self.padding = stored.next_multiple_of(BLOCK) - stored;
-        self.sparse(header, &records, &mut entry)?;
+        self.sparse(header, &records, sparse_name, &mut entry)?;
         entry.stored = self.remaining;
         entry.data_offset = self.position;
         Ok(entry)
@@ -230,6 +231,7 @@ impl<R: BufRead> TarReader<R> {
         &mut self,
         header: &Header<'_>,
         records: &Records,
+        sparse_name: bool,
         entry: &mut Entry,
     ) -> Result<(), TarProblem> {
         let (map, real_size) = if header.typeflag() == b'S' {
@@ -248,6 +250,9 @@ impl<R: BufRead> TarReader<R> {
                 self.pax_map(records)?,
                 records.sparse.real_size.ok_or(TarProblem::Sparse)?,
             )
+        } else if records.sparse.real_size.is_some() || sparse_name {
+            // Some readers follow these without a map, and some do not.
+            return Err(TarProblem::Sparse);
         } else {
             return Ok(());
         };

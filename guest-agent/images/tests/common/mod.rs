@@ -7,6 +7,8 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+pub mod tars;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,9 +22,22 @@ pub struct TestStore {
 
 impl TestStore {
     pub fn new() -> Self {
+        Self::with(StoreOptions::default())
+    }
+
+    pub fn with(options: StoreOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("images"), StoreOptions::default()).unwrap();
+        let store = Store::open(&dir.path().join("images"), options).unwrap();
         Self { dir, store }
+    }
+
+    /// Fails unless the store has nothing at all, and nothing half made.
+    pub fn assert_empty(&self) {
+        assert!(self.store.layer_ids().unwrap().is_empty());
+        for dir in ["images/tmp", "images/blobs/sha256"] {
+            let left: Vec<_> = std::fs::read_dir(self.path(dir)).unwrap().collect();
+            assert!(left.is_empty(), "{left:?}");
+        }
     }
 
     pub fn add(&self, tar: &[u8]) -> lighter_images::Result<LayerFiles> {

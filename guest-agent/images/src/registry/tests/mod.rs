@@ -1,4 +1,8 @@
-//! The client against registries in this process.
+//! The client against registries in this process: this is what they are made of, and the plain
+//! ways; `hostile` and `tls` have the others.
+
+mod hostile;
+mod tls;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -12,7 +16,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::dial::TcpDialer;
@@ -60,6 +65,11 @@ struct Registry {
 
 impl Registry {
     async fn new() -> Self {
+        Self::listening(None).await
+    }
+
+    /// With TLS, or without.
+    async fn listening(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let registry = Self {
             port: listener.local_addr().unwrap().port(),
@@ -70,12 +80,7 @@ impl Registry {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (pages, seen) = (Arc::clone(&pages), Arc::clone(&seen));
-                let serve = service_fn(move |request| {
-                    let answer = answer(&pages, &seen, &request);
-                    async { Ok::<_, Infallible>(answer) }
-                });
-                let http = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(http.serve_connection(TokioIo::new(stream), serve));
+                tokio::spawn(serve(stream, tls.clone(), pages, seen));
             }
         });
         registry
@@ -89,16 +94,19 @@ impl Registry {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Puts an image of one layer there as `a/b:t` and returns its manifest's digest.
+    /// Puts an image of one layer there as `a/b:t`.
     fn publish(&self, content: &str) -> Image {
         let tar = tar(content);
-        let layer = gzip(&tar);
+        self.publish_layer(gzip(&tar), Digest::of(&tar), "linux", "")
+    }
+
+    /// Puts an image of this layer there; `more` goes into the layer's descriptor.
+    fn publish_layer(&self, layer: Vec<u8>, diff_id: Digest, os: &str, more: &str) -> Image {
         let config = format!(
-            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
-            Digest::of(&tar)
+            r#"{{"architecture":"amd64","os":"{os}","rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#,
         );
         let manifest = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"digest":"{}","size":{}}},"layers":[{{"digest":"{}","size":{}}}]}}"#,
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"digest":"{}","size":{}}},"layers":[{{"digest":"{}","size":{}{more}}}]}}"#,
             Digest::of(config.as_bytes()),
             config.len(),
             Digest::of(&layer),
@@ -112,7 +120,7 @@ impl Registry {
         let image = Image {
             manifest: Digest::of(manifest.as_bytes()),
             index: Digest::of(index.as_bytes()),
-            diff_id: Digest::of(&tar),
+            diff_id,
             layer_path: format!("/v2/a/b/blobs/{}", Digest::of(&layer)),
             layer: layer.clone(),
         };
@@ -144,6 +152,33 @@ struct Image {
     diff_id: Digest,
     layer_path: String,
     layer: Vec<u8>,
+}
+
+async fn serve(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    pages: Arc<Mutex<Pages>>,
+    seen: Arc<Mutex<Vec<String>>>,
+) {
+    let serve = service_fn(move |request| {
+        let answer = answer(&pages, &seen, &request);
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let http = hyper::server::conn::http1::Builder::new();
+    // What a client does with its connection is the client's business.
+    match tls {
+        None => http
+            .serve_connection(TokioIo::new(stream), serve)
+            .await
+            .ok(),
+        Some(tls) => match tls.accept(stream).await {
+            Ok(stream) => http
+                .serve_connection(TokioIo::new(stream), serve)
+                .await
+                .ok(),
+            Err(_) => None,
+        },
+    };
 }
 
 fn answer(
@@ -247,6 +282,7 @@ fn network() -> Network {
         insecure: Vec::new(),
         trust_roots_pem: String::new(),
         retry_delay: Duration::ZERO,
+        patience: Duration::from_secs(60),
     }
 }
 
@@ -300,7 +336,9 @@ async fn an_image_comes_through_its_index() {
     let expected = [
         "Pulling from a/b".to_owned(),
         "Pulling fs layer".into(),
+        "Verifying Checksum".into(),
         "Download complete".into(),
+        "Extracting".into(),
         "Pull complete".into(),
         format!("Digest: {}", image.index),
     ];
@@ -315,8 +353,15 @@ async fn wrong_content_never_becomes_visible() {
     other[4] ^= 1;
     registry.set(image.layer_path.clone(), vec![page(other)]);
     let pulled = pull_of(&registry).await;
-    assert!(matches!(pulled.result, Err(Error::Mismatch { .. })));
     assert!(pulled.store.layer(&image.diff_id).is_none());
+    let digest = Digest::of(&image.layer);
+    assert_eq!(
+        text(pulled.result),
+        format!("filesystem layer verification failed for digest {digest}")
+    );
+    let asked = registry.seen();
+    let asked = asked.iter().filter(|line| line.contains(&image.layer_path));
+    assert_eq!(asked.count(), 5, "asked for again, as dockerd does");
 
     let longer = [&image.layer[..], b"x"].concat();
     registry.set(image.layer_path.clone(), vec![page(longer)]);
@@ -435,7 +480,7 @@ impl Dialer for Anywhere {
     ) -> futures_util::future::BoxFuture<'a, std::io::Result<Box<dyn crate::dial::Stream>>> {
         let _ = purpose;
         Box::pin(async move {
-            let stream = tokio::net::TcpStream::connect(("127.0.0.1", target.port)).await?;
+            let stream = TcpStream::connect(("127.0.0.1", target.port)).await?;
             Ok(Box::new(stream) as Box<dyn crate::dial::Stream>)
         })
     }
