@@ -6,4 +6,6 @@ mod ending;
 mod interactive;
 mod lifecycle;
 mod own_cli;
+mod own_terminal;
+mod own_words;
 mod pulling;

@@ -81,9 +81,17 @@ impl Host {
 
     /// Kills (SIGKILL) the processes of this Lighter whose command line contains `what`; how many.
     pub fn kill(&self, what: &str) -> usize {
+        self.signal("KILL", what)
+    }
+
+    /// Sends a signal, by its name, to the processes of this Lighter whose command line contains
+    /// `what`; how many.
+    pub fn signal(&self, signal: &str, what: &str) -> usize {
         let found = self.processes(what);
         for pid in &found {
-            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+            let _ = Command::new("kill")
+                .args(["-s", signal, &pid.to_string()])
+                .status();
         }
         found.len()
     }

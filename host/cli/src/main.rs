@@ -74,11 +74,12 @@ fn refuse(error: &clap::Error, printer: &Printer) -> Code {
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             printer.talk(error.render().to_string().trim_end());
-            Code::USAGE
+            Code::FAILURE
         }
         _ => {
-            printer.error(&usage_error(error));
-            Code::USAGE
+            let error = usage_error(error);
+            printer.error(&error);
+            error.code
         }
     }
 }
@@ -93,19 +94,29 @@ fn usage_error(error: &clap::Error) -> CliError {
     if error.kind() == ErrorKind::UnknownArgument
         && let Some(flag) = text(ContextKind::InvalidArg)
     {
+        if !flag.starts_with('-') {
+            return wrong_number();
+        }
         let flag = flag.split(['=', ' ']).next().unwrap_or(&flag).to_owned();
-        let hint = text(ContextKind::SuggestedArg).map(|near| format!("did you mean `{near}`?"));
-        return docker::unknown_flag(&flag, hint);
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        return docker::unknown_flag(&flag, &words);
     }
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(name) = text(ContextKind::InvalidSubcommand)
     {
         let near = text(ContextKind::SuggestedSubcommand);
-        let error = CliError::usage(format!("there is no command `lighter {name}`"));
+        let (_, above) = named();
+        let error = CliError::new(format!("there is no command `{above} {name}`"));
         return error.with_hint(match near {
-            Some(near) => format!("did you mean `lighter {near}`?"),
-            None => "see all commands with `lighter --help`".to_owned(),
+            Some(near) => format!("did you mean `{above} {near}`?"),
+            None => format!("see all commands with `{above} --help`"),
         });
+    }
+    if matches!(
+        error.kind(),
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues
+    ) {
+        return wrong_number();
     }
     let rendered = error.render().to_string();
     let body = rendered.strip_prefix("error: ").unwrap_or(&rendered);
@@ -115,6 +126,46 @@ fn usage_error(error: &clap::Error) -> CliError {
     match usage {
         Some(usage) => error.with_hint(usage.replacen("Usage:", "usage:", 1)),
         None => error,
+    }
+}
+
+/// Names that are missing or too many: how many the command wants, in docker's words and with its
+/// code.
+fn wrong_number() -> CliError {
+    let (command, name) = named();
+    let error = CliError::new(format!("'{name}' {}", wanted(&command)));
+    error.with_hint(format!("see `{name} --help`"))
+}
+
+/// The command that the command line names, as far as it names one, and its whole name.
+fn named() -> (Command, String) {
+    let mut command = cli();
+    let mut name = String::from("lighter");
+    for word in std::env::args().skip(1) {
+        let Some(below) = command.find_subcommand(&word).cloned() else {
+            break;
+        };
+        command = below;
+        name = format!("{name} {word}");
+    }
+    (command, name)
+}
+
+fn wanted(command: &Command) -> String {
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let all: Vec<_> = command.get_positionals().collect();
+    let least = all.iter().filter(|arg| arg.is_required_set()).count();
+    let many = all.iter().any(|arg| {
+        arg.get_num_args()
+            .is_some_and(|count| count.max_values() > 1)
+    });
+    match (least, all.len(), many) {
+        (0, 0, _) => "accepts no arguments".to_owned(),
+        (least, _, true) => format!("requires at least {least} argument{}", plural(least)),
+        (least, most, _) if least == most => {
+            format!("requires {least} argument{}", plural(least))
+        }
+        (_, most, _) => format!("requires at most {most} argument{}", plural(most)),
     }
 }
 

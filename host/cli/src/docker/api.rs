@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE, USER_AGENT};
@@ -139,13 +139,9 @@ impl Api {
     /// A request with an answer that is read whole.
     async fn whole(&self, request: Request<Body>) -> Result<Bytes, Failed> {
         let (response, connection) = self.send(request).await?;
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| link(&error))?;
+        let bytes = whole_body(response.into_body(), MOST_ANSWER).await?;
         self.idle().push(connection);
-        Ok(body.to_bytes())
+        Ok(bytes)
     }
 
     /// GET with a JSON answer.
@@ -241,12 +237,26 @@ pub fn json_request(path: &str, body: &Value) -> Request<Body> {
     request
 }
 
+/// Longest answer that is read whole: lists of all there is are far below it.
+const MOST_ANSWER: usize = 256 << 20;
+/// Longest refusal.
+const MOST_REFUSAL: usize = 1 << 20;
+
+/// A body up to its end, which has to come: the engine's word is no measure of this host's memory.
+pub async fn whole_body(body: Incoming, most: usize) -> Result<Bytes, Failed> {
+    let body = Limited::new(body, most).collect().await.map_err(|error| {
+        Failed::Link(CliError::new(format!(
+            "the engine's answer broke off: {error}"
+        )))
+    })?;
+    Ok(body.to_bytes())
+}
+
 async fn refusal(response: Response<Incoming>) -> ApiError {
     let status = response.status();
-    let bytes = match response.into_body().collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => Bytes::new(),
-    };
+    let bytes = whole_body(response.into_body(), MOST_REFUSAL)
+        .await
+        .unwrap_or_default();
     let told = serde_json::from_slice::<Value>(&bytes)
         .ok()
         .and_then(|value| value.get("message")?.as_str().map(str::to_owned));

@@ -6,7 +6,7 @@ use clap::{ArgMatches, Command};
 use serde_json::{Map, Value, json};
 
 use super::api::with_query;
-use super::flags::{Flag, Kind, flag, is_set, text, texts, with_flags};
+use super::flags::{Flag, Kind, flag, is_set, number, text, texts, with_flags};
 use super::table::{self, Column};
 use super::{Context, Verb, filters, units};
 use crate::exit::{CliError, Code};
@@ -90,12 +90,8 @@ const HEADINGS: &[Column] = &[
 async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
     let size = is_set(arguments, "size");
     let set = |on: bool| if on { "1".to_owned() } else { String::new() };
-    let last = match text(arguments, "last") {
-        Some(text) => Some(text.parse::<i64>().map_err(|_| {
-            CliError::usage(format!(
-                "invalid argument \"{text}\" for --last: it must be a whole number"
-            ))
-        })?),
+    let last = match number(arguments, PS, "last")? {
+        Some(last) => Some(last),
         None => is_set(arguments, "latest").then_some(1),
     };
     let query = [
@@ -121,7 +117,12 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
         .map(|container| row(container, whole))
         .collect();
     let format = text(arguments, "format");
-    if is_set(arguments, "quiet") && format.is_none() {
+    if is_set(arguments, "quiet") {
+        if format.is_some() {
+            context.printer.talk(
+                "WARNING: Ignoring custom format, because both --format and --quiet are set.",
+            );
+        }
         for row in &rows {
             context.printer.line(row["ID"].as_str().unwrap_or_default());
         }
@@ -207,6 +208,7 @@ fn row(container: &Value, whole: bool) -> Map<String, Value> {
         "Size": shown,
         "Names": names.join(","),
         "Labels": super::labels(&container["Labels"]),
+        table::LABEL: container["Labels"],
         "Mounts": mount_names.collect::<Vec<_>>().join(","),
         "LocalVolumes": local.to_string(),
         "Networks": networks.into_iter().flat_map(|n| n.keys().cloned()).collect::<Vec<_>>().join(","),
@@ -241,14 +243,20 @@ fn age(created: i64) -> u64 {
     now.saturating_sub(u64::try_from(created).unwrap_or(0))
 }
 
-/// A moment as docker writes it, in UTC.
+/// A moment as docker writes it, in this host's time zone.
 pub fn local_time(unix: i64) -> String {
+    let zone = lighter_platform::sys::time_zone_at(unix);
     let format = time::macros::format_description!(
-        "[year]-[month]-[day] [hour]:[minute]:[second] +0000 UTC"
+        "[year]-[month]-[day] [hour]:[minute]:[second] [offset_hour sign:mandatory][offset_minute]"
     );
+    let local = |time: time::OffsetDateTime| {
+        let offset = time::UtcOffset::from_whole_seconds(zone.seconds_east).ok()?;
+        time.to_offset(offset).format(format).ok()
+    };
     time::OffsetDateTime::from_unix_timestamp(unix)
         .ok()
-        .and_then(|time| time.format(format).ok())
+        .and_then(local)
+        .map(|text| format!("{text} {}", zone.name))
         .unwrap_or_default()
 }
 
@@ -272,6 +280,9 @@ mod tests {
         assert_eq!(row["Names"], "s1");
         assert_eq!(row["Mounts"], "a-name-longer-…");
         assert_eq!(row["Labels"], "img=busybox:latest,k=v");
-        assert_eq!(row["CreatedAt"], "1970-01-01 00:00:00 +0000 UTC");
+        assert!(
+            row["CreatedAt"].as_str().unwrap().contains(":00:00 "),
+            "{row:?}"
+        );
     }
 }

@@ -6,14 +6,15 @@ use serde_json::{Map, Value, json};
 use super::container_flags::CREATE;
 use super::flags::{fill, is_set, put, switch, text, texts};
 use super::{mounts, ports, values};
-use crate::exit::CliError;
+use crate::exit::{CliError, words};
 
 /// Makes the whole body.
 pub fn request(arguments: &ArgMatches, attach: &Attach) -> Result<Value, CliError> {
     let words = texts(arguments, "args");
     let (image, command) = words
         .split_first()
-        .ok_or_else(|| CliError::usage("an image is needed").with_hint("lighter run IMAGE"))?;
+        .ok_or_else(|| CliError::new("'lighter run' requires at least 1 argument"))?;
+    super::pull::check_reference(image)?;
     let interactive = is_set(arguments, "interactive");
     let mut body = json!({
         "Image": image,
@@ -27,6 +28,12 @@ pub fn request(arguments: &ArgMatches, attach: &Attach) -> Result<Value, CliErro
         "HostConfig": { "NetworkMode": "default" },
     });
     fill(&mut body, CREATE, arguments)?;
+    let restarts = body["HostConfig"]["RestartPolicy"]["Name"].as_str();
+    if is_set(arguments, "rm") && restarts.is_some_and(|name| !matches!(name, "" | "no")) {
+        return Err(CliError::usage(
+            "conflicting options: cannot specify both --restart and --rm",
+        ));
+    }
     environment(&mut body, arguments)?;
     entrypoint(&mut body, arguments);
     health(&mut body, arguments);
@@ -62,8 +69,8 @@ impl Attach {
     pub fn of(arguments: &ArgMatches, detach: bool) -> Result<Self, CliError> {
         let named = texts(arguments, "attach");
         if detach && !named.is_empty() {
-            return Err(CliError::usage(
-                "conflicting options: --attach and --detach",
+            return Err(CliError::new(
+                "conflicting options: cannot specify both --attach and --detach",
             ));
         }
         let mut attach = Self {
@@ -78,9 +85,8 @@ impl Attach {
                 "stderr" => attach.stderr = true,
                 _ => {
                     let text = "valid streams are STDIN, STDOUT and STDERR";
-                    let value = name.escape_default();
                     return Err(CliError::usage(format!(
-                        "invalid --attach \"{value}\": {text}"
+                        "invalid argument {name:?} for \"-a, --attach\" flag: {text}"
                     )));
                 }
             }
@@ -143,7 +149,10 @@ fn security(body: &mut Value, arguments: &ArgMatches) -> Result<(), CliError> {
         match profile {
             Some(path) => {
                 let text = std::fs::read_to_string(path).map_err(|error| {
-                    CliError::usage(format!("opening seccomp profile ({path}) failed: {error}"))
+                    CliError::usage(format!(
+                        "opening seccomp profile ({path}) failed: open {path}: {}",
+                        words(&error)
+                    ))
                 })?;
                 let profile: Value = serde_json::from_str(&text).map_err(|error| {
                     CliError::usage(format!("seccomp profile ({path}) is no JSON: {error}"))
@@ -264,7 +273,7 @@ mod tests {
 
     #[test]
     fn without_an_image_the_error_says_so() {
-        assert!(body(&["--rm"]).unwrap_err().message.contains("image"));
+        assert!(body(&["--rm"]).unwrap_err().message.contains("argument"));
     }
 
     #[test]

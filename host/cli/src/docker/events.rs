@@ -46,7 +46,7 @@ pub const VERBS: &[Verb] = &[Verb {
 async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
     let moment = |name: &str| {
         let text = text(arguments, name).unwrap_or_default();
-        values::moment(&text, now_unix()).map_err(CliError::usage)
+        values::moment(&text, now_unix()).map_err(CliError::new)
     };
     let query = [
         ("filters", filters(&texts(arguments, "filter"))?),
@@ -58,7 +58,7 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
         None | Some("json" | "") => None,
         Some(text) => Some(
             Template::parse(text)
-                .map_err(|error| CliError::usage(format!("template parsing error: {error}")))?,
+                .map_err(|error| CliError::new(format!("template parsing error: {error}")))?,
         ),
     };
     let response = context.api.follow(&with_query("/events", &query)).await?;
@@ -69,13 +69,29 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
         let text = match (&template, format.as_deref()) {
             (Some(template), _) => template
                 .render(&event)
-                .map_err(|error| CliError::new(format!("template: {error}")))?,
+                .map_err(|error| CliError::new(format!("template parsing error: {error}")))?,
             (None, Some("json")) => String::from_utf8_lossy(&line).trim_end().to_owned(),
             (None, _) => shown(&event),
         };
         context.printer.line(&text);
     }
     Ok(Code::OK)
+}
+
+/// A moment in this host's time zone, its fraction with all nine digits.
+fn local(time: time::OffsetDateTime) -> Option<String> {
+    let zone = lighter_platform::sys::time_zone_at(time.unix_timestamp());
+    let offset = time::UtcOffset::from_whole_seconds(zone.seconds_east).ok()?;
+    let time = time.to_offset(offset);
+    let format = time::macros::format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:9]"
+    );
+    let east = time::macros::format_description!("[offset_hour sign:mandatory]:[offset_minute]");
+    let zone = match zone.seconds_east {
+        0 => "Z".to_owned(),
+        _ => time.format(east).ok()?,
+    };
+    Some(format!("{}{zone}", time.format(format).ok()?))
 }
 
 /// An event as docker writes it.
@@ -85,12 +101,9 @@ fn shown(event: &Value) -> String {
         || i128::from(event["time"].as_i64().unwrap_or(0)) * 1_000_000_000,
         i128::from,
     );
-    let format = time::macros::format_description!(
-        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:9]Z"
-    );
     let when = time::OffsetDateTime::from_unix_timestamp_nanos(nanos)
         .ok()
-        .and_then(|time| time.format(format).ok())
+        .and_then(local)
         .unwrap_or_default();
     let attributes = event["Actor"]["Attributes"].as_object();
     let mut parts: Vec<String> = attributes
@@ -123,9 +136,11 @@ mod tests {
             "Type": "container", "Action": "die", "timeNano": 1_500_000_000,
             "Actor": { "ID": "abc", "Attributes": { "name": "x", "exitCode": "0" } },
         });
-        assert_eq!(
-            shown(&event),
-            "1970-01-01T00:00:01.500000000Z container die abc (exitCode=0, name=x)"
+        let text = shown(&event);
+        assert!(text.contains(":01.500000000"), "{text}");
+        assert!(
+            text.ends_with(" container die abc (exitCode=0, name=x)"),
+            "{text}"
         );
     }
 }

@@ -100,12 +100,16 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
     let words = texts(arguments, "args");
     let Some((container, command)) = words.split_first().filter(|(_, rest)| !rest.is_empty())
     else {
-        return Err(CliError::usage("a container and a command are needed")
-            .with_hint("lighter exec CONTAINER COMMAND"));
+        return Err(
+            CliError::new("'lighter exec' requires at least 2 arguments")
+                .with_hint("see `lighter exec --help`"),
+        );
     };
     let (detach, tty) = (is_set(arguments, "detach"), is_set(arguments, "tty"));
     let stdin = is_set(arguments, "interactive") && !detach;
     if stdin && tty && !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        let path = format!("/containers/{}/json", escape(container));
+        context.api.get(&path).await?;
         return Err(CliError::new("the input device is not a TTY"));
     }
     let body = request(arguments, command, detach)?;
@@ -140,10 +144,15 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
     let ended = tokio::select! {
         ended = joined => ended?,
         () = size => Ended::Remote,
+        signal = lighter_platform::sys::told_to_end() => Ended::Told(signal?),
     };
-    if ended == Ended::Detached {
-        eprintln!("\r\nread escape sequence");
-        return Ok(Code::OK);
+    match ended {
+        Ended::Detached => {
+            eprintln!("\r\nread escape sequence");
+            return Ok(Code::OK);
+        }
+        Ended::Told(signal) => return Ok(Code::of_signal(signal)),
+        Ended::Remote => {}
     }
     let state = context.api.get(&format!("{target}/json")).await?;
     Ok(Code::of_container(state["ExitCode"].as_i64().unwrap_or(0)))

@@ -3,7 +3,8 @@
 //!
 //! A row with a field is put into the request by [`fill`]; a row without one is read by its verb.
 //! Flags that docker has and we do not honour are rows of [`super::refused`], so that they are
-//! refused by name and not taken for a slip of the keyboard.
+//! refused by name and not taken for a slip of the keyboard. A value that is wrong is refused in
+//! docker's words.
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,8 @@ pub enum Kind {
     Tmpfs,
     /// May be given often: `host[:container[:permissions]]`.
     Device,
+    /// May be given often: `device:amount a second`.
+    Rate,
     /// `policy[:count]`.
     Restart,
 }
@@ -52,14 +55,14 @@ impl Kind {
             Self::Cpus => "decimal",
             Self::Pairs => "map",
             Self::Ulimit => "ulimit",
-            Self::List | Self::Tmpfs | Self::Device => "list",
+            Self::List | Self::Tmpfs | Self::Device | Self::Rate => "list",
         }
     }
 
     fn repeats(self) -> bool {
         matches!(
             self,
-            Self::List | Self::Pairs | Self::Ulimit | Self::Tmpfs | Self::Device
+            Self::List | Self::Pairs | Self::Ulimit | Self::Tmpfs | Self::Device | Self::Rate
         )
     }
 }
@@ -77,6 +80,19 @@ pub struct Flag {
     pub field: &'static str,
     /// What it is for.
     pub help: &'static str,
+}
+
+impl Flag {
+    /// The error about a value, in docker's words.
+    pub fn wrong(&self, value: &str, what: &str) -> CliError {
+        let name = match self.short {
+            Some(letter) => format!("-{letter}, --{}", self.long),
+            None => format!("--{}", self.long),
+        };
+        CliError::usage(format!(
+            "invalid argument {value:?} for \"{name}\" flag: {what}"
+        ))
+    }
 }
 
 /// A row of a table.
@@ -132,6 +148,23 @@ fn argument(flag: &Flag) -> Arg {
     }
 }
 
+/// Docker's words for a text that is no whole number.
+fn not_a_number(text: &str) -> String {
+    format!("strconv.ParseInt: parsing {text:?}: invalid syntax")
+}
+
+/// The whole number of a flag, if it was given.
+pub fn number(arguments: &ArgMatches, table: &[Flag], name: &str) -> Result<Option<i64>, CliError> {
+    let Some(text) = text(arguments, name) else {
+        return Ok(None);
+    };
+    match (text.parse(), table.iter().find(|flag| flag.long == name)) {
+        (Ok(number), _) => Ok(Some(number)),
+        (Err(_), Some(flag)) => Err(flag.wrong(&text, &not_a_number(&text))),
+        (Err(_), None) => Err(CliError::usage(format!("{text:?} is no whole number"))),
+    }
+}
+
 /// The switch's state.
 pub fn is_set(arguments: &ArgMatches, name: &str) -> bool {
     arguments.get_one::<bool>(name).copied().unwrap_or(false)
@@ -174,17 +207,11 @@ fn value_of(flag: &Flag, arguments: &ArgMatches) -> Result<Value, CliError> {
         return list_of(flag, &texts(arguments, flag.long));
     }
     let text = text(arguments, flag.long).unwrap_or_default();
-    let wrong = |what: &str| {
-        let value = &text;
-        CliError::usage(format!(
-            "invalid argument \"{value}\" for --{}: {what}",
-            flag.long
-        ))
-    };
+    let wrong = |what: &str| flag.wrong(&text, what);
     Ok(match flag.kind {
         Kind::Int => json!(
             text.parse::<i64>()
-                .map_err(|_| wrong("it must be a whole number"))?
+                .map_err(|_| wrong(&not_a_number(&text)))?
         ),
         Kind::Bytes if text == "-1" => json!(-1),
         Kind::Bytes => json!(values::bytes(&text).map_err(|error| wrong(&error))?),
@@ -195,12 +222,7 @@ fn value_of(flag: &Flag, arguments: &ArgMatches) -> Result<Value, CliError> {
 }
 
 fn list_of(flag: &Flag, all: &[String]) -> Result<Value, CliError> {
-    let wrong = |value: &str, what: String| {
-        CliError::usage(format!(
-            "invalid argument \"{value}\" for --{}: {what}",
-            flag.long
-        ))
-    };
+    let wrong = |value: &str, what: String| flag.wrong(value, &what);
     Ok(match flag.kind {
         Kind::Pairs => json!(values::pairs(all)),
         Kind::Tmpfs => json!(
@@ -210,6 +232,10 @@ fn list_of(flag: &Flag, all: &[String]) -> Result<Value, CliError> {
         ),
         Kind::Ulimit => {
             let parse = |text: &String| values::ulimit(text).map_err(|error| wrong(text, error));
+            json!(all.iter().map(parse).collect::<Result<Vec<_>, _>>()?)
+        }
+        Kind::Rate => {
+            let parse = |text: &String| values::rate(text).map_err(|error| wrong(text, error));
             json!(all.iter().map(parse).collect::<Result<Vec<_>, _>>()?)
         }
         Kind::Device => {

@@ -159,7 +159,7 @@ async fn list(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
         .iter()
         .flat_map(|image| rows(image, whole, digests, dangling))
         .collect();
-    if is_set(arguments, "quiet") && format.is_none() {
+    if table::is_quiet(arguments) {
         // One line a name, as docker does: an image with two names is there twice.
         for row in &rows {
             context.printer.line(row["ID"].as_str().unwrap_or_default());
@@ -280,6 +280,7 @@ async fn pull_verb(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code
     let reference = text(arguments, "target").unwrap_or_default();
     let (name, tag) = pull::split(&reference);
     let quiet = is_set(arguments, "quiet");
+    pull::check_reference(&reference).map_err(|error| error.with_code(Code::FAILURE))?;
     if tag == "latest" && name == reference && !quiet {
         context.printer.line("Using default tag: latest");
     }

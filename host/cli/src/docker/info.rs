@@ -58,7 +58,8 @@ fn formatted(
         }
         Some(template) => {
             let made = Template::parse(template).and_then(|template| template.render(value));
-            let made = made.map_err(|error| CliError::usage(format!("template: {error}")))?;
+            let made =
+                made.map_err(|error| CliError::new(format!("template parsing error: {error}")))?;
             context.printer.line(&made);
             Ok(true)
         }
@@ -70,64 +71,177 @@ async fn info(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
     if formatted(context, arguments, &info)? {
         return Ok(Code::OK);
     }
-    let text = |name: &str| match &info[name] {
+    let client = format!(
+        "Client: Lighter\n Version:    {}\n\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    context.printer.data(&client);
+    context.printer.data(&server_text(&info));
+    for warning in list(&info["Warnings"]) {
+        context.printer.talk(&warning);
+    }
+    Ok(Code::OK)
+}
+
+fn plain(value: &Value) -> String {
+    match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
         other => other.to_string(),
+    }
+}
+
+fn list(values: &Value) -> Vec<String> {
+    let all = values.as_array().into_iter().flatten();
+    all.map(plain).collect()
+}
+
+fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).collect()
+}
+
+/// What the engine says of itself, in docker's order and words.
+fn server_text(info: &Value) -> String {
+    let mut out = String::from("Server:\n");
+    let mut add = |line: String| {
+        out.push_str(&line);
+        out.push('\n');
     };
-    let mut lines = vec![format!(
-        "Client:\n Version:    {}\n\nServer:",
-        env!("CARGO_PKG_VERSION")
-    )];
-    let mut add = |name: &str, value: String| lines.push(format!(" {name}: {value}"));
-    for (name, field) in [
-        ("Containers", "Containers"),
-        (" Running", "ContainersRunning"),
-        (" Paused", "ContainersPaused"),
-        (" Stopped", "ContainersStopped"),
-        ("Images", "Images"),
-        ("Server Version", "ServerVersion"),
-        ("Storage Driver", "Driver"),
-        ("Logging Driver", "LoggingDriver"),
-        ("Cgroup Driver", "CgroupDriver"),
-        ("Cgroup Version", "CgroupVersion"),
+    let field = |name: &str, field: &str| format!(" {name}: {}", plain(&info[field]));
+    add(field("Containers", "Containers"));
+    for state in ["Running", "Paused", "Stopped"] {
+        add(format!(
+            "  {state}: {}",
+            plain(&info[format!("Containers{state}")])
+        ));
+    }
+    add(field("Images", "Images"));
+    add(field("Server Version", "ServerVersion"));
+    add(field("Storage Driver", "Driver"));
+    for pair in info["DriverStatus"].as_array().into_iter().flatten() {
+        add(format!("  {}: {}", plain(&pair[0]), plain(&pair[1])));
+    }
+    add(field("Logging Driver", "LoggingDriver"));
+    add(field("Cgroup Driver", "CgroupDriver"));
+    add(field("Cgroup Version", "CgroupVersion"));
+    add(" Plugins:".to_owned());
+    for kind in ["Volume", "Network", "Authorization", "Log"] {
+        let all = list(&info["Plugins"][kind]);
+        if !all.is_empty() {
+            add(format!("  {kind}: {}", all.join(" ")));
+        }
+    }
+    add(format!(
+        " Swarm: {}",
+        plain(&info["Swarm"]["LocalNodeState"])
+    ));
+    let runtimes = info["Runtimes"].as_object();
+    let runtimes: Vec<&str> = runtimes
+        .into_iter()
+        .flat_map(|all| all.keys().map(String::as_str))
+        .collect();
+    add(format!(" Runtimes: {}", runtimes.join(" ")));
+    add(field("Default Runtime", "DefaultRuntime"));
+    add(field("Init Binary", "InitBinary"));
+    for (name, of) in [
+        ("containerd", "ContainerdCommit"),
+        ("runc", "RuncCommit"),
+        ("init", "InitCommit"),
     ] {
-        add(name, text(field));
+        add(format!(" {name} version: {}", plain(&info[of]["ID"])));
     }
-    if let Some(options) = info["SecurityOptions"].as_array() {
-        let options = options.iter().filter_map(Value::as_str).collect::<Vec<_>>();
-        add("Security Options", options.join(", "));
+    add(" Security Options:".to_owned());
+    for option in list(&info["SecurityOptions"]) {
+        for (at, part) in option.split(',').enumerate() {
+            let (name, value) = part.split_once('=').unwrap_or(("", part));
+            add(match at {
+                0 => format!("  {value}"),
+                _ => format!("   {}: {value}", capitalised(name)),
+            });
+        }
     }
-    for (name, field) in [
+    for (name, of) in [
         ("Kernel Version", "KernelVersion"),
         ("Operating System", "OperatingSystem"),
         ("OSType", "OSType"),
         ("Architecture", "Architecture"),
         ("CPUs", "NCPU"),
     ] {
-        add(name, text(field));
+        add(field(name, of));
     }
-    add(
-        "Total Memory",
-        units::binary_size(info["MemTotal"].as_u64().unwrap_or(0)),
-    );
-    for (name, field) in [
+    let memory = info["MemTotal"].as_u64().unwrap_or(0);
+    add(format!(" Total Memory: {}", units::binary_size(memory)));
+    for (name, of) in [
         ("Name", "Name"),
         ("ID", "ID"),
         ("Docker Root Dir", "DockerRootDir"),
+        ("Debug Mode", "Debug"),
     ] {
-        add(name, text(field));
+        add(field(name, of));
     }
-    context.printer.line(&lines.join("\n"));
-    for warning in info["Warnings"]
-        .as_array()
+    last_part(info, &mut add);
+    out.push('\n');
+    out
+}
+
+/// A heading and its lines, where there are any.
+fn block(add: &mut impl FnMut(String), name: &str, all: Vec<String>) {
+    if !all.is_empty() {
+        add(format!(" {name}:"));
+        all.into_iter().for_each(|one| add(format!("  {one}")));
+    }
+}
+
+/// What only some engines have to say.
+fn last_part(info: &Value, add: &mut impl FnMut(String)) {
+    for (name, of) in [
+        ("HTTP Proxy", "HttpProxy"),
+        ("HTTPS Proxy", "HttpsProxy"),
+        ("No Proxy", "NoProxy"),
+    ] {
+        let proxy = plain(&info[of]);
+        if !proxy.is_empty() {
+            add(format!(" {name}: {proxy}"));
+        }
+    }
+    block(add, "Labels", list(&info["Labels"]));
+    add(format!(
+        " Experimental: {}",
+        plain(&info["ExperimentalBuild"])
+    ));
+    let registry = &info["RegistryConfig"];
+    let insecure = registry["IndexConfigs"].as_object();
+    let mut all: Vec<String> = insecure
         .into_iter()
         .flatten()
-        .filter_map(Value::as_str)
-    {
-        context.printer.talk(warning);
+        .filter(|(_, index)| index["Secure"] == false)
+        .map(|(name, _)| name.clone())
+        .collect();
+    all.extend(list(&registry["InsecureRegistryCIDRs"]));
+    block(add, "Insecure Registries", all);
+    block(add, "Registry Mirrors", list(&registry["Mirrors"]));
+    add(format!(
+        " Live Restore Enabled: {}",
+        plain(&info["LiveRestoreEnabled"])
+    ));
+    let pools = info["DefaultAddressPools"].as_array();
+    let pools: Vec<String> = pools
+        .into_iter()
+        .flatten()
+        .map(|pool| {
+            format!(
+                "Base: {}, Size: {}",
+                plain(&pool["Base"]),
+                plain(&pool["Size"])
+            )
+        })
+        .collect();
+    if !pools.is_empty() {
+        add(" Default Address Pools:".to_owned());
+        pools.into_iter().for_each(|pool| add(format!("   {pool}")));
     }
-    Ok(Code::OK)
 }
 
 /// This program's architecture by the name Go, and so docker, gives it.
@@ -154,35 +268,57 @@ async fn version(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, 
     )? {
         return Ok(Code::OK);
     }
-    let line = |name: &str, value: &Value| {
-        format!(
-            " {:<19}{}\n",
-            format!("{name}:"),
-            value.as_str().unwrap_or_default()
-        )
-    };
-    let os = |of: &Value| {
-        json!(format!(
-            "{}/{}",
-            of["Os"].as_str().unwrap_or("?"),
-            of["Arch"].as_str().unwrap_or("?")
-        ))
-    };
+    let line = |name: &str, value: &str| format!(" {:<19}{value}\n", format!("{name}:"));
     let mut out = format!(
-        "Client: Lighter\n{}{}{}\nServer: Engine\n",
-        line("Version", &client["Version"]),
-        line("API version", &client["ApiVersion"]),
-        line("OS/Arch", &os(&client)),
+        "Client: Lighter\n{}{}{}\nServer: {}\n",
+        line("Version", env!("CARGO_PKG_VERSION")),
+        line("API version", "1.51"),
+        line(
+            "OS/Arch",
+            &format!("{}/{}", std::env::consts::OS, architecture())
+        ),
+        plain(&server["Platform"]["Name"]),
     );
-    let api = format!(
-        "{} (minimum version {})",
-        server["ApiVersion"].as_str().unwrap_or("?"),
-        server["MinAPIVersion"].as_str().unwrap_or("?"),
-    );
-    out.push_str(&line("Version", &server["Version"]));
-    out.push_str(&line("API version", &json!(api)));
-    out.push_str(&line("Kernel", &server["KernelVersion"]));
-    out.push_str(&line("OS/Arch", &os(&server)));
+    for component in server["Components"].as_array().into_iter().flatten() {
+        out.push_str(&component_text(component));
+    }
     context.printer.data(&out);
     Ok(Code::OK)
+}
+
+/// A part of the engine, as docker shows one.
+fn component_text(component: &Value) -> String {
+    let details = &component["Details"];
+    let mut out = format!(" {}:\n", plain(&component["Name"]));
+    let mut add = |name: &str, value: String| {
+        out.push_str(&format!("  {:<18}{value}\n", format!("{name}:")));
+    };
+    add("Version", plain(&component["Version"]));
+    if component["Name"] == "Engine" {
+        let (version, least) = (
+            plain(&details["ApiVersion"]),
+            plain(&details["MinAPIVersion"]),
+        );
+        add(
+            "API version",
+            format!("{version} (minimum version {least})"),
+        );
+        for (name, of) in [
+            ("Go version", "GoVersion"),
+            ("Git commit", "GitCommit"),
+            ("Built", "BuildTime"),
+        ] {
+            add(name, plain(&details[of]));
+        }
+        add(
+            "OS/Arch",
+            format!("{}/{}", plain(&details["Os"]), plain(&details["Arch"])),
+        );
+        add("Experimental", plain(&details["Experimental"]));
+    } else if let Some(all) = details.as_object() {
+        for (name, value) in all {
+            add(name, plain(value));
+        }
+    }
+    out
 }

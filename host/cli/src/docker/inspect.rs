@@ -45,8 +45,8 @@ const KINDS: &[&str] = &["container", "image", "network", "volume"];
 async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
     let kind = text(arguments, "type").unwrap_or_default();
     if !kind.is_empty() && !KINDS.contains(&kind.as_str()) {
-        return Err(CliError::usage(format!(
-            "\"{kind}\" is not a valid value for --type"
+        return Err(CliError::new(format!(
+            "unknown type: {kind:?}: must be one of \"container\", \"image\", \"network\", \"volume\""
         )));
     }
     let size = if is_set(arguments, "size") { "1" } else { "" };
@@ -108,7 +108,7 @@ where
         None | Some("json" | "") => None,
         Some(text) => Some(
             Template::parse(text)
-                .map_err(|error| CliError::usage(format!("template parsing error: {error}")))?,
+                .map_err(|error| CliError::new(format!("template parsing error: {error}")))?,
         ),
     };
     let (mut found, mut missed) = (Vec::new(), Vec::new());
@@ -132,9 +132,11 @@ where
             for text in &found {
                 let value: Value =
                     serde_json::from_str(text).map_err(|error| CliError::of(&error))?;
-                let text = template
-                    .render(&value)
-                    .map_err(|error| CliError::new(format!("template: {error}")))?;
+                let text = template.render(&value).map_err(|error| {
+                    // What docker has printed by then.
+                    context.printer.line("");
+                    CliError::new(format!("template parsing error: {error}"))
+                })?;
                 context.printer.line(&text);
             }
         }

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgMatches, Command};
 
 use super::api::{escape, with_query};
-use super::flags::{Flag, Kind, flag, is_set, text, texts, with_flags};
+use super::flags::{Flag, Kind, flag, is_set, number, text, texts, with_flags};
 use super::{Context, Verb, each, targets};
 use crate::exit::{CliError, Code};
 
@@ -116,14 +116,11 @@ async fn stop(
     arguments: &ArgMatches,
     verb: &'static str,
 ) -> Result<Code, CliError> {
-    let time = text(arguments, "timeout")
-        .or_else(|| text(arguments, "time"))
-        .unwrap_or_default();
-    if !time.is_empty() && time.parse::<i64>().is_err() {
-        let message =
-            format!("invalid argument \"{time}\" for --timeout: it must be a whole number");
-        return Err(CliError::usage(message));
-    }
+    let time = match number(arguments, STOP, "timeout")? {
+        Some(time) => Some(time),
+        None => number(arguments, STOP, "time")?,
+    };
+    let time = time.map(|time| time.to_string()).unwrap_or_default();
     let query = [
         ("t", time),
         ("signal", text(arguments, "signal").unwrap_or_default()),
@@ -207,10 +204,14 @@ async fn plain(
 
 async fn rename(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
     let (old, new) = (text(arguments, "old"), text(arguments, "new"));
-    let path = format!("/containers/{}/rename", escape(&old.unwrap_or_default()));
-    context
-        .api
-        .post(&with_query(&path, &[("name", new.unwrap_or_default())]))
-        .await?;
+    let old = old.unwrap_or_default();
+    let path = format!("/containers/{}/rename", escape(&old));
+    let query = [("name", new.unwrap_or_default())];
+    if let Err(error) = context.api.post(&with_query(&path, &query)).await {
+        context.printer.error(&error.into());
+        return Err(CliError::new(format!(
+            "failed to rename container named {old}"
+        )));
+    }
     Ok(Code::OK)
 }

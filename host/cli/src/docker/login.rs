@@ -67,7 +67,7 @@ async fn login(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cl
     let username = match text(arguments, "username") {
         Some(name) => name,
         None if std::io::stdin().is_terminal() => ask(context, "Username: ")?,
-        None => return Err(CliError::new("a user name is needed").with_hint("give `--username`")),
+        None => return Err(not_a_terminal()),
     };
     let password = password(context, arguments)?;
     let body = json!({ "username": username, "password": password, "serveraddress": server });
@@ -102,14 +102,17 @@ fn password(context: &Context<'_>, arguments: &ArgMatches) -> Result<String, Cli
         return Ok(password);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(
-            CliError::new("a password is needed").with_hint("give it with `--password-stdin`")
-        );
+        return Err(not_a_terminal());
     }
     context.printer.passing("Password: ");
     let password = lighter_platform::sys::read_hidden_line()?;
     context.printer.talk("");
     Ok(password)
+}
+
+fn not_a_terminal() -> CliError {
+    CliError::new("Cannot perform an interactive login from a non TTY device")
+        .with_hint("give `--username` and `--password-stdin`")
 }
 
 fn ask(context: &Context<'_>, question: &str) -> Result<String, CliError> {
@@ -175,6 +178,12 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => json!({}),
             Err(error) => return Err(error.into()),
         };
+        if !Value::is_object(&config) {
+            return Err(CliError::new(format!(
+                "`{}` is not valid: it must hold an object",
+                path.display()
+            )));
+        }
         Ok(Self { path, config })
     }
 
@@ -302,6 +311,17 @@ fn ask_helper(helper: &str, verb: &str, input: &str) -> Result<String, CliError>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_something_else_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        for text in ["[]", "1", "\"x\"", "{"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Store::at(path.clone()).is_err(), "{text}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+    }
 
     #[test]
     fn registries_have_one_key() {

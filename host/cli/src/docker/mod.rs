@@ -111,39 +111,51 @@ pub fn run(name: &str, arguments: &ArgMatches, printer: &Printer) -> Result<Code
     outcome
 }
 
-/// A flag that does not exist, or that docker has and we do not honour.
-pub fn unknown_flag(flag: &str, hint: Option<String>) -> CliError {
-    let name = flag.trim_start_matches('-');
-    if refused::is_dockers(name) {
+/// A flag that does not exist, or that docker has and we do not honour; `words` are the command
+/// line's.
+pub fn unknown_flag(flag: &str, words: &[String]) -> CliError {
+    let verb = words.first().filter(|word| !word.starts_with('-'));
+    let verb = verb.map_or("", String::as_str);
+    if refused::is_dockers(verb, flag) {
+        let help = match verb {
+            "" => "lighter --help".to_owned(),
+            verb => format!("lighter {verb} --help"),
+        };
         return CliError::usage(format!(
             "the flag `{flag}` of docker is not supported by lighter"
         ))
-        .with_hint("leave it out; `lighter COMMAND --help` shows what there is");
+        .with_hint(format!("leave it out; `{help}` shows what there is"));
     }
-    let text = if flag.starts_with("--") {
-        "unknown flag"
-    } else {
-        "unknown shorthand flag"
+    let Some(name) = flag.strip_prefix("--") else {
+        let letter = flag.trim_start_matches('-');
+        // What is left of a cluster of letters from this one on.
+        let rest = |word: &String| {
+            let cluster = word
+                .strip_prefix('-')
+                .filter(|rest| !rest.starts_with('-'))?;
+            cluster.find(letter).map(|at| cluster[at..].to_owned())
+        };
+        let rest = words.iter().find_map(rest);
+        let rest = rest.unwrap_or_else(|| letter.to_owned());
+        return CliError::usage(format!("unknown shorthand flag: '{letter}' in -{rest}"));
     };
-    let error = CliError::usage(format!("{text}: {flag}"));
-    let near = hint.or_else(|| {
-        let all = verbs()
-            .flat_map(|verb| long_names(&(verb.command)()))
-            .collect::<Vec<_>>();
-        let near = lighter_platform::nearest(name, all.iter().map(String::as_str))?;
-        Some(format!("did you mean `--{near}`?"))
-    });
-    match near {
-        Some(hint) => error.with_hint(hint),
+    let error = CliError::usage(format!("unknown flag: {flag}"));
+    let known = crate::cli();
+    let known = known.find_subcommand(verb).map(long_names);
+    let known = known.unwrap_or_default();
+    match lighter_platform::nearest(name, known.iter().map(String::as_str)) {
+        Some(near) => error.with_hint(format!("did you mean `--{near}`?")),
         None => error,
     }
 }
 
+/// The long names of a command's flags, and of those below it.
 fn long_names(command: &Command) -> Vec<String> {
-    command
+    let own = command
         .get_arguments()
-        .filter_map(|arg| arg.get_long().map(str::to_owned))
-        .collect()
+        .filter_map(|arg| arg.get_long().map(str::to_owned));
+    let below = command.get_subcommands().flat_map(long_names);
+    own.chain(below).collect()
 }
 
 /// One name that must be given.
@@ -193,8 +205,10 @@ fn filters(all: &[String]) -> Result<String, CliError> {
     let mut sorted: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
     for text in all {
         let (name, value) = text.split_once('=').ok_or_else(|| {
-            CliError::usage(format!("invalid filter '{text}'"))
-                .with_hint("write `--filter name=value`")
+            CliError::usage(format!(
+                "invalid argument {text:?} for \"-f, --filter\" flag: bad format of filter \
+                 (expected name=value)"
+            ))
         })?;
         let name = name.trim().to_ascii_lowercase();
         sorted
@@ -238,13 +252,21 @@ mod tests {
 
     #[test]
     fn dockers_flags_are_refused_by_name_and_others_with_the_nearest() {
-        assert!(
-            unknown_flag("--gpus", None)
-                .message
-                .contains("`--gpus` of docker")
-        );
-        let error = unknown_flag("--memroy", None);
+        let unknown = |flag: &str, line: &[&str]| {
+            let words: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
+            unknown_flag(flag, &words)
+        };
+        let gpus = unknown("--gpus", &["run", "--gpus"]);
+        assert!(gpus.message.contains("`--gpus` of docker"));
+        let host = unknown("-H", &["-H", "tcp://x"]);
+        assert!(host.message.contains("`-H` of docker"));
+        let error = unknown("--memroy", &["run", "--memroy"]);
         assert_eq!(error.message, "unknown flag: --memroy");
         assert_eq!(error.hint.as_deref(), Some("did you mean `--memory`?"));
+        // Not a flag of that verb, in docker neither.
+        let error = unknown("--gpus", &["ps", "--gpus"]);
+        assert_eq!(error.message, "unknown flag: --gpus");
+        let error = unknown("-z", &["ps", "-aqz"]);
+        assert_eq!(error.message, "unknown shorthand flag: 'z' in -z");
     }
 }

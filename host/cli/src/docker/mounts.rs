@@ -65,8 +65,11 @@ fn without_dots(path: &Path) -> String {
 
 /// Reads a `--mount`: comma-separated `key=value`.
 pub fn mount(text: &str) -> Result<Value, CliError> {
-    let wrong =
-        |what: String| CliError::usage(format!("invalid argument \"{text}\" for --mount: {what}"));
+    let wrong = |what: String| {
+        CliError::usage(format!(
+            "invalid argument {text:?} for \"--mount\" flag: {what}"
+        ))
+    };
     let mut mount = json!({ "Type": "volume" });
     for part in text.split(',') {
         let (key, value) = part
@@ -122,7 +125,7 @@ pub fn mount(text: &str) -> Result<Value, CliError> {
                 put(&mut mount, "TmpfsOptions.Mode", json!(mode));
             }
             "consistency" => {}
-            _ => return Err(wrong(format!("unexpected key '{key}'"))),
+            _ => return Err(wrong(format!("unexpected key '{key}' in '{part}'"))),
         }
     }
     check(&mount).map_err(wrong)?;

@@ -13,9 +13,12 @@ pub fn fill(body: &mut Value, publish: &[String], expose: &[String]) -> Result<(
     let mut bindings: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for text in publish {
         let wrong = || {
-            CliError::usage(format!(
-                "invalid argument \"{text}\" for --publish: invalid port"
-            ))
+            let container = text.rsplit(':').next().unwrap_or(text);
+            let container = container.split('/').next().unwrap_or(container);
+            CliError::usage(match range(container) {
+                Some(_) => format!("Invalid hostPort or address: {text}"),
+                None => format!("Invalid containerPort: {container}"),
+            })
         };
         for (port, binding) in published(text).ok_or_else(wrong)? {
             exposed.insert(port.clone(), json!({}));

@@ -2,15 +2,16 @@
 
 use std::io::Write;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::{Method, Response};
+use lighter_platform::text::without_controls;
 use serde_json::Value;
 
 use super::api::{self, request, with_query};
-use super::{Context, login};
+use super::{Context, login, units};
 use crate::exit::CliError;
 
 /// How progress is shown.
@@ -49,6 +50,47 @@ pub fn split(reference: &str) -> (String, String) {
         // The colon of a registry's port is followed by a slash.
         Some((name, tag)) if !tag.contains('/') => (name.to_owned(), tag.to_owned()),
         _ => (reference.to_owned(), "latest".to_owned()),
+    }
+}
+
+/// Refuses what no image can be called, in docker's words.
+pub fn check_reference(reference: &str) -> Result<(), CliError> {
+    let wrong = |why: &str| Err(CliError::usage(format!("invalid reference format{why}")));
+    // An image's id, with the algorithm before it.
+    if reference.starts_with("sha256:") {
+        return Ok(());
+    }
+    let (rest, digest) = reference.split_once('@').unwrap_or((reference, "a:b"));
+    let (name, tag) = match rest.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (rest, "latest"),
+    };
+    let is_host = |host: &str| host.contains(['.', ':']) || host == "localhost";
+    let path = match name.split_once('/') {
+        Some((host, path)) if is_host(host) => path,
+        _ => name,
+    };
+    if path.contains(|c: char| c.is_ascii_uppercase()) {
+        let library = if name.contains('/') { "" } else { "library/" };
+        return wrong(&format!(
+            ": repository name ({library}{path}) must be lowercase"
+        ));
+    }
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let part = |part: &str| {
+        part.starts_with(plain)
+            && part.ends_with(plain)
+            && part.chars().all(|c| plain(c) || "._-".contains(c))
+    };
+    let in_tag = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let tag_fits = !tag.is_empty()
+        && tag.len() <= 128
+        && !tag.starts_with(['.', '-'])
+        && tag.chars().all(in_tag);
+    if path.split('/').all(part) && tag_fits && digest.contains(':') {
+        Ok(())
+    } else {
+        wrong("")
     }
 }
 
@@ -120,7 +162,9 @@ pub async fn follow(
 /// A body of lines of JSON.
 pub struct Lines {
     body: Incoming,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
+    /// How much of the buffer is known to hold no end of a line.
+    seen: usize,
 }
 
 /// Longest line that is taken: an engine's message is far below it.
@@ -131,20 +175,26 @@ impl Lines {
     pub fn new(body: Incoming) -> Self {
         Self {
             body,
-            buffer: Vec::new(),
+            buffer: BytesMut::new(),
+            seen: 0,
         }
     }
 
     /// The next line that is not empty.
     pub async fn next(&mut self) -> Result<Option<Bytes>, CliError> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+            let end = self.buffer[self.seen..]
+                .iter()
+                .position(|byte| *byte == b'\n');
+            if let Some(end) = end {
+                let line = self.buffer.split_to(self.seen + end + 1);
+                self.seen = 0;
                 if line.iter().any(|byte| !byte.is_ascii_whitespace()) {
-                    return Ok(Some(line.into()));
+                    return Ok(Some(line.freeze()));
                 }
                 continue;
             }
+            self.seen = self.buffer.len();
             if self.buffer.len() > MOST_LINE {
                 return Err(CliError::new("the engine sent a line without end"));
             }
@@ -156,10 +206,46 @@ impl Lines {
                     }
                 }
                 None if self.buffer.iter().all(u8::is_ascii_whitespace) => return Ok(None),
-                None => return Ok(Some(std::mem::take(&mut self.buffer).into())),
+                None => {
+                    self.seen = 0;
+                    return Ok(Some(self.buffer.split().freeze()));
+                }
             }
         }
     }
+}
+
+/// Most rows that are rewritten: a terminal has fewer, and the engine could name any number.
+const MOST_ROWS: usize = 200;
+
+/// The width of the terminal.
+fn width() -> usize {
+    lighter_platform::sys::terminal_size().map_or(80, |(_, columns)| columns.into())
+}
+
+/// How far one thing is, drawn as docker draws it: `[=====>     ]  1.2MB/3.4MB`.
+fn bar(detail: &Value, width: usize) -> String {
+    let Some(current) = detail["current"].as_u64().filter(|current| *current > 0) else {
+        return String::new();
+    };
+    let done = units::decimal_size_4(current);
+    let total = detail["total"].as_u64().unwrap_or(0);
+    if total < current || total == 0 {
+        return format!(" {done:>8}");
+    }
+    let numbers = format!(" {done:>8}/{}", units::decimal_size_4(total));
+    // Docker's own limit, below which only the numbers are shown.
+    if width < 110 {
+        return numbers;
+    }
+    let filled = usize::try_from(current.saturating_mul(50) / total).unwrap_or(50);
+    let arrow = if filled < 50 { ">" } else { "" };
+    let rest = 50_usize.saturating_sub(filled + arrow.len());
+    format!(
+        " [{}{arrow}{}]{numbers}",
+        "=".repeat(filled),
+        " ".repeat(rest)
+    )
 }
 
 /// Rows of progress: rewritten in place on a terminal, else only their ends.
@@ -180,13 +266,17 @@ impl Screen {
             self.write(text("stream"));
             return;
         }
-        let line = match (id, text("progress")) {
-            ("", _) => status.to_owned(),
-            (id, "") => format!("{id}: {status}"),
-            (id, progress) => format!("{id}: {status} {progress}"),
+        let bar = match self.terminal {
+            true => bar(&message["progressDetail"], width()),
+            false => String::new(),
+        };
+        let line = match id {
+            "" => status.to_owned(),
+            id => format!("{id}: {status}{bar}"),
         };
         let moving = message["progressDetail"]["current"].is_number();
-        if id.is_empty() || !self.terminal {
+        let rows = self.rows.len() < MOST_ROWS || self.rows.iter().any(|row| row == id);
+        if id.is_empty() || !self.terminal || !rows {
             // In a pipe the steps between would be thousands of lines.
             if !moving {
                 self.write(&format!("{line}\n"));
@@ -209,13 +299,20 @@ impl Screen {
             }
         };
         let up = self.rows.len() - at;
-        let width =
-            lighter_platform::sys::terminal_size().map_or(80, |(_, columns)| columns.into());
-        let line: String = line.chars().take(width).collect();
-        self.write(&format!("\x1b[{up}A\r\x1b[2K{line}\x1b[{up}B\r"));
+        let line: String = without_controls(line).chars().take(width()).collect();
+        self.write_raw(&format!("\x1b[{up}A\r\x1b[2K{line}\x1b[{up}B\r"));
     }
 
+    /// Writes what the engine and registries say: without their control sequences on a terminal.
     fn write(&self, text: &str) {
+        if self.terminal {
+            self.write_raw(&without_controls(text));
+        } else {
+            self.write_raw(text);
+        }
+    }
+
+    fn write_raw(&self, text: &str) {
         if self.show.on_stderr {
             // Progress that cannot be shown stops nothing.
             let _ = std::io::stderr().lock().write_all(text.as_bytes());
@@ -229,6 +326,44 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_bar_shows_how_far_it_is() {
+        let at = |current: u64, total: u64| json!({ "current": current, "total": total });
+        let line = bar(&at(500_000, 1_000_000), 120);
+        assert!(line.starts_with(" [=========================>"), "{line}");
+        assert!(line.ends_with("]    500kB/1MB"), "{line}");
+        assert_eq!(bar(&at(500_000, 1_000_000), 80), "    500kB/1MB");
+        assert!(bar(&at(1_000_000, 1_000_000), 120).contains(&format!("[{}]", "=".repeat(50))));
+        // Of a total that is not known, or wrong.
+        assert_eq!(bar(&at(12, 0), 120), "      12B");
+        assert!(!bar(&at(u64::MAX, 1), 120).contains('['));
+        assert_eq!(bar(&json!({}), 120), "");
+    }
+
+    #[test]
+    fn what_no_image_can_be_called_is_refused() {
+        for fits in [
+            "busybox",
+            "a/b:1",
+            "localhost:5000/a/b_c__d-e.f:V1.2-x",
+            "a@sha256:0000",
+            "sha256:0000",
+            "c0aa56dbf2ae",
+        ] {
+            assert!(check_reference(fits).is_ok(), "{fits}");
+        }
+        for wrong in [
+            "", "Bad", "a:b:c", "-a", "a/", "a//b", "a:.x", "a b", "a@b", "\x1b[2J",
+        ] {
+            let error = check_reference(wrong).unwrap_err();
+            assert!(
+                error.message.starts_with("invalid reference format"),
+                "{wrong}"
+            );
+        }
+    }
 
     #[test]
     fn references_are_split_at_their_tag() {

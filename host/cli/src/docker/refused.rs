@@ -1,19 +1,99 @@
-//! Flags that docker has and Lighter does not honour: refused by name.
+//! Flags that docker has and Lighter does not honour, verb by verb: refused by name.
 
-use super::container_flags;
-
-const OTHERS: &[&str] = &[
-    "all-tags",
+/// Of `run` and `create`.
+const CONTAINER: &[&str] = &[
+    "blkio-weight-device",
+    "cpu-count",
+    "cpu-percent",
+    "cpu-rt-period",
+    "cpu-rt-runtime",
     "disable-content-trust",
-    "checkpoint",
-    "checkpoint-dir",
-    "tree",
+    "gpus",
+    "health-cmd",
+    "health-interval",
+    "health-retries",
+    "health-start-interval",
+    "health-start-period",
+    "health-timeout",
+    "io-maxbandwidth",
+    "io-maxiops",
+    "ip",
+    "ip6",
+    "isolation",
+    "kernel-memory",
+    "link",
+    "link-local-ip",
+    "mac-address",
+    "memory-swappiness",
+    "network-alias",
+    "oom-kill-disable",
+    "publish-all",
+    "runtime",
+    "storage-opt",
+    "use-api-socket",
+    "userns",
 ];
 
-/// Whether docker knows this flag.
-pub fn is_dockers(name: &str) -> bool {
-    container_flags::REFUSED
+/// Before any verb: which engine, and how to reach it.
+const GLOBAL: &[&str] = &[
+    "config",
+    "context",
+    "debug",
+    "host",
+    "log-level",
+    "tls",
+    "tlscacert",
+    "tlscert",
+    "tlskey",
+    "tlsverify",
+];
+
+/// Their letters.
+const LETTERS: &[(&str, char)] = &[
+    ("run", 'P'),
+    ("create", 'P'),
+    ("pull", 'a'),
+    ("rm", 'l'),
+    ("", 'H'),
+    ("", 'c'),
+    ("", 'D'),
+    ("", 'l'),
+];
+
+/// The flags docker has for a verb, beyond those we have; for no verb, its global ones.
+fn of_verb(verb: &str) -> &'static [&'static str] {
+    match verb {
+        "run" | "create" => CONTAINER,
+        "pull" => &["all-tags", "disable-content-trust"],
+        "images" => &["tree"],
+        "rm" => &["link"],
+        "rmi" => &["platform"],
+        "start" => &["checkpoint", "checkpoint-dir"],
+        "volume" => &[
+            "availability",
+            "cluster",
+            "group",
+            "limit-bytes",
+            "required-bytes",
+            "scope",
+            "secret",
+            "sharing",
+            "topology-preferred",
+            "topology-required",
+            "type",
+        ],
+        "" => GLOBAL,
+        _ => &[],
+    }
+}
+
+/// Whether docker knows this flag, or this letter, of this verb (none: before a verb).
+pub fn is_dockers(verb: &str, flag: &str) -> bool {
+    if let Some(name) = flag.strip_prefix("--") {
+        return of_verb(verb).contains(&name);
+    }
+    let letter = flag.trim_start_matches('-').chars().next();
+    LETTERS
         .iter()
-        .chain(OTHERS)
-        .any(|flag| *flag == name)
+        .any(|(of, known)| *of == verb && Some(*known) == letter)
 }

@@ -1,7 +1,6 @@
 //! `run`, `create`, `start`, `attach`: a container and the person in front of it.
 
 use clap::{Arg, ArgMatches, Command};
-use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::Value;
 
@@ -136,9 +135,13 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
     let attach = Attach::of(arguments, detach)?;
     let tty = is_set(arguments, "tty");
     if attach.stdin && tty && !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-        return Err(before_start(CliError::new("the input device is not a TTY")));
+        return Err(CliError::new("the input device is not a TTY"));
     }
     let keys = DetachKeys::parse(text(arguments, "detach-keys").as_deref())?;
+    if texts(arguments, "args").is_empty() {
+        return Err(CliError::new("'lighter run' requires at least 1 argument")
+            .with_hint("see `lighter run --help`"));
+    }
     let id = create_container(context, arguments, &attach)
         .await
         .map_err(before_start)?;
@@ -157,7 +160,8 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
         streams: attach,
         tty,
         keys,
-        signals: create::passes_signals(arguments),
+        // A terminal's keys are the container's already; what is sent to us is for us.
+        signals: create::passes_signals(arguments) && !tty,
         // A container that removes itself has ended only when its name is free again.
         until: if is_set(arguments, "rm") {
             "removed"
@@ -328,10 +332,17 @@ impl Foreground {
             }
             std::future::pending::<()>().await;
         };
+        let told = async {
+            match self.signals {
+                true => std::future::pending().await,
+                false => lighter_platform::sys::told_to_end().await,
+            }
+        };
         tokio::select! {
             ended = joined => ended,
             () = size => Ok(Ended::Remote),
             () = signals => Ok(Ended::Remote),
+            signal = told => Ok(Ended::Told(signal?)),
         }
     }
 
@@ -340,17 +351,18 @@ impl Foreground {
         ended: Ended,
         waiting: hyper::Response<hyper::body::Incoming>,
     ) -> Result<Code, CliError> {
-        if ended == Ended::Detached {
-            // The cursor is wherever the container left it.
-            eprintln!("\r\nread escape sequence");
-            return Ok(Code::OK);
+        match ended {
+            Ended::Detached => {
+                // The cursor is wherever the container left it.
+                eprintln!("\r\nread escape sequence");
+                return Ok(Code::OK);
+            }
+            // The container runs on, as it does when docker is ended.
+            Ended::Told(signal) => return Ok(Code::of_signal(signal)),
+            Ended::Remote => {}
         }
-        let body = waiting
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| CliError::of(&error))?;
-        let answer: Value = serde_json::from_slice(&body.to_bytes())
+        let body = api::whole_body(waiting.into_body(), 1 << 20).await?;
+        let answer: Value = serde_json::from_slice(&body)
             .map_err(|error| CliError::new(format!("the engine's answer is no JSON: {error}")))?;
         if let Some(message) = answer["Error"]["Message"]
             .as_str()
@@ -400,19 +412,30 @@ async fn start_verb(context: &Context<'_>, arguments: &ArgMatches) -> Result<Cod
             },
             tty: found["Config"]["Tty"] == true,
             keys: DetachKeys::parse(text(arguments, "detach-keys").as_deref())?,
-            signals: true,
+            signals: found["Config"]["Tty"] != true,
             until: if removes { "removed" } else { "next-exit" },
             start: found["State"]["Running"] != true,
         };
         return foreground.run(context).await;
     }
-    super::each(context, &names, |name| async move {
-        context
-            .api
-            .post(&format!("/containers/{}/start", escape(&name)))
-            .await
-    })
-    .await
+    let mut failed = Vec::new();
+    for name in &names {
+        let path = format!("/containers/{}/start", escape(name));
+        match context.api.post(&path).await {
+            Ok(_) => context.printer.line(name),
+            Err(error) => {
+                context.printer.error(&error.into());
+                failed.push(name.as_str());
+            }
+        }
+    }
+    if failed.is_empty() {
+        return Ok(Code::OK);
+    }
+    let failed = failed.join(", ");
+    Err(CliError::new(format!(
+        "failed to start containers: {failed}"
+    )))
 }
 
 async fn attach_verb(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
@@ -442,7 +465,7 @@ async fn attach_verb(context: &Context<'_>, arguments: &ArgMatches) -> Result<Co
         },
         tty,
         keys: DetachKeys::parse(text(arguments, "detach-keys").as_deref())?,
-        signals: create::passes_signals(arguments),
+        signals: create::passes_signals(arguments) && !tty,
         until: "not-running",
         start: false,
     };

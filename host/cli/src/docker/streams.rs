@@ -28,6 +28,8 @@ pub enum Ended {
     Remote,
     /// The person let go; the container runs on.
     Detached,
+    /// This process was told to end by a signal.
+    Told(i32),
 }
 
 /// Bytes for one of the caller's outputs.

@@ -25,9 +25,10 @@ pub enum Format {
 
 /// Reads `--format`.
 pub fn format(text: Option<&str>) -> Result<Format, CliError> {
+    // `\\t` and `\\n`, as people type them in shells.
     let template = |text: &str| {
-        Template::parse(text)
-            .map_err(|error| CliError::usage(format!("template parsing error: {error}")))
+        Template::parse(&text.replace("\\t", "\t").replace("\\n", "\n"))
+            .map_err(|error| CliError::new(format!("template parsing error: {error}")))
     };
     Ok(match text {
         None | Some("" | "table") => Format::Table,
@@ -37,6 +38,16 @@ pub fn format(text: Option<&str>) -> Result<Format, CliError> {
             None => Format::Lines(template(text)?),
         },
     })
+}
+
+/// The field of a row by which templates ask for one of its labels: `{{.Label "name"}}`.
+pub const LABEL: &str = "Label";
+
+/// Whether only names are to be printed: a template wins over `--quiet`, a table does not.
+pub fn is_quiet(arguments: &clap::ArgMatches) -> bool {
+    let format = super::flags::text(arguments, "format");
+    super::flags::is_set(arguments, "quiet")
+        && matches!(format.as_deref(), None | Some("" | "table"))
 }
 
 /// Prints objects, whose values are what the columns show.
@@ -50,11 +61,14 @@ pub fn print(
     headings: &[Column],
     rows: &[Map<String, Value>],
 ) -> Result<(), CliError> {
-    let failed = |error| CliError::new(format!("template: {error}"));
+    let failed = |error| CliError::new(format!("template parsing error: {error}"));
     match format {
         Format::Json => {
             for row in rows {
-                let text = serde_json::to_string(row).map_err(|error| CliError::of(&error))?;
+                let shown = row.iter().filter(|(field, _)| *field != LABEL);
+                let shown: Map<String, Value> =
+                    shown.map(|(k, v)| (k.clone(), v.clone())).collect();
+                let text = serde_json::to_string(&shown).map_err(|error| CliError::of(&error))?;
                 printer.line(&text);
             }
         }

@@ -14,7 +14,7 @@ use super::api::{self, request, with_query};
 use super::flags::{Flag, Kind, flag, is_set, text, texts, with_flags};
 use super::pull::{self, Show};
 use super::{Context, Verb};
-use crate::exit::{CliError, Code};
+use crate::exit::{CliError, Code, words};
 
 const LOAD: &[Flag] = &[
     flag(
@@ -98,7 +98,8 @@ fn platform(arguments: &ArgMatches) -> Result<String, CliError> {
 async fn load(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
     let input: Box<dyn Read + Send> = match text(arguments, "input") {
         Some(path) => Box::new(
-            File::open(&path).map_err(|error| CliError::new(format!("open {path}: {error}")))?,
+            File::open(&path)
+                .map_err(|error| CliError::new(format!("open {path}: {}", words(&error))))?,
         ),
         None if io::stdin().is_terminal() => {
             return Err(
@@ -171,7 +172,7 @@ async fn save(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
     };
     // Under another name until it is whole: a cut archive must not look like one.
     let temporary = format!("{path}.{}", lighter_platform::dir::random_suffix());
-    let failed = |error: io::Error| CliError::new(format!("write {path}: {error}"));
+    let failed = |error: io::Error| CliError::new(format!("write {path}: {}", words(&error)));
     let mut file = File::create_new(&temporary).map_err(failed)?;
     let written = match write_body(response.into_body(), &mut file).await {
         Ok(()) => std::fs::rename(&temporary, &path).map_err(failed),

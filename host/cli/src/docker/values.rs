@@ -5,18 +5,41 @@ use std::collections::BTreeMap;
 use lighter_daemon::settings::ByteSize;
 use serde_json::{Value, json};
 
+use crate::exit::words;
+
 /// A size.
 pub fn bytes(text: &str) -> Result<u64, String> {
     text.parse::<ByteSize>()
         .map(|size| size.0)
-        .map_err(|error| error.to_string())
+        .map_err(|_| format!("invalid size: '{text}'"))
+}
+
+/// `device:amount`, the amount a size or a number.
+pub fn rate(text: &str) -> Result<Value, String> {
+    let (path, amount) = text
+        .split_once(':')
+        .filter(|(path, amount)| !path.is_empty() && !amount.is_empty())
+        .ok_or_else(|| format!("bad format: {text}"))?;
+    if !path.starts_with("/dev/") {
+        return Err(format!("bad format for device path: {text}"));
+    }
+    let amount = bytes(amount).map_err(|_| {
+        format!(
+            "invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]. \
+             Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
+        )
+    })?;
+    Ok(json!({ "Path": path, "Rate": amount }))
 }
 
 /// Processors with at most nine digits after the point, in billionths.
 pub fn nano_cpus(text: &str) -> Result<i64, String> {
-    let wrong = || "it must be a number such as `1.5`".to_owned();
+    let wrong = || format!("failed to parse {text} as a rational number");
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
-    if part.len() > 9 || !part.bytes().all(|byte| byte.is_ascii_digit()) {
+    if part.len() > 9 && part.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("value is too precise".to_owned());
+    }
+    if !part.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong());
     }
     let digits = format!("{}{part:0<9}", if whole.is_empty() { "0" } else { whole });
@@ -87,7 +110,7 @@ pub fn environment(all: &[String]) -> Vec<String> {
 
 /// `name=soft[:hard]`.
 pub fn ulimit(text: &str) -> Result<Value, String> {
-    let wrong = || "it must be `name=soft[:hard]`".to_owned();
+    let wrong = || format!("invalid ulimit argument: {text}");
     let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
     let number = |text: &str| text.parse::<i64>().map_err(|_| wrong());
@@ -105,7 +128,7 @@ pub fn device(text: &str) -> Result<Value, String> {
         (container, mode) => (container.unwrap_or(host), mode.unwrap_or("rwm")),
     };
     if parts.next().is_some() || !host.starts_with('/') || !is_mode(mode) {
-        return Err("it must be `/dev/host[:/dev/container[:rwm]]`".to_owned());
+        return Err(format!("{host} is not an absolute path"));
     }
     Ok(json!({ "PathOnHost": host, "PathInContainer": container, "CgroupPermissions": mode }))
 }
@@ -121,7 +144,8 @@ pub fn restart(text: &str) -> Result<Value, String> {
 
 /// Lines of a file of `NAME=value`; comments and empty lines are left out.
 pub fn read_lines(path: &str) -> Result<Vec<String>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("open {path}: {error}"))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("open {path}: {}", words(&error)))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text
         .lines()
@@ -154,9 +178,8 @@ pub fn moment(text: &str, now_unix: i64) -> Result<String, String> {
         _ => text.to_owned(),
     };
     let rfc = &time::format_description::well_known::Rfc3339;
-    let time = time::OffsetDateTime::parse(&full, rfc).map_err(|_| {
-        format!("`{text}` is no time: write `10m`, `2026-01-02T03:04:05` or seconds since 1970")
-    })?;
+    let time = time::OffsetDateTime::parse(&full, rfc)
+        .map_err(|_| format!("failed to parse value as time or duration: {text:?}"))?;
     Ok(format!(
         "{}.{:09}",
         time.unix_timestamp(),

@@ -164,7 +164,7 @@ async fn list(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
         .collect();
     rows.sort_by_key(|row| row["Name"].as_str().unwrap_or_default().to_owned());
     let format = text(arguments, "format");
-    if is_set(arguments, "quiet") && format.is_none() {
+    if table::is_quiet(arguments) {
         for row in &rows {
             context
                 .printer
@@ -196,6 +196,7 @@ fn row(volume: &Value) -> Map<String, Value> {
         "Driver": text("Driver"),
         "Group": "N/A",
         "Labels": labels(&volume["Labels"]),
+        table::LABEL: volume["Labels"],
         "Links": links,
         "Mountpoint": text("Mountpoint"),
         "Name": text("Name"),

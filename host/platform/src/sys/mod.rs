@@ -41,6 +41,26 @@ pub struct HostUser {
     pub home: PathBuf,
 }
 
+/// A time zone at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeZone {
+    /// How far its clocks are ahead of UTC.
+    pub seconds_east: i32,
+    /// Its short name then, such as `CET`.
+    pub name: String,
+}
+
+impl TimeZone {
+    /// The zone of those who have none.
+    #[must_use]
+    pub fn utc() -> Self {
+        Self {
+            seconds_east: 0,
+            name: "UTC".to_owned(),
+        }
+    }
+}
+
 /// The host's name resolution as far as containers should follow it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolution {

@@ -9,7 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
-use super::{HostUser, Resolution};
+use super::{HostUser, Resolution, TimeZone};
 
 mod terminal;
 pub use terminal::{
@@ -351,6 +351,26 @@ fn name_of(uid: u32, passwd: &str) -> Option<String> {
     })
 }
 
+/// The time zone of this host at a moment.
+#[must_use]
+pub fn time_zone_at(unix: i64) -> TimeZone {
+    let moment = unix as libc::time_t;
+    // SAFETY: the structure is integers and a pointer that is only read after a call that set it;
+    // all zeroes is a value of it.
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live values; the result is the second of them or null.
+    let made = unsafe { libc::localtime_r(&raw const moment, &raw mut local) };
+    if made.is_null() || local.tm_zone.is_null() {
+        return TimeZone::utc();
+    }
+    // SAFETY: `tm_zone` was set by the call above to a C string that the C library keeps.
+    let name = unsafe { std::ffi::CStr::from_ptr(local.tm_zone) };
+    TimeZone {
+        seconds_east: i32::try_from(local.tm_gmtoff).unwrap_or(0),
+        name: name.to_string_lossy().into_owned(),
+    }
+}
+
 /// The host's name.
 #[must_use]
 pub fn host_name() -> String {
@@ -442,6 +462,24 @@ mod tests {
         server.unwrap();
         listener.unlink();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_to_settings_stays_a_link() {
+        let root = tempfile::tempdir().unwrap();
+        let (real, link) = (root.path().join("real"), root.path().join("link"));
+        fs::write(&real, "old").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        crate::write_durably(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&real).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_time_zone_has_a_name() {
+        let zone = time_zone_at(0);
+        assert!(!zone.name.is_empty());
+        assert!(zone.seconds_east.abs() <= 14 * 3600, "{zone:?}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use windows_sys::Win32::System::Threading::{
     WaitForSingleObject,
 };
 
-use super::{HostUser, Resolution};
+use super::{HostUser, Resolution, TimeZone};
 
 mod terminal;
 pub use terminal::{
@@ -307,6 +307,12 @@ pub fn host_user() -> io::Result<HostUser> {
         name,
         home,
     })
+}
+
+/// Times are shown in UTC here.
+#[must_use]
+pub fn time_zone_at(_unix: i64) -> TimeZone {
+    TimeZone::utc()
 }
 
 /// The host's name.
