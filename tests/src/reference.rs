@@ -1,7 +1,7 @@
 //! The reference: Debian's own dockerd, unpacked beside the system and run in a network and mount
 //! namespace of its own, so that every doubt about behaviour is settled by asking it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,16 @@ impl Reference {
             );
             return None;
         };
+        let started = Self::with(&tools, docker);
+        if started.is_none() {
+            env::skip(test, "the reference daemon does not start here");
+        }
+        started
+    }
+
+    /// Starts the one in this folder of programs, to be driven by this client; `None` if it does not answer.
+    #[must_use]
+    pub fn with(tools: &Path, docker: PathBuf) -> Option<Self> {
         let dir = tempfile::Builder::new()
             .prefix("ref")
             .tempdir_in("/tmp")
@@ -57,13 +67,18 @@ impl Reference {
         let limit = Instant::now() + Duration::from_secs(60);
         while reference.docker(&["version"]).code != 0 {
             if Instant::now() > limit {
-                env::skip(test, "the reference daemon does not start here");
                 return None;
             }
             // It has no event for being ready.
             std::thread::sleep(Duration::from_millis(100));
         }
         Some(reference)
+    }
+
+    /// Where docker clients reach it.
+    #[must_use]
+    pub fn socket(&self) -> String {
+        format!("unix://{}/docker.sock", self.dir.path().display())
     }
 
     /// Ends it; it stops its containers and unmounts.
@@ -80,10 +95,7 @@ impl Reference {
     pub fn docker(&self, args: &[&str]) -> Finished {
         let mut command = Command::new(&self.docker);
         command
-            .env(
-                "DOCKER_HOST",
-                format!("unix://{}/docker.sock", self.dir.path().display()),
-            )
+            .env("DOCKER_HOST", self.socket())
             .env("DOCKER_CONFIG", self.dir.path().join("config"))
             .args(args);
         run(command, b"", Duration::from_secs(120))

@@ -30,6 +30,16 @@ impl Registry {
             env::skip(test, "docker-registry is not there: run `cargo xtask test`");
             return None;
         };
+        Self::with(&tools, login)
+    }
+
+    /// Starts the one in this folder of programs.
+    ///
+    /// # Panics
+    ///
+    /// If it does not answer within half a minute.
+    #[must_use]
+    pub fn with(tools: &Path, login: bool) -> Option<Self> {
         let dir = tempfile::tempdir().ok()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .ok()?

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::packages::{self, package};
 use crate::{cmd, paths};
@@ -83,6 +83,13 @@ const TOOLCHAIN: &str = "rustc cargo rust-src gcc libc6-dev gcc-mingw-w64-x86-64
 
 /// Runs cargo of Debian's Rust in its root, with the tree bound read-write at /src.
 fn in_debian_root(root: &Path, target: &Target) -> Result<()> {
+    if !packages::is_root() {
+        bail!(
+            "without rustup's target {0} this needs a root of Debian's Rust, which only root can make\n\n\
+             hint: `rustup target add {0}`, or run this with sudo",
+            target.triple
+        );
+    }
     packages::ensure(&[package("debootstrap")])?;
     let debian = debian_root()?;
     let out = paths::cache().join("cross-target");
@@ -132,6 +139,11 @@ fn debian_root() -> Result<PathBuf> {
     let script = Path::new("/usr/share/debootstrap/scripts").join(SUITE);
     if !script.exists() {
         std::os::unix::fs::symlink("sid", &script).with_context(|| script.display().to_string())?;
+    }
+    let lock = std::fs::File::create(debian.with_extension("lock"))?;
+    lock.lock().context("cannot lock the root's folder")?;
+    if debian.join("usr/bin/cargo").exists() {
+        return Ok(debian);
     }
     let new = debian.with_extension("new");
     if new.exists() {

@@ -3,6 +3,7 @@
 //! Called by the tasks before they need a tool. Installing names what is missing first; without
 //! root the command to type is the error.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -36,10 +37,18 @@ pub fn ensure(wanted: &[Package]) -> Result<()> {
         return Ok(());
     }
     let names: Vec<&str> = missing.iter().map(|p| p.name).collect();
+    if !has_apt() {
+        bail!(
+            "these programs are missing (by Debian's names of their packages): {}\n\n\
+             hint: this machine has no apt-get; install them by its own means, QEMU as version 10 or newer",
+            names.join(" ")
+        );
+    }
     if !is_root() {
         bail!(
-            "these packages are missing: {0}\n\nhint: sudo apt-get install {0}",
-            names.join(" ")
+            "these packages are missing: {}\n\nhint: {}",
+            names.join(" "),
+            commands_for(&missing)
         );
     }
     eprintln!("installing with apt-get: {}", names.join(" "));
@@ -56,6 +65,41 @@ pub fn ensure(wanted: &[Package]) -> Result<()> {
         cmd::run(install.arg(package.name))?;
     }
     Ok(())
+}
+
+/// What a person types, with the suite that a package must come from: Debian 12's own QEMU would not do.
+fn commands_for(missing: &[Package]) -> String {
+    let mut lines = Vec::new();
+    let suites: BTreeSet<&str> = missing.iter().filter_map(|p| p.suite).collect();
+    for suite in &suites {
+        let file = list_of(suite);
+        lines.push(format!(
+            "echo 'deb {} {suite} main' | sudo tee {file}",
+            mirror()
+        ));
+    }
+    lines.push("sudo apt-get update".to_owned());
+    for suite in std::iter::once(None).chain(suites.iter().map(|s| Some(*s))) {
+        let of_suite = missing.iter().filter(|p| p.suite == suite);
+        let names: Vec<&str> = of_suite.map(|p| p.name).collect();
+        if !names.is_empty() {
+            let from = suite.map_or(String::new(), |s| format!(" -t {s}"));
+            lines.push(format!("sudo apt-get install{from} {}", names.join(" ")));
+        }
+    }
+    lines.join("\n      ")
+}
+
+fn list_of(suite: &str) -> String {
+    format!("/etc/apt/sources.list.d/lighter-{suite}.list")
+}
+
+fn has_apt() -> bool {
+    let asked = Command::new("apt-get")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    asked.is_ok_and(|status| status.success())
 }
 
 fn apt() -> Command {
@@ -88,7 +132,9 @@ fn is_bookworm() -> bool {
         .is_ok_and(|t| t.contains("VERSION_CODENAME=bookworm"))
 }
 
-fn is_root() -> bool {
+/// Whether this is root.
+#[must_use]
+pub fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|o| o.stdout.starts_with(b"0\n"))
 }
@@ -102,7 +148,7 @@ fn add_suite(suite: &str) -> Result<()> {
     if String::from_utf8_lossy(&known.stdout).contains(&format!(" {suite}/main ")) {
         return Ok(());
     }
-    let file = format!("/etc/apt/sources.list.d/lighter-{suite}.list");
+    let file = list_of(suite);
     let line = format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror());
     eprintln!("adding {suite} to apt's sources in {file}");
     std::fs::write(&file, line).with_context(|| file.clone())
@@ -117,12 +163,18 @@ pub fn mirror() -> String {
         let parts = parts.flatten().map(|part| part.path());
         texts.extend(parts.filter_map(|path| std::fs::read_to_string(path).ok()));
     }
-    texts
-        .iter()
-        .flat_map(|text| text.split_whitespace())
+    mirror_in(&texts).unwrap_or_else(|| "http://deb.debian.org/debian".to_owned())
+}
+
+/// The first Debian archive that lists of sources name, in either of apt's two forms.
+fn mirror_in(texts: &[String]) -> Option<String> {
+    let lines = texts.iter().flat_map(|text| text.lines());
+    let named = lines.filter(|line| !line.trim_start().starts_with('#'));
+    named
+        .flat_map(str::split_whitespace)
+        .map(|word| word.trim_end_matches('/'))
         .find(|word| word.starts_with("http") && word.ends_with("/debian"))
-        .unwrap_or("http://deb.debian.org/debian")
-        .to_owned()
+        .map(str::to_owned)
 }
 
 /// Packages of another suite, unpacked (not installed) into a folder of the cache: real clients
@@ -132,58 +184,104 @@ pub fn mirror() -> String {
 ///
 /// When apt or dpkg-deb fails; a half-made folder is never returned.
 pub fn unpacked(cache: &Path, suite: &str, names: &[&str]) -> Result<PathBuf> {
-    let root = cache.join("debian").join(suite);
-    let stamp = root.join(".packages");
+    let done = cache.join("debian").join(suite);
     let wanted = names.join("\n");
-    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
-        return Ok(root.join("root"));
+    let is_there = || std::fs::read_to_string(done.join(STAMP)).is_ok_and(|have| have == wanted);
+    if is_there() {
+        return Ok(done.join("root"));
+    }
+    std::fs::create_dir_all(cache.join("debian"))?;
+    let lock = std::fs::File::create(done.with_extension("lock"))?;
+    lock.lock().context("cannot lock the folder of packages")?;
+    // Another call may have fetched them meanwhile.
+    if is_there() {
+        return Ok(done.join("root"));
     }
     eprintln!("fetching from Debian {suite}: {}", names.join(" "));
-    if root.exists() {
-        std::fs::remove_dir_all(&root)?;
+    let new = done.with_extension("new");
+    if new.exists() {
+        std::fs::remove_dir_all(&new)?;
     }
+    fetch(&new, suite, names)?;
+    std::fs::write(new.join(STAMP), wanted)?;
+    // The old ones only go once the new ones are whole.
+    if done.exists() {
+        std::fs::remove_dir_all(&done)?;
+    }
+    std::fs::rename(&new, &done).with_context(|| done.display().to_string())?;
+    Ok(done.join("root"))
+}
+
+const STAMP: &str = ".packages";
+
+/// Fetches packages into `folder` and unpacks them into its `root`, with lists and options of our own.
+fn fetch(folder: &Path, suite: &str, names: &[&str]) -> Result<()> {
     for dir in ["lists/partial", "archives/partial", "debs", "root"] {
-        std::fs::create_dir_all(root.join(dir))?;
+        std::fs::create_dir_all(folder.join(dir))?;
     }
-    let sources = root.join("sources.list");
+    let sources = folder.join("sources.list");
     std::fs::write(
         &sources,
         format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()),
     )?;
-    let private = |command: &mut Command| {
+    let own = || {
+        let mut apt = apt();
         for (key, value) in [
             ("Dir::Etc::SourceList", sources.display().to_string()),
             ("Dir::Etc::SourceParts", "/dev/null".to_owned()),
             (
                 "Dir::State::Lists",
-                root.join("lists").display().to_string(),
+                folder.join("lists").display().to_string(),
             ),
-            ("Dir::Cache", root.display().to_string()),
+            ("Dir::Cache", folder.display().to_string()),
             ("Acquire::Check-Valid-Until", "false".to_owned()),
             ("APT::Sandbox::User", "root".to_owned()),
         ] {
-            command.arg("-o").arg(format!("{key}={value}"));
+            apt.arg("-o").arg(format!("{key}={value}"));
         }
+        apt
     };
-    let mut update = apt();
-    private(&mut update);
-    cmd::run(update.arg("update"))?;
-    let mut download = apt();
-    private(&mut download);
-    cmd::run(
-        download
-            .arg("download")
-            .args(names)
-            .current_dir(root.join("debs")),
-    )?;
-    for deb in std::fs::read_dir(root.join("debs"))? {
+    let hint = "hint: is there a network?";
+    cmd::run(own().arg("update")).context(hint)?;
+    let debs = folder.join("debs");
+    cmd::run(own().arg("download").args(names).current_dir(&debs)).context(hint)?;
+    for deb in std::fs::read_dir(&debs)? {
         cmd::run(
             Command::new("dpkg-deb")
                 .arg("-x")
                 .arg(deb?.path())
-                .arg(root.join("root")),
+                .arg(folder.join("root")),
         )?;
     }
-    std::fs::write(&stamp, wanted)?;
-    Ok(root.join("root"))
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_found_in_both_of_apts_forms() {
+        let found = |text: &str| mirror_in(&[String::new(), text.to_owned()]);
+        let line = "# deb http://old.example/debian x main\ndeb [arch=amd64] http://m.example/debian/ bookworm main\n";
+        assert_eq!(found(line).as_deref(), Some("http://m.example/debian"));
+        let stanza = "Types: deb\nURIs: https://m.example/debian\nSuites: trixie\n";
+        assert_eq!(found(stanza).as_deref(), Some("https://m.example/debian"));
+        assert_eq!(found("deb http://m.example/ubuntu noble main\n"), None);
+    }
+
+    #[test]
+    fn who_is_not_root_is_told_where_a_package_must_come_from() {
+        let qemu = Package {
+            name: "qemu-system-x86",
+            suite: Some("bookworm-backports"),
+        };
+        let said = commands_for(&[package("gcc"), qemu, package("make")]);
+        assert!(said.contains("sudo apt-get install gcc make\n"), "{said}");
+        assert!(
+            said.ends_with("sudo apt-get install -t bookworm-backports qemu-system-x86"),
+            "{said}"
+        );
+        assert!(said.contains("bookworm-backports main' | sudo tee /etc/apt/sources.list.d/"));
+    }
 }

@@ -1,18 +1,26 @@
 //! `cargo xtask bench`: ours and the peer, measured in turn in one run.
 //!
-//! Each benchmark returns rows; this file prints them as a table or as one JSON object
+//! Each benchmark is a file that returns rows; this file prints them as a table or as one JSON object
 //! `{"bench", "machine", "rows": [{"name", "unit", "ours", "peer", "peer_name", "floor", "ratio"}]}`
-//! with `ratio` above 1 where ours is better. Nothing here passes or fails: it measures.
+//! with `ratio` above 1 where ours is better. A row's name is `bench`, `bench/PART` or `bench/PEER` where the
+//! peer is another than dockerd in a Debian VM. Nothing here passes or fails: it measures.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
+mod boot;
+mod flush;
 pub mod machine;
+mod memory;
 mod ours;
 mod peer;
+mod processes;
+mod pull;
+mod pull_image;
+mod run;
 mod samples;
+mod sides;
 mod size;
-mod start;
 
 use samples::Samples;
 
@@ -20,7 +28,7 @@ use samples::Samples;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to measure
-    #[arg(value_parser = ["boot", "run", "memory", "size"])]
+    #[arg(value_parser = ["boot", "run", "memory", "size", "pull"])]
     name: String,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -32,11 +40,16 @@ pub struct Args {
 
 /// One line of a result.
 pub struct Row {
+    /// As the JSON has it.
     name: &'static str,
+    /// What was measured, for people.
+    what: &'static str,
     unit: &'static str,
     ours: Samples,
     peer: Samples,
     peer_name: &'static str,
+    /// What nobody can get below, where that is known.
+    floor: Option<f64>,
 }
 
 /// Measures and prints.
@@ -47,9 +60,10 @@ pub struct Row {
 pub fn run(args: &Args) -> Result<()> {
     let pairs = args.pairs.max(5);
     let rows = match args.name.as_str() {
-        "boot" => start::boot(pairs)?,
-        "run" => start::run(pairs)?,
-        "memory" => start::memory()?,
+        "boot" => boot::boot(pairs)?,
+        "run" => run::run(pairs)?,
+        "memory" => memory::memory(pairs)?,
+        "pull" => pull::pull(pairs)?,
         _ => size::size()?,
     };
     if args.json {
@@ -67,7 +81,7 @@ fn to_json(bench: &str, rows: &[Row]) -> Value {
             json!({
                 "name": row.name, "unit": row.unit,
                 "ours": row.ours.median(), "peer": row.peer.median(),
-                "peer_name": row.peer_name, "floor": Value::Null, "ratio": row.ratio(),
+                "peer_name": row.peer_name, "floor": row.floor, "ratio": row.ratio(),
             })
         })
         .collect();
@@ -77,17 +91,21 @@ fn to_json(bench: &str, rows: &[Row]) -> Value {
 fn print_table(bench: &str, rows: &[Row]) {
     println!("{bench} on {}", machine::describe());
     println!(
-        "{:<28} {:>22} {:>22}  {:>7}",
+        "{:<16} {:>26} {:>28} {:>8}",
         "", "ours (min–max)", "peer (min–max)", "ratio"
     );
     for row in rows {
+        let floor = row
+            .floor
+            .map_or(String::new(), |floor| format!(", floor {floor:.1}"));
         println!(
-            "{:<28} {:>22} {:>22}  {:>6.1}x  {} · peer: {}",
+            "{:<16} {:>26} {:>28} {:>7.1}x  {}: {}{floor}; peer: {}",
             row.name,
             row.ours.shown(),
             row.peer.shown(),
             row.ratio(),
             row.unit,
+            row.what,
             row.peer_name
         );
     }
@@ -97,5 +115,30 @@ impl Row {
     /// How many times better ours is; every unit here is "less is better".
     fn ratio(&self) -> f64 {
         self.peer.median() / self.ours.median()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_the_form_that_every_later_benchmark_keeps() {
+        let row = Row {
+            name: "run/flush5ms",
+            what: "a run",
+            unit: "ms",
+            ours: Samples::new(vec![20.0, 10.0, 30.0]),
+            peer: Samples::new(vec![200.0]),
+            peer_name: "dockerd in a Debian VM",
+            floor: None,
+        };
+        let json = to_json("run", &[row]);
+        assert!(json["machine"].is_string());
+        let expected = json!([{
+            "name": "run/flush5ms", "unit": "ms", "ours": 20.0, "peer": 200.0,
+            "peer_name": "dockerd in a Debian VM", "floor": null, "ratio": 10.0,
+        }]);
+        assert_eq!((&json["bench"], &json["rows"]), (&json!("run"), &expected));
     }
 }

@@ -5,30 +5,40 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::flush::Flush;
+use super::processes;
 use crate::image::{self, InUse};
 use crate::try_it;
 
 /// A Lighter with 2 CPUs and 2 GiB.
 pub struct Ours {
+    environment: Option<(&'static str, PathBuf)>,
     image: InUse,
     lighter: PathBuf,
     home: PathBuf,
 }
 
 impl Ours {
-    /// Builds everything and writes the settings; starts nothing.
+    /// Builds everything and writes the settings; starts nothing. Its disk's flushes are as given.
     ///
     /// # Errors
     ///
     /// When a build fails.
-    pub fn new() -> Result<Self> {
+    pub fn new(flush: &Flush) -> Result<Self> {
         let image = image::make(&image::Args::default())?;
         let lighter = try_it::build()?;
-        let home = PathBuf::from(format!("/tmp/ltb{}", std::process::id()));
+        // Short: the path of a unix socket has 108 bytes.
+        let home = tempfile::Builder::new()
+            .prefix("ltb")
+            .tempdir_in("/tmp")?
+            .keep();
         std::fs::create_dir_all(home.join("config"))?;
         let settings = "cpus = 2\nmemory = \"2GiB\"\n";
         std::fs::write(home.join("config/config.toml"), settings)?;
         Ok(Self {
+            environment: flush
+                .environment()
+                .map(|(name, path)| (name, path.to_owned())),
             image,
             lighter,
             home,
@@ -41,6 +51,15 @@ impl Ours {
         format!("unix://{}", self.home.join("run/docker.sock").display())
     }
 
+    /// Its host processes: daemon, machine, files, QEMU.
+    ///
+    /// # Errors
+    ///
+    /// When /proc cannot be read.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        processes::of_home(&self.home)
+    }
+
     /// Runs a `lighter` command.
     ///
     /// # Errors
@@ -51,6 +70,7 @@ impl Ours {
             .args(args)
             .env("LIGHTER_HOME", &self.home)
             .env("HOME", &self.home)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("LIGHTER_IMAGE_DIR", &self.image.path)
             .stdin(Stdio::null())
             .output()

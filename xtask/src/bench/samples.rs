@@ -1,6 +1,7 @@
 //! Measured values of one thing: the median to quote, the spread to judge it by.
 
 /// At least one value.
+#[derive(Clone)]
 pub struct Samples(Vec<f64>);
 
 impl Samples {

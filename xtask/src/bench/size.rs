@@ -23,11 +23,13 @@ pub fn size() -> Result<Vec<Row>> {
     let shipped = bytes("vmlinux.zst")? + bytes("initramfs.cpio.zst")?;
     let peer = mebibytes(Image::ensure()?.allocated()?);
     Ok(vec![Row {
-        name: "image as shipped",
+        name: "size",
+        what: "kernel and initramfs as shipped; system disk",
         unit: "MiB",
         ours: Samples::new(vec![shipped]),
         peer: Samples::new(vec![peer]),
         peer_name: peer::NAME,
+        floor: None,
     }])
 }
 

@@ -288,6 +288,7 @@ fn compile(cache: &Cache, spec: &Kernel, tree: &Path) -> Result<()> {
         &mut make,
         spec.build_steps,
         &log,
+        progress::is_step_of_kbuild,
     )?;
     Ok(())
 }

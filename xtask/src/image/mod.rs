@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-pub use cache::InUse;
 use cache::{Cache, Key};
+pub use cache::{InUse, sha256_file};
 use debian::Debian;
 use spec::Spec;
 
@@ -34,7 +34,7 @@ mod initramfs;
 mod kconfig;
 mod kernel;
 mod manifest;
-mod progress;
+pub mod progress;
 mod spec;
 
 /// Raised when images are put together in another way.

@@ -11,11 +11,17 @@ use anyhow::{Context, Result, bail};
 /// How many of the log's last lines are shown when the command fails.
 const TAIL: usize = 30;
 
-/// Runs `command`, counting the lines that kbuild prints for each step (`  CC      fs/exec.o`) against `total`.
+/// Runs `command`, counting those lines of its that `is_step` knows against `total`.
 ///
 /// On a terminal one line is rewritten; elsewhere a plain line appears every five percent.
 /// If the command fails, the end of its output is shown.
-pub fn run(what: &str, command: &mut Command, total: u32, log: &Path) -> Result<u32> {
+pub fn run(
+    what: &str,
+    command: &mut Command,
+    total: u32,
+    log: &Path,
+    is_step: impl Fn(&str) -> bool,
+) -> Result<u32> {
     let (reader, writer) = io::pipe()?;
     command.stdout(writer.try_clone()?).stderr(writer);
     let mut child = command
@@ -54,7 +60,8 @@ pub fn run(what: &str, command: &mut Command, total: u32, log: &Path) -> Result<
     Ok(display.done)
 }
 
-fn is_step(line: &str) -> bool {
+/// What kbuild prints for each step: `  CC      fs/exec.o`.
+pub fn is_step_of_kbuild(line: &str) -> bool {
     line.strip_prefix("  ")
         .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
 }
@@ -126,11 +133,11 @@ mod tests {
 
     #[test]
     fn only_steps_of_kbuild_count() {
-        assert!(is_step("  CC      fs/exec.o"));
-        assert!(is_step("  LDS     arch/x86/kernel/vmlinux.lds"));
-        assert!(!is_step("make[1]: Entering directory"));
-        assert!(!is_step("fs/exec.c: warning: x"));
-        assert!(!is_step("   note"));
+        assert!(is_step_of_kbuild("  CC      fs/exec.o"));
+        assert!(is_step_of_kbuild("  LDS     arch/x86/kernel/vmlinux.lds"));
+        assert!(!is_step_of_kbuild("make[1]: Entering directory"));
+        assert!(!is_step_of_kbuild("fs/exec.c: warning: x"));
+        assert!(!is_step_of_kbuild("   note"));
     }
 
     #[test]
@@ -138,7 +145,8 @@ mod tests {
         let log = tempfile::NamedTempFile::new().expect("a temporary file");
         let mut command = Command::new("sh");
         command.args(["-c", "echo '  CC      a.o'; echo broken >&2; exit 3"]);
-        let error = run("test", &mut command, 10, log.path()).expect_err("it failed");
+        let error =
+            run("test", &mut command, 10, log.path(), is_step_of_kbuild).expect_err("it failed");
         assert!(
             error
                 .to_string()

@@ -80,10 +80,14 @@ impl Args {
 pub fn run(args: &Args) -> Result<()> {
     let (long, only) = args.chosen()?;
     let started = Instant::now();
-    if only.is_none() {
-        checks(&paths::root())?;
-    }
+    let left_out = match only {
+        None => checks(&paths::root())?,
+        Some(_) => None,
+    };
     let run = Run::prepare(args.seed, long, only)?;
+    if let Some(reason) = left_out {
+        run.notes.skip(reason)?;
+    }
     let outcome = cmd::run(&mut run.command(only)?);
     run.notes.finish(started.elapsed(), &outcome)?;
     outcome
@@ -137,8 +141,8 @@ impl Run {
     }
 }
 
-/// What needs no machine: rules, format, lints, licences.
-fn checks(root: &Path) -> Result<()> {
+/// What needs no machine: rules, format, lints, licences. What was left out and why, if anything was.
+fn checks(root: &Path) -> Result<Option<&'static str>> {
     rooms::run(&rooms::Args {})?;
     cmd::run(
         Command::new(env!("CARGO"))
@@ -162,7 +166,7 @@ fn checks(root: &Path) -> Result<()> {
 }
 
 /// Licences, bans and sources by cargo-deny, which is installed into the cache once.
-fn deny(root: &Path) -> Result<()> {
+fn deny(root: &Path) -> Result<Option<&'static str>> {
     let tools = paths::cache().join("tools");
     let deny = tools.join("bin/cargo-deny");
     if !deny.exists() {
@@ -185,12 +189,56 @@ fn deny(root: &Path) -> Result<()> {
     cmd::run(&mut check(&["licenses", "bans", "sources"]))?;
     let advisories = check(&["advisories"]).output().context("cargo-deny")?;
     let said = String::from_utf8_lossy(&advisories.stderr);
-    if advisories.status.success() {
-        println!("advisories: none");
-    } else if said.contains("failed to fetch advisory database") || said.contains("fetch") {
-        println!("SKIP advisories: the advisory database cannot be had here");
-    } else {
-        bail!("advisories:\n{said}");
+    match (advisories.status.success(), is_without_database(&said)) {
+        (true, _) => println!("advisories: none"),
+        (false, true) => {
+            return Ok(Some("advisories: the advisory database cannot be had here"));
+        }
+        (false, false) => bail!("advisories:\n{said}"),
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Whether cargo-deny failed for want of its database, not for what is in it.
+fn is_without_database(said: &str) -> bool {
+    said.contains("failed to fetch advisory database")
+        || said.contains("failed to load advisory database")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advisory_is_no_missing_database() {
+        assert!(is_without_database(
+            "[ERROR] failed to fetch advisory database https://example/db"
+        ));
+        assert!(!is_without_database(
+            "error[vulnerability]: prefetch of a failed fetch overflows"
+        ));
+    }
+
+    fn args(words: &[&str]) -> Args {
+        let word = |at: usize| words.get(at).map(|w| (*w).to_owned());
+        Args {
+            counts_or_name: word(0),
+            name: word(1),
+            seed: None,
+        }
+    }
+
+    #[test]
+    fn long_is_a_word_of_its_own_and_a_name_stands_for_itself() {
+        let chosen = |words: &[&str]| {
+            let args = args(words);
+            let (long, name) = args.chosen().expect("chosen");
+            (long, name.map(str::to_owned))
+        };
+        assert_eq!(chosen(&[]), (false, None));
+        assert_eq!(chosen(&["long"]), (true, None));
+        assert_eq!(chosen(&["long", "walls"]), (true, Some("walls".into())));
+        assert_eq!(chosen(&["walls"]), (false, Some("walls".into())));
+        assert!(args(&["walls", "more"]).chosen().is_err());
+    }
 }

@@ -56,6 +56,15 @@ impl Notes {
             .env("PROPTEST_RNG_SEED", self.seed.to_string());
     }
 
+    /// Counts something that was left out before any test ran.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be noted.
+    pub fn skip(&self, reason: &str) -> Result<()> {
+        fs::write(self.file("skips"), format!("{reason}\n")).context("a skip")
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
