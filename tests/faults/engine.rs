@@ -1,58 +1,126 @@
 //! The engine in the guest is killed; the containers must not notice.
 
-use lighter_tests::{Host, env};
+use std::process::{Child, Stdio};
 
-/// Kills the engine from a container that was given the way in.
-fn kill_engine(host: &Host) {
-    // The client loses its connection with the engine, so its own exit code says nothing.
-    let killer = [
-        "run",
-        "--rm",
-        "--privileged",
-        "--pid=host",
-        "busybox",
-        "pkill",
-        "-9",
-        "lighter-agent",
-    ];
-    let _ = host.docker(&killer);
+use lighter_tests::terminal::Terminal;
+use lighter_tests::{Host, env, probe};
+
+use crate::guest::{arm, inspect, kill_engine, life};
+
+/// A client in the background; its output is thrown away.
+fn client(host: &Host, args: &[&str]) -> Child {
+    let mut command = host.docker_command();
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().expect("docker starts")
 }
 
-fn inspect(host: &Host, name: &str, format: &str) -> String {
-    host.docker(&["inspect", "-f", format, name])
-        .ok()
-        .out()
-        .trim()
-        .to_owned()
+/// Starts a container that holds a connection to the engine's socket and asks again when it dies.
+fn start_watcher(host: &Host) {
+    let script = "cat > /probe && chmod +x /probe";
+    let socket = "/var/run/docker.sock";
+    let bind = format!("{socket}:{socket}");
+    host.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "watcher",
+        "-v",
+        &bind,
+        "busybox",
+        "sh",
+        "-c",
+        "until [ -e /go ]; do usleep 10000; done; exec /probe watch /var/run/docker.sock",
+    ])
+    .ok();
+    host.docker_with(
+        &["exec", "-i", "watcher", "sh", "-c", script],
+        probe::binary(),
+    )
+    .ok();
+    host.docker(&["exec", "watcher", "touch", "/go"]).ok();
+    // Its first connection is there once it says so.
+    while host.docker(&["logs", "watcher"]).ok().out() != "alive\n" {}
+}
+
+/// A person at a shell in a container, whose client dies with the engine.
+struct Person {
+    terminal: Terminal,
+    docker: String,
+}
+
+impl Person {
+    fn sit_down(host: &Host) -> Option<Self> {
+        let docker = env::path(env::DOCKER)?;
+        let docker = format!(
+            "DOCKER_HOST=unix://{} {}",
+            host.socket().display(),
+            docker.display()
+        );
+        let command = format!("{docker} run -it --name typed busybox sh; clear; exec sh");
+        let terminal = Terminal::open("killed", 80, 24, &command)?;
+        terminal.shows("/ #");
+        Some(Self { terminal, docker })
+    }
+
+    /// The shell in the container answers.
+    fn types(&self, number: usize) {
+        self.terminal
+            .keys(&[&format!("echo typed $(({number}+1000))"), "Enter"]);
+        self.terminal.shows(&format!("typed {}", number + 1000));
+    }
+
+    /// Back at the shell of the host, and to the container again.
+    fn comes_back(&self, round: usize) {
+        self.terminal
+            .keys(&[&format!("clear; echo back $(({round}+5000))"), "Enter"]);
+        self.terminal.shows(&format!("back {}", round + 5000));
+        self.terminal
+            .keys(&[&format!("clear; {} attach typed", self.docker), "Enter"]);
+        // The shell shows its prompt once more when it is asked to.
+        self.terminal.keys(&["Enter"]);
+        self.terminal.shows("/ #");
+    }
 }
 
 #[test]
-fn engine_killed_leaves_containers_output_and_exit_code() {
-    let name = "engine_killed_leaves_containers_output_and_exit_code";
+fn engine_killed_leaves_containers_output_terminal_and_sockets() {
+    let name = "engine_killed_leaves_containers_output_terminal_and_sockets";
     let Some(host) = Host::started(name) else {
         return;
     };
+    arm(&host);
     let script =
         "i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; usleep 20000; done; echo end; exit 42";
     host.docker(&[
         "run", "-d", "--name", "counter", "busybox", "sh", "-c", script,
     ])
     .ok();
-    let life = "{{.State.Pid}} {{.State.StartedAt}}";
-    let before = inspect(&host, "counter", life);
-    for round in 0..env::count(5, 200) {
+    start_watcher(&host);
+    let Some(person) = Person::sit_down(&host) else {
+        env::skip(name, "tmux is not installed");
+        return;
+    };
+    let names = ["counter", "watcher", "typed", "killer"];
+    let before = life(&host, &names);
+    let rounds = env::count(5, 200);
+    for round in 0..rounds {
+        person.types(round);
+        let mut clients = [
+            client(&host, &["attach", "--no-stdin", "counter"]),
+            client(&host, &["logs", "-f", "counter"]),
+        ];
         kill_engine(&host);
-        assert_eq!(
-            inspect(&host, "counter", life),
-            before,
-            "after kill {round}"
-        );
-        assert_eq!(
-            inspect(&host, "counter", "{{.State.Running}}"),
-            "true",
-            "after kill {round}"
-        );
+        assert_eq!(life(&host, &names), before, "after kill {round}");
+        for client in &mut clients {
+            client.wait().expect("a client whose engine died ends");
+        }
+        person.comes_back(round);
     }
+    person.types(rounds);
     host.docker(&["exec", "counter", "touch", "/stop"]).ok();
     assert_eq!(host.docker(&["wait", "counter"]).ok().out(), "42\n");
     let logs = host.docker(&["logs", "counter"]).ok().out();
@@ -66,6 +134,14 @@ fn engine_killed_leaves_containers_output_and_exit_code() {
             "the log has a gap or says something twice"
         );
     }
+    let watched = host.docker(&["logs", "watcher"]).ok().out();
+    assert_eq!(
+        watched,
+        format!("alive\n{}", "died\nalive\n".repeat(rounds)),
+        "the socket in a container"
+    );
+    person.terminal.keys(&["exit 7", "Enter"]);
+    assert_eq!(host.docker(&["wait", "typed"]).ok().out(), "7\n");
 }
 
 #[test]
@@ -74,11 +150,12 @@ fn exit_while_the_engine_is_dead_is_not_lost() {
     let Some(host) = Host::started(name) else {
         return;
     };
+    arm(&host);
     for round in 0..env::count(3, 50) {
         let container = format!("short{round}");
-        let script = "while [ ! -e /proc/1/root/tmp/never ]; do usleep 1000; i=$((i+1)); [ $i = 300 ] && exit 33; done";
+        let script = format!("usleep {}0000; exit 33", round % 40);
         host.docker(&[
-            "run", "-d", "--name", &container, "busybox", "sh", "-c", script,
+            "run", "-d", "--name", &container, "busybox", "sh", "-c", &script,
         ])
         .ok();
         kill_engine(&host);
@@ -87,5 +164,6 @@ fn exit_while_the_engine_is_dead_is_not_lost() {
             "33\n",
             "round {round}"
         );
+        assert_eq!(inspect(&host, &container, "{{.State.ExitCode}}"), "33");
     }
 }

@@ -4,5 +4,8 @@
 
 mod daemon;
 mod engine;
+mod full_disk;
+mod guest;
 mod machine;
+mod memory;
 mod random;

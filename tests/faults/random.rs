@@ -1,18 +1,22 @@
 //! Kills at random moments of pull, create, start and remove.
 //!
 //! The random moments come from a seed that is printed and reported, so that a failure can be repeated.
+//! One machine lives through all rounds, and the killing inside it is done from one container.
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use lighter_tests::{Host, Registry, env};
+use lighter_tests::{Host, Registry, env, image};
+
+use crate::guest::{ENGINE, ENTER, arm, arm_again, kill_later, life};
 
 /// A small generator (xorshift64*), so that a seed names a whole run.
 struct Random(u64);
 
 impl Random {
     fn new() -> Self {
-        Self(env::seed())
+        // Zero would stay zero.
+        Self(env::seed() | 1)
     }
 
     fn below(&mut self, limit: u64) -> u64 {
@@ -21,37 +25,136 @@ impl Random {
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % limit
     }
-}
 
-/// What may be killed, by what its command line contains.
-const VICTIMS: [&str; 3] = ["lighter daemon", "qemu-system", "engine"];
-
-fn kill(host: &Host, victim: &str) {
-    if victim == "engine" {
-        let killer = [
-            "run",
-            "--rm",
-            "--privileged",
-            "--pid=host",
-            "busybox",
-            "pkill",
-            "-9",
-            "lighter-agent",
-        ];
-        let _ = host.docker(&killer);
-    } else {
-        host.kill(victim);
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[usize::try_from(self.below(all.len() as u64)).unwrap_or(0)]
     }
 }
 
-fn start(host: &Host, args: &[&str]) -> Child {
-    let mut command = host.docker_command();
-    command
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.spawn().expect("docker starts")
+/// What is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Daemon,
+    Machine,
+    Engine,
+    EngineChild,
+}
+
+/// What is going on meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Pull,
+    Create,
+    Run,
+    Remove,
+}
+
+/// What clients were told, and what is checked after every kill.
+struct Model<'a> {
+    host: &'a Host,
+    image: String,
+    containers: Vec<String>,
+    /// Whether the pulled image was acknowledged.
+    pulled: bool,
+    life: String,
+}
+
+const STEADY: [&str; 2] = ["steady", "killer"];
+
+impl Model<'_> {
+    fn spawn(&self, args: &[&str]) -> Child {
+        let mut command = self.host.docker_command();
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().expect("docker starts")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let listed = self.host.docker(&["ps", "-a", "--format", "{{.Names}}"]);
+        listed.ok().out().lines().map(str::to_owned).collect()
+    }
+
+    /// One piece of work with one kill in it; whether the client was told that it is done.
+    fn disturb(&self, work: Work, name: &str, victim: Victim, after: Duration) -> bool {
+        let sleep = ["busybox", "sleep", "100000"];
+        let mut args = match work {
+            Work::Pull => vec!["pull", "-q", &self.image],
+            Work::Create => vec!["create", "--name", name, "-v", name, "-v", "/anonymous"],
+            Work::Run => vec!["run", "-d", "--name", name],
+            Work::Remove => vec!["rm", "-f", "-v", name],
+        };
+        let volume = format!("{name}:/v");
+        match work {
+            Work::Create => {
+                args[4] = &volume;
+                args.extend(sleep);
+            }
+            Work::Run => args.extend(sleep),
+            Work::Pull | Work::Remove => {}
+        }
+        let after_us = u64::try_from(after.as_micros()).unwrap_or(0);
+        match victim {
+            Victim::Engine => kill_later(self.host, ENGINE, after_us),
+            Victim::EngineChild => kill_later(self.host, ENTER, 0),
+            Victim::Daemon | Victim::Machine => {}
+        }
+        let mut client = self.spawn(&args);
+        if let Some(what) = match victim {
+            Victim::Daemon => Some("lighter daemon"),
+            Victim::Machine => Some("qemu-system"),
+            Victim::Engine | Victim::EngineChild => None,
+        } {
+            // The moment is the point of the test: a wait of random length, no synchronisation.
+            std::thread::sleep(after);
+            self.host.kill(what);
+        }
+        client.wait().is_ok_and(|status| status.success())
+    }
+
+    /// Everything acknowledged is there, and what lives was not touched.
+    fn check(&mut self, round: usize, victim: Victim, work: Work) {
+        let context = format!("round {round}: {victim:?} was killed in {work:?}");
+        if victim == Victim::Machine {
+            arm_again(self.host);
+            self.host.docker(&["start", STEADY[0]]).ok();
+            self.life = life(self.host, &STEADY);
+        }
+        assert_eq!(
+            life(self.host, &STEADY),
+            self.life,
+            "{context}: a container was stopped"
+        );
+        let there = self.names();
+        for name in &self.containers {
+            assert!(there.contains(name), "{context}: {name} is lost");
+        }
+        if !there.is_empty() {
+            // Whatever is listed is whole.
+            let mut inspect = vec!["inspect", "-f", "{{.Id}}"];
+            inspect.extend(there.iter().map(String::as_str));
+            self.host.docker(&inspect).ok();
+        }
+        let volumes = self.host.docker(&["volume", "ls", "-q"]).ok().out();
+        for name in self
+            .containers
+            .iter()
+            .filter(|name| name.starts_with("create"))
+        {
+            assert!(
+                volumes.lines().any(|v| v == name),
+                "{context}: volume {name} is lost"
+            );
+        }
+        let images = self.host.docker(&["images", "-q", &self.image]).ok().out();
+        let listed = !images.trim().is_empty();
+        assert!(listed || !self.pulled, "{context}: the image is lost");
+        if listed {
+            image::verify(self.host, &self.image);
+        }
+    }
 }
 
 #[test]
@@ -63,71 +166,81 @@ fn killed_at_random_moments_nothing_acknowledged_is_lost() {
     let Some(registry) = Registry::start(name, false) else {
         return;
     };
-    let archive = host.home().join("box.tar");
-    host.docker(&["save", "-o", &archive.display().to_string(), "busybox"])
-        .ok();
-    registry.push(&archive, "box:1");
-    let image = format!("{}/box:1", registry.host());
+    // Layers that the machine does not have, so that there is something to download.
+    let archive = image::make(host.home(), 3, 700_000);
+    registry.push(&archive, "made:1");
+    arm(&host);
+    host.docker(&[
+        "run", "-d", "--name", "steady", "busybox", "sleep", "1000000",
+    ])
+    .ok();
+    let mut model = Model {
+        host: &host,
+        image: format!("{}/made:1", registry.host()),
+        containers: Vec::new(),
+        pulled: false,
+        life: life(&host, &STEADY),
+    };
     let mut random = Random::new();
-    let mut acknowledged: Vec<String> = Vec::new();
-    for round in 0..env::count(4, 200) {
-        let container = format!("r{round}");
-        let oldest = acknowledged
-            .first()
-            .cloned()
-            .unwrap_or_else(|| "none".into());
-        let work: &[&[&str]] = &[
-            &["pull", "-q", &image],
-            &["create", "--name", &container, "busybox", "sleep", "1000"],
-            &[
-                "run", "-d", "--name", &container, "busybox", "sleep", "1000",
-            ],
-            &["rm", "-f", &oldest],
-        ];
-        let what = work[usize::try_from(random.below(4)).unwrap_or(0)];
-        let victim = VICTIMS[usize::try_from(random.below(3)).unwrap_or(0)];
-        let mut child = start(&host, what);
-        // The moment is the point of the test: a wait of random length, not synchronisation.
-        std::thread::sleep(Duration::from_millis(random.below(400)));
-        kill(&host, victim);
-        let done = child.wait().is_ok_and(|status| status.success());
+    for round in 0..env::count(6, 200) {
+        let victim = random.one_of(&[
+            Victim::Daemon,
+            Victim::Machine,
+            Victim::Engine,
+            Victim::Engine,
+            Victim::EngineChild,
+        ]);
+        let work = match random.one_of(&[Work::Pull, Work::Create, Work::Run, Work::Remove]) {
+            Work::Remove if model.containers.is_empty() => Work::Run,
+            work => work,
+        };
+        let container = match work {
+            Work::Create => format!("create{round}"),
+            Work::Remove => model.containers.remove(0),
+            Work::Pull | Work::Run => format!("run{round}"),
+        };
+        if work == Work::Pull && model.pulled {
+            host.docker(&["rmi", &model.image]).ok();
+            model.pulled = false;
+        }
+        let after = Duration::from_micros(random.below(300_000));
+        let done = model.disturb(work, &container, victim, after);
+        // A daemon that was killed comes back with the next command.
         host.lighter(&["up"]).ok();
-        let listed = host
-            .docker(&["ps", "-a", "--format", "{{.Names}}"])
-            .ok()
-            .out();
-        let there = |name: &str| listed.lines().any(|l| l == name);
-        match what[0] {
-            "create" | "run" if done => acknowledged.push(container.clone()),
-            "rm" if done && !acknowledged.is_empty() => {
-                let gone = acknowledged.remove(0);
+        let there = model.names().contains(&container);
+        match work {
+            Work::Pull => model.pulled = done,
+            Work::Create | Work::Run => {
                 assert!(
-                    !there(&gone),
-                    "round {round}: {gone} is back after {victim} was killed"
+                    there || !done,
+                    "round {round}: {container} is lost ({victim:?})"
                 );
+                // Not acknowledged: it may be there or not, but if it is, it is whole.
+                model.containers.extend(there.then_some(container));
             }
-            // Not acknowledged: it may be there or not, but if it is, it is whole.
-            _ => {
-                if there(&container) {
-                    acknowledged.push(container.clone());
-                }
-                acknowledged.retain(|name| there(name) || what[0] != "rm");
+            Work::Remove => {
+                assert!(
+                    !there || !done,
+                    "round {round}: {container} is back ({victim:?})"
+                );
+                model.containers.extend(there.then_some(container));
             }
         }
-        for name in &acknowledged {
-            assert!(
-                there(name),
-                "round {round}: {name} is lost after {victim} was killed in {what:?}"
-            );
-            host.docker(&["inspect", name]).ok();
+        model.check(round, victim, work);
+        if work == Work::Pull {
+            // Interrupted or not, it can be pulled, and is what it should be.
+            host.docker(&["pull", "-q", &model.image]).ok();
+            image::verify(&host, &model.image);
+            model.pulled = true;
         }
-        if what[0] == "pull" && done {
-            host.docker(&["run", "--rm", &image, "true"]).ok();
-            host.docker(&["rmi", &image]).ok();
+        // Few at a time, so that a round stays short.
+        while model.containers.len() > 4 {
+            let oldest = model.containers.remove(0);
+            host.docker(&["rm", "-f", "-v", &oldest]).ok();
         }
     }
     // Whatever is left starts: no half-made layer, no half-made container.
-    for name in &acknowledged {
+    for name in &model.containers {
         host.docker(&["restart", "-t", "0", name]).ok();
     }
 }

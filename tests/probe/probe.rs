@@ -30,6 +30,7 @@ fn main() {
         "descriptors" => descriptors(),
         "find" => find(&std::env::args().nth(2).unwrap_or_default()),
         "connect" => connect(&std::env::args().nth(2).unwrap_or_default()),
+        "watch" => watch(&std::env::args().nth(2).unwrap_or_default()),
         "ping" => ping(&std::env::args().nth(2).unwrap_or_default()),
         other => println!("unknown probe {other}"),
     }
@@ -110,6 +111,21 @@ fn ping(path: &str) {
     match asked {
         Ok(answer) => print!("{answer}"),
         Err(error) => println!("{path} {error}"),
+    }
+}
+
+/// Holds a connection until it dies and asks on a new one, again and again: a line each time.
+fn watch(path: &str) {
+    loop {
+        if let Ok(mut held) = UnixStream::connect(path) {
+            let asked = held.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n");
+            let mut answer = [0; 4096];
+            if asked.is_ok() && held.read(&mut answer).is_ok_and(|count| count > 0) {
+                println!("alive");
+                while held.read(&mut answer).is_ok_and(|count| count > 0) {}
+                println!("died");
+            }
+        }
     }
 }
 

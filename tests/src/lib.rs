@@ -18,6 +18,8 @@
 pub mod at_exit;
 pub mod env;
 pub mod host;
+pub mod image;
+pub mod probe;
 pub mod reference;
 pub mod registry;
 pub mod run;

@@ -58,7 +58,9 @@ impl Engine {
     /// Opens the engine and takes up what an earlier one left: running containers, their output
     /// and exits, half-made things that have to go.
     pub async fn open(config: EngineConfig, links: Links) -> Result<Arc<Self>> {
-        for dir in [&config.data_root, &config.run_dir] {
+        // The folder that removed things are put aside in is there before the disk is full.
+        let trash = config.data_root.join("trash");
+        for dir in [&config.data_root, &config.run_dir, &trash] {
             std::fs::create_dir_all(dir).map_err(|error| {
                 Error::internal(format!("{} cannot be made", dir.display()), error)
             })?;

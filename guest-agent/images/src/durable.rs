@@ -15,12 +15,15 @@ pub(crate) fn sync_dir(path: &Path) -> Result<()> {
 
 /// Writes a small file so that it is there wholly or not at all.
 pub(crate) fn write_file(aside: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    File::create(aside)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .map_err(Error::file("write", aside))?;
+    let written = File::create(aside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        // On a full disk it would be in the way of others; what stays is swept at the next start.
+        let _ = fs::remove_file(aside);
+        return Err(Error::file("write", aside)(error));
+    }
     rename(aside, path)
 }
 

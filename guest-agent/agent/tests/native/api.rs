@@ -80,12 +80,22 @@ pub fn post(machine: &Machine, path: &str) -> Answer {
 
 /// Loads an image without layers, named `nothing`.
 pub fn load_image(machine: &Machine, dir: &Path) {
+    load(machine, &archive(dir, "nothing")).is(200);
+}
+
+pub fn load(machine: &Machine, archive: &[u8]) -> Answer {
+    try_call(machine, "POST", "/images/load", archive).unwrap()
+}
+
+/// An image without layers.
+pub fn archive(dir: &Path, name: &str) -> Vec<u8> {
     let config = json!({
-        "architecture": "amd64", "os": "linux", "config": {},
+        "architecture": "amd64", "os": "linux", "config": {"Labels": {"name": name}},
         "rootfs": {"type": "layers", "diff_ids": []},
     });
-    let manifest = json!([{"Config": "config.json", "RepoTags": ["nothing:latest"], "Layers": []}]);
-    let parts = dir.join("image");
+    let tag = format!("{name}:latest");
+    let manifest = json!([{"Config": "config.json", "RepoTags": [tag], "Layers": []}]);
+    let parts = dir.join(name);
     std::fs::create_dir_all(&parts).unwrap();
     std::fs::write(parts.join("config.json"), config.to_string()).unwrap();
     std::fs::write(parts.join("manifest.json"), manifest.to_string()).unwrap();
@@ -93,11 +103,8 @@ pub fn load_image(machine: &Machine, dir: &Path) {
         .arg("-C")
         .arg(&parts)
         .args(["-c", "config.json", "manifest.json"])
-        .output()
-        .unwrap();
-    try_call(machine, "POST", "/images/load", &archive.stdout)
-        .unwrap()
-        .is(200);
+        .output();
+    archive.unwrap().stdout
 }
 
 /// The body of create for a container that runs `script`.

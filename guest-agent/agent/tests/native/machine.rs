@@ -276,16 +276,20 @@ impl Host {
         }
     }
 
+    pub fn health(&mut self) -> EngineState {
+        self.send(Health { seq: 1 });
+        match self.receive() {
+            Some(Message::HealthOk(health)) => health.engine,
+            other => panic!("{other:?} is no answer to a health question"),
+        }
+    }
+
     pub fn wait_ready(&mut self) {
         loop {
-            self.send(Health { seq: 1 });
-            match self.receive() {
-                Some(Message::HealthOk(health)) => match health.engine {
-                    EngineState::Ready => return,
-                    EngineState::Starting => std::thread::yield_now(),
-                    other => panic!("the engine is {other:?}"),
-                },
-                other => panic!("{other:?} is no answer to a health question"),
+            match self.health() {
+                EngineState::Ready => return,
+                EngineState::Starting => std::thread::yield_now(),
+                other => panic!("the engine is {other:?}"),
             }
         }
     }

@@ -4,6 +4,7 @@
 
 mod api;
 mod containers;
+mod disk;
 mod machine;
 
 use std::io::Write;

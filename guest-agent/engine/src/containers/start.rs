@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use lighter_runtime::{ContainerFds, ContainerSpec, FailureKind, Operation, StartError};
 
@@ -273,6 +274,7 @@ impl Engine {
                 file,
                 batches,
                 attrs: options.attrs.clone(),
+                failing: AtomicBool::new(false),
             })
         };
         open()

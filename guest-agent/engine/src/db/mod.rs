@@ -18,6 +18,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
+use rustix::fs::{FallocateFlags, fallocate};
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
@@ -245,7 +246,25 @@ fn connect(path: &Path, earlier: Option<&str>) -> Result<Connection, DbError> {
         });
     }
     schema::migrate(&mut connection, version)?;
+    for (name, bytes) in [("engine.db", RESERVE), ("engine.db-wal", RESERVE)] {
+        if let Err(error) = reserve(&path.with_file_name(name), bytes) {
+            // Already full: what there is has to do.
+            tracing::warn!(%error, name, "no room can be kept for the database");
+        }
+    }
     Ok(connection)
+}
+
+/// Bytes kept beyond the end of each file: a full disk must not keep anybody from removing things,
+/// nor ends from being recorded.
+const RESERVE: u64 = 4 << 20;
+
+/// Takes blocks for what will be appended to a file, which stays as long as it is.
+fn reserve(path: &Path, bytes: u64) -> std::io::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(path)?;
+    let length = file.metadata()?.len();
+    let flags = FallocateFlags::KEEP_SIZE;
+    Ok(fallocate(&file, flags, length, bytes)?)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

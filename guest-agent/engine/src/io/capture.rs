@@ -14,6 +14,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -69,6 +70,8 @@ pub(crate) struct LogSink {
     pub(crate) batches: BatchFile,
     /// Added to each entry.
     pub(crate) attrs: String,
+    /// Whether the last entries could not be written.
+    pub(crate) failing: AtomicBool,
 }
 
 /// What a step of a capture found.
@@ -293,9 +296,14 @@ impl Capture {
             held: self.held as u64,
             drain: taken as u64,
         })?;
-        if let Err(error) = log.file.append(&bench.entries) {
-            // A full disk must not stop the container: clients still get its output.
-            tracing::warn!(%error, "output is missing from a log");
+        // A full disk must not stop the container: clients still get its output.
+        match log.file.append(&bench.entries) {
+            Ok(()) => log.failing.store(false, Ordering::Relaxed),
+            // Said once, and not for every line.
+            Err(error) if !log.failing.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%error, "output is missing from a log");
+            }
+            Err(_) => {}
         }
         self.drain(taken, bench)?;
         self.seen = self.held;
@@ -403,6 +411,7 @@ mod tests {
                 file: Arc::new(file),
                 batches,
                 attrs: String::new(),
+                failing: AtomicBool::new(false),
             };
             let source = self.source.try_clone().unwrap();
             let mut capture = Capture::new(StreamKind::Stdout, source).unwrap();
