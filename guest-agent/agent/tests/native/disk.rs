@@ -153,6 +153,9 @@ fn with_a_volume(dir: &Path) {
     std::fs::write(dir.join("data/volumes/precious/_data/file"), "precious").unwrap();
 }
 
+/// The words of the refusal, and what is done to the file.
+type Damage<'a> = (&'static str, Box<dyn Fn() + 'a>);
+
 /// Why the engine does not start on this folder.
 fn refusal(dir: &Path) -> String {
     let machine = Machine::start(dir);
@@ -208,7 +211,7 @@ fn database_that_is_damaged_lost_or_newer_stops_the_engine_and_costs_no_data() {
     let data = content(dir.path());
     let write = |bytes: &[u8]| std::fs::write(&path, bytes).unwrap();
     let newer = |file: &File| file.write_all_at(&99u32.to_be_bytes(), 60).unwrap();
-    let damages: [(&str, Box<dyn Fn()>); 5] = [
+    let damages: [Damage<'_>; 5] = [
         (
             "Nothing was changed",
             Box::new(|| write(b"this is no database at all")),
