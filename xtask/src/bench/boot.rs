@@ -47,7 +47,7 @@ fn measure(
         b.push(milliseconds(start));
         drop(peer);
     }
-    Ok(Row {
+    let row = Row {
         name,
         what: "command to engine ready",
         unit: "ms",
@@ -55,5 +55,6 @@ fn measure(
         peer: Samples::new(b),
         peer_name: peer::NAME,
         floor: None,
-    })
+    };
+    Ok(row.said())
 }

@@ -112,6 +112,19 @@ fn print_table(bench: &str, rows: &[Row]) {
 }
 
 impl Row {
+    /// Says the row as soon as it is there: the next may take minutes, or fail.
+    fn said(self) -> Self {
+        eprintln!(
+            "{}: ours {}, peer {} {} ({:.1}x)",
+            self.name,
+            self.ours.shown(),
+            self.peer.shown(),
+            self.unit,
+            self.ratio()
+        );
+        self
+    }
+
     /// How many times better ours is; every unit here is "less is better".
     fn ratio(&self) -> f64 {
         self.peer.median() / self.ours.median()

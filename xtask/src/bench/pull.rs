@@ -60,7 +60,7 @@ fn measure(
         a.push(once(tools, &sides.ours.socket(), &ours)?);
         b.push(once(tools, &sides.peer.socket(), &peer)?);
     }
-    Ok(Row {
+    let row = Row {
         name,
         what: "docker run -d of a 5-layer, 500 MB image that has to be pulled",
         unit: "ms",
@@ -68,7 +68,8 @@ fn measure(
         peer: Samples::new(b),
         peer_name: peer::NAME,
         floor: None,
-    })
+    };
+    Ok(row.said())
 }
 
 /// Pulls and starts, then removes both again.

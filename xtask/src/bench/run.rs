@@ -84,4 +84,5 @@ fn row(
         peer_name,
         floor,
     }
+    .said()
 }
