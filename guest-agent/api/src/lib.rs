@@ -11,6 +11,8 @@ mod body;
 mod call;
 mod containers;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod hijack;
 mod images;
 mod networks;

@@ -18,6 +18,8 @@ pub mod events;
 pub mod exec;
 mod exits;
 pub mod filters;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod ids;
 pub mod images;
 mod info;

@@ -20,6 +20,8 @@ pub mod digest;
 mod durable;
 mod erofs;
 pub mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod inflate;
 mod layer;
 pub mod manifest;

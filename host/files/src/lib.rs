@@ -29,6 +29,8 @@ type Socket = std::os::fd::OwnedFd;
 #[cfg(windows)]
 type Socket = std::os::windows::io::OwnedHandle;
 
+#[cfg(all(target_os = "linux", feature = "fuzz"))]
+pub use sys::fuzz;
 pub use sys::{FilesClient, FilesError, FilesProcess, SpawnConfig, process_main};
 
 /// The virtio-fs tag that the guest mounts.

@@ -8,7 +8,7 @@ use crate::volumes;
 const MIB: i64 = 1 << 20;
 
 /// Checks what can be checked without looking at other objects.
-pub(super) fn check(config: &Config, host_config: &HostConfig) -> Result<()> {
+pub(crate) fn check(config: &Config, host_config: &HostConfig) -> Result<()> {
     check_config(config)?;
     check_memory(host_config)?;
     check_cpu(host_config)?;

@@ -4,6 +4,8 @@ mod client;
 mod control_server;
 mod device;
 mod fs;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod packet;
 mod process;
 mod requests;

@@ -16,6 +16,8 @@
 //! somebody listens on.
 
 mod device;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod guest;
 mod host;
 mod inward;

@@ -1,0 +1,146 @@
+//! A door for `tests/fuzz`: a program of a hostile driver, and of the host beside it, as bytes.
+//!
+//! Each step is an opcode and its operands; what is missing at the end is zero. The device must
+//! come to rest after each, and serve an honest stream when its rings are whole.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use vm_memory::{Bytes, GuestAddress};
+
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "the driver of the unit tests, of which a part is used here"
+)]
+#[path = "tests/driver.rs"]
+mod driver;
+
+use super::packet::HEADER_LEN;
+use driver::{Driver, MEMORY, RX, SIZE, TX};
+
+/// More steps add nothing but time.
+const STEPS: usize = 256;
+/// Host sockets open at a time.
+const SOCKETS: usize = 8;
+
+struct Program<'a>(&'a [u8]);
+
+impl Program<'_> {
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        let count = N.min(self.0.len());
+        bytes[..count].copy_from_slice(&self.0[..count]);
+        self.0 = &self.0[count..];
+        bytes
+    }
+
+    fn u8(&mut self) -> u8 {
+        self.bytes::<1>()[0]
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.bytes())
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.bytes())
+    }
+
+    /// An address: in the buffers, in the rings, or anywhere at all.
+    fn address(&mut self) -> u64 {
+        match self.u8() % 4 {
+            0 => TX.buffers + u64::from(self.u16()),
+            1 => RX.buffers + u64::from(self.u16()),
+            2 => u64::from(self.u16()),
+            _ => u64::from_le_bytes(self.bytes()),
+        }
+    }
+}
+
+/// Runs one program.
+pub fn run(bytes: &[u8]) {
+    let mut program = Program(bytes);
+    let mut driver = Driver::new();
+    driver.device.listen(
+        1024,
+        Some(Box::new(|_| {
+            UnixStream::pair().ok().map(|(one, _)| one.into())
+        })),
+    );
+    let mut sockets: Vec<UnixStream> = Vec::new();
+    for _ in 0..STEPS {
+        if program.0.is_empty() {
+            break;
+        }
+        step(&mut program, &mut driver, &mut sockets);
+        driver.turn();
+    }
+}
+
+fn step(program: &mut Program<'_>, driver: &mut Driver, sockets: &mut Vec<UnixStream>) {
+    let opcode = program.u8();
+    let ring = usize::from(opcode >> 7);
+    let layout = [RX, TX][ring];
+    match opcode & 0x7f {
+        0 => {
+            let (at, address) = (program.u16() % SIZE, program.address());
+            let (len, flags, next) = (program.u32(), program.u16(), program.u16());
+            driver.descriptor(layout, at, address, len, flags, next);
+        }
+        1 => {
+            let head = program.u16();
+            driver.offer(ring, head);
+        }
+        2 => {
+            let index = program.u16();
+            driver.set_available(ring, index);
+        }
+        3 => packet(program, driver),
+        4 => {
+            if sockets.len() < SOCKETS {
+                sockets.push(driver.connect(u32::from(program.u8())).0);
+            }
+        }
+        5 => {
+            let (which, count) = (program.u8(), program.u16());
+            if let Some(socket) = pick(sockets, which) {
+                // Full is as good as written.
+                let _ = socket.write(&vec![0x55; usize::from(count)]);
+            }
+        }
+        6 => driver.offer_buffers(program.u16() % (SIZE + 1)),
+        7 => {
+            if !sockets.is_empty() {
+                let which = usize::from(program.u8()) % sockets.len();
+                drop(sockets.swap_remove(which));
+            }
+        }
+        _ => {
+            let bytes = program.bytes::<8>();
+            let address = program.address() % (MEMORY as u64 - 8);
+            // Within the memory, so this cannot fail.
+            let _ = driver.memory.write_slice(&bytes, GuestAddress(address));
+        }
+    }
+}
+
+/// A packet with a header of any content, in two descriptors.
+fn packet(program: &mut Program<'_>, driver: &mut Driver) {
+    let header = program.bytes::<HEADER_LEN>();
+    let payload = vec![0xaa; usize::from(program.u16() % 4096)];
+    let write = |bytes: &[u8], at: u64| {
+        let _ = driver.memory.write_slice(bytes, GuestAddress(at));
+    };
+    write(&header, TX.buffers);
+    write(&payload, TX.buffers + 0x1000);
+    let next = u16::from(!payload.is_empty());
+    driver.descriptor(TX, 0, TX.buffers, HEADER_LEN as u32, next, 1);
+    driver.descriptor(TX, 1, TX.buffers + 0x1000, payload.len() as u32, 0, 0);
+    driver.offer(super::RING_TX, 0);
+}
+
+fn pick(sockets: &mut [UnixStream], which: u8) -> Option<&mut UnixStream> {
+    let count = sockets.len();
+    sockets.get_mut(usize::from(which).checked_rem(count)?)
+}

@@ -1,0 +1,4 @@
+//! libFuzzer on `protocol_frames`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lighter_fuzz::run("protocol_frames", bytes));
