@@ -7,10 +7,12 @@
 use std::time::Duration;
 
 use lighter_machine::{ClientStream, Error as MachineError};
+use lighter_platform::HostPaths;
 use lighter_platform::sys::{self, LocalListener, LocalStream};
 use lighter_protocol::port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::vm::boot::no_room;
 use crate::vm::{Failure, Vm};
 
 /// How long a client waits for an agent that is being restarted inside a running machine.
@@ -23,11 +25,11 @@ const MOST_READ: usize = 64 << 10;
 const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Accepts clients for as long as the daemon lives.
-pub async fn serve(listener: &LocalListener, vm: &Vm) {
+pub async fn serve(listener: &LocalListener, vm: &Vm, paths: &HostPaths) {
     loop {
         match listener.accept().await {
             Ok(stream) => {
-                tokio::spawn(give_away(stream, vm.clone()));
+                tokio::spawn(give_away(stream, vm.clone(), paths.clone()));
             }
             Err(error) => {
                 // No descriptors left, most likely: those in use will be freed.
@@ -38,7 +40,7 @@ pub async fn serve(listener: &LocalListener, vm: &Vm) {
     }
 }
 
-async fn give_away(stream: LocalStream, vm: Vm) {
+async fn give_away(stream: LocalStream, vm: Vm, paths: HostPaths) {
     let stream = match sys::into_owned(stream) {
         Ok(stream) => stream,
         Err(error) => {
@@ -46,7 +48,7 @@ async fn give_away(stream: LocalStream, vm: Vm) {
             return;
         }
     };
-    if let Err((stream, failure)) = try_give_away(stream, &vm).await {
+    if let Err((stream, failure)) = try_give_away(stream, &vm, &paths).await {
         tracing::warn!(failure = %failure.message, "a client is refused");
         match sys::from_owned(stream) {
             Ok(stream) => refuse(stream, &failure.full_text()).await,
@@ -55,7 +57,11 @@ async fn give_away(stream: LocalStream, vm: Vm) {
     }
 }
 
-async fn try_give_away(mut stream: ClientStream, vm: &Vm) -> Result<(), (ClientStream, Failure)> {
+async fn try_give_away(
+    mut stream: ClientStream,
+    vm: &Vm,
+    paths: &HostPaths,
+) -> Result<(), (ClientStream, Failure)> {
     let began = tokio::time::Instant::now();
     loop {
         let guest = match vm.ready().await {
@@ -78,6 +84,10 @@ async fn try_give_away(mut stream: ClientStream, vm: &Vm) -> Result<(), (ClientS
                 | MachineError::Refused { .. }
                 | MachineError::Timeout
         );
+        if error == MachineError::Timeout && guest.machine.status().await.is_ok_and(|s| s.disk_full)
+        {
+            return Err((stream, no_room(paths)));
+        }
         if !passing || began.elapsed() > AGENT_RESTART {
             return Err((stream, Failure::of(&error, error.hint().map(str::to_owned))));
         }

@@ -170,7 +170,7 @@ async fn live(started: Started) {
             None
         }
         wish = wishes.recv() => wish,
-        () = docker_socket::serve(&docker, &vm) => None,
+        () = docker_socket::serve(&docker, &vm, &daemon.paths) => None,
         () = control::server::serve(&control, &daemon, &end) => None,
     };
     // New clients find nobody; those that were accepted go down with the machine.

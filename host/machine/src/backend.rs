@@ -70,6 +70,8 @@ pub struct Observation {
     pub guest_ready: bool,
     /// Open vsock streams.
     pub streams: u32,
+    /// Whether the machine waits because the host's disk has no room for its writes.
+    pub disk_full: bool,
 }
 
 /// A way to run virtual machines on this host.

@@ -36,8 +36,8 @@ pub use exit::ExitReason;
 pub use launch::{ClientStream, LaunchConfig};
 pub use secret::Secret;
 pub use spec::{DeviceShare, Disk, VmSpec};
-pub use status::Status;
-pub use sys::{GuestStream, Machine, process_main};
+pub use status::{HostCheck, Status};
+pub use sys::{GuestStream, Machine, check_host, process_main};
 
 #[cfg(target_os = "linux")]
 pub use sys::Qemu;

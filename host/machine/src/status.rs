@@ -2,7 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Accelerator;
+use crate::{Accelerator, Error};
+
+/// What this host offers for running a machine; see [`crate::check_host`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostCheck {
+    /// The monitor that would be used, in words, or what is missing.
+    pub backend: Result<String, Error>,
+    /// Why machines are translated in software here, and what would change that; nothing where the
+    /// processor runs them.
+    pub slow_because: Option<String>,
+}
 
 /// The machine process's answer to [`crate::Machine::status`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +31,9 @@ pub struct Status {
     pub guest_ready: bool,
     /// Open vsock streams.
     pub streams: u32,
+    /// Whether the machine waits because the host's disk has no room for its writes.
+    #[serde(default)]
+    pub disk_full: bool,
     /// Milliseconds since the machine was started.
     pub uptime_ms: u64,
 }

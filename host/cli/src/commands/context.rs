@@ -17,7 +17,7 @@ use crate::exit::{CliError, Code};
 use crate::printer::Printer;
 
 /// The context's name.
-const NAME: &str = "lighter";
+pub const NAME: &str = "lighter";
 
 /// Its part of the command line.
 pub fn command() -> Command {
@@ -49,6 +49,19 @@ pub fn endpoint(paths: &HostPaths) -> String {
     sys::docker_endpoint(&paths.docker_socket())
 }
 
+/// The name of docker's current context.
+pub fn current(paths: &HostPaths) -> Result<String, CliError> {
+    Store::find(paths)?.current()
+}
+
+/// Whether the context of our name leads to this socket.
+pub fn leads_to(paths: &HostPaths, endpoint: &str) -> bool {
+    let meta = Store::find(paths).map(|store| store.meta_dir().join("meta.json"));
+    let meta = meta.ok().and_then(|file| std::fs::read(file).ok());
+    let meta = meta.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    meta.is_some_and(|meta| meta["Endpoints"]["docker"]["Host"] == endpoint)
+}
+
 /// After `up`: makes the context, selects it where that harms nobody, says how else.
 pub async fn announce(paths: &HostPaths, printer: &Printer) {
     if std::env::var_os("LIGHTER_HOME").is_some_and(|home| !home.is_empty()) {
@@ -69,10 +82,10 @@ async fn try_announce(paths: &HostPaths, printer: &Printer) -> Result<(), CliErr
     if current == NAME {
         return Ok(());
     }
-    if current == "default" && !default_answers().await {
+    if current == "default" && !default_answers(paths).await {
         store.select()?;
         printer.talk("docker talks to lighter now (context `lighter`)");
-    } else {
+    } else if !default_is_ours(paths) {
         printer.talk("to point docker at lighter: `docker context use lighter`");
     }
     if store.tell_once() {
@@ -81,11 +94,28 @@ async fn try_announce(paths: &HostPaths, printer: &Printer) -> Result<(), CliErr
     Ok(())
 }
 
-async fn default_answers() -> bool {
+/// Whether somebody answers where the docker CLI goes without a context: `DOCKER_HOST`, else the
+/// system's socket. Whatever `DOCKER_HOST` names was set by the user and is left alone.
+async fn default_answers(paths: &HostPaths) -> bool {
+    if default_is_ours(paths) {
+        return true;
+    }
+    if std::env::var_os("DOCKER_HOST").is_some_and(|host| !host.is_empty()) {
+        return true;
+    }
     match sys::SYSTEM_DOCKER_SOCKET {
         Some(socket) => sys::connect_local(Path::new(socket)).await.is_ok(),
         None => false,
     }
+}
+
+/// Whether docker comes to us without a context: by `DOCKER_HOST`, or by the system's link.
+fn default_is_ours(paths: &HostPaths) -> bool {
+    if let Some(host) = std::env::var_os("DOCKER_HOST").filter(|host| !host.is_empty()) {
+        return host == endpoint(paths).as_str();
+    }
+    let link = sys::SYSTEM_DOCKER_SOCKET.and_then(|socket| std::fs::read_link(socket).ok());
+    link.is_some_and(|target| target == paths.docker_socket())
 }
 
 /// Docker's folder of settings, and our note of what was current before.
@@ -109,7 +139,11 @@ impl Store {
     }
 
     fn meta_dir(&self) -> PathBuf {
-        let id = hex::encode(Sha256::digest(NAME.as_bytes()));
+        self.meta_dir_of(NAME)
+    }
+
+    fn meta_dir_of(&self, name: &str) -> PathBuf {
+        let id = hex::encode(Sha256::digest(name.as_bytes()));
         self.docker.join("contexts/meta").join(id)
     }
 
@@ -184,6 +218,8 @@ impl Store {
             let former = note
                 .get("former")
                 .and_then(Value::as_str)
+                // One that was removed meanwhile would leave docker without any.
+                .filter(|former| self.meta_dir_of(former).exists())
                 .unwrap_or("default");
             self.set_current(former)?;
         }
@@ -249,12 +285,24 @@ mod tests {
         )
         .unwrap();
         store.write("unix:///run/x.sock").unwrap();
+        std::fs::create_dir_all(store.meta_dir_of("work")).unwrap();
         store.select().unwrap();
         assert_eq!(store.current().unwrap(), "lighter");
         assert_eq!(store.config().unwrap()["auths"]["r.test"]["auth"], "eA==");
         store.remove().unwrap();
         assert_eq!(store.current().unwrap(), "work");
         assert!(!store.meta_dir().exists());
+    }
+
+    #[test]
+    fn a_former_context_that_is_gone_does_not_return() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.set_current("work").unwrap();
+        store.write("unix:///run/x.sock").unwrap();
+        store.select().unwrap();
+        store.remove().unwrap();
+        assert_eq!(store.current().unwrap(), "default");
     }
 
     #[test]

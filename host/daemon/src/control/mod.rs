@@ -95,7 +95,7 @@ pub struct Status {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct MachineStatus {
-    /// `off`, `booting`, `ready`, `stopping` or `failed`.
+    /// `off`, `booting`, `ready`, `waiting` (for room on the host's disk), `stopping` or `failed`.
     pub state: String,
     /// What is being done, or why it failed.
     pub detail: Option<String>,

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lighter_platform::HostPaths;
 use lighter_platform::sys::{LocalListener, LocalStream};
 use lighter_platform::text::clipped;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{Event, MOST_LINE, MachineStatus, Request, Status};
 use crate::settings::Settings;
+use crate::vm::boot::no_room;
 use crate::vm::{Failure, Guest, Phase};
 use crate::{Daemon, End};
 
@@ -198,7 +200,7 @@ async fn status(daemon: &Arc<Daemon>) -> Status {
         Phase::Booting(step) => plain("booting", Some(step.to_owned())),
         Phase::Stopping => plain("stopping", None),
         Phase::Failed(failure) => plain("failed", Some(failure.full_text())),
-        Phase::Ready(guest) => ready_status(&guest).await,
+        Phase::Ready(guest) => ready_status(&guest, &daemon.paths).await,
     };
     let dials = daemon.dials.snapshot();
     let shares = daemon.allowed.entries().into_iter().map(|entry| {
@@ -217,15 +219,16 @@ async fn status(daemon: &Arc<Daemon>) -> Status {
     }
 }
 
-async fn ready_status(guest: &Guest) -> MachineStatus {
+async fn ready_status(guest: &Guest, paths: &HostPaths) -> MachineStatus {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let (host, inside) = tokio::join!(guest.machine.status(), guest.link.status());
     let host = host.ok();
     let inside = inside.unwrap_or_default();
     let known = |value: u64| Some(value).filter(|value| *value != 0);
+    let waits = host.as_ref().is_some_and(|host| host.disk_full);
     MachineStatus {
-        state: "ready".to_owned(),
-        detail: None,
+        state: if waits { "waiting" } else { "ready" }.to_owned(),
+        detail: waits.then(|| no_room(paths).full_text()),
         backend: host
             .as_ref()
             .map(|h| format!("{} {}", h.backend, h.backend_version)),

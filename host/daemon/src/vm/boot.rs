@@ -94,6 +94,7 @@ pub async fn boot(
     let greeted = tokio::select! {
         greeted = tokio::time::timeout(recipe.boot_limit, greet(&machine, &hello, progress)) => greeted,
         reason = machine.exited() => return Err(Failure::from_exit(&reason)),
+        () = disk_is_full(&machine) => return Err(no_room(&recipe.paths)),
     };
     let (stream, welcome) = match greeted {
         Ok(Ok(greeted)) => greeted,
@@ -116,6 +117,37 @@ pub async fn boot(
         since: Instant::now(),
         boot_time,
     })
+}
+
+/// How often a machine is asked whether it waits for room on the host's disk.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Waits until the machine says that its disk image cannot be written for want of room.
+async fn disk_is_full(machine: &Machine) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match machine.status().await {
+            Ok(status) if status.disk_full => return,
+            Ok(_) => {}
+            // Its end is told by whoever watches it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Why a machine stands still.
+pub fn no_room(paths: &HostPaths) -> Failure {
+    let disk = paths.disk_image();
+    Failure {
+        hint: Some(
+            "make room there: the machine goes on by itself where it runs, else `lighter up`"
+                .to_owned(),
+        ),
+        ..Failure::plain(format!(
+            "the host's disk that holds `{}` is full, and the virtual machine waits",
+            disk.display()
+        ))
+    }
 }
 
 fn silent(recipe: &Recipe) -> Failure {

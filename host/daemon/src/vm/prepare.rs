@@ -170,7 +170,30 @@ fn check_disk(disk: &Path, identity: &Path) -> Result<(), PrepareError> {
              empty one",
         );
     }
+    if !holds_ext4(disk) {
+        return wrong(
+            "it holds no ext4 file system",
+            "bring the right file back from a copy, or move it away to start with an empty disk",
+        );
+    }
     Ok(())
+}
+
+/// Whether the mark of an ext4 superblock is where it must be. Everything else about the disk is
+/// the guest's business; this keeps us from growing a file that is none of ours.
+fn holds_ext4(disk: &Path) -> bool {
+    const MARK_AT: u64 = 1024 + 56;
+    let mut mark = [0_u8; 2];
+    let read = File::open(disk).and_then(|mut file| {
+        file.seek(SeekFrom::Start(MARK_AT))?;
+        file.read_exact(&mut mark)
+    });
+    match read {
+        Ok(()) => mark == [0x53, 0xef],
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+        // A disk that cannot be read is told by whoever has to.
+        Err(_) => true,
+    }
 }
 
 fn existing(path: PathBuf) -> Result<PathBuf, PrepareError> {
@@ -366,7 +389,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (disk, id) = (dir.path().join("disk.img"), dir.path().join("machine-id"));
         check_disk(&disk, &id).unwrap();
-        fs::write(&disk, "x").unwrap();
+        let mut disk_with_mark = vec![0; 4096];
+        disk_with_mark[1080..1082].copy_from_slice(&[0x53, 0xef]);
+        fs::write(&disk, &disk_with_mark).unwrap();
         let error = check_disk(&disk, &id).unwrap_err();
         assert!(matches!(error, PrepareError::Wrong { .. }), "{error}");
         assert!(error.hint().unwrap().contains("machine-id"));
@@ -376,6 +401,10 @@ mod tests {
             check_disk(dir.path(), &id).is_err(),
             "a folder is no disk either"
         );
+        for garbage in [&b"short"[..], &[7; 4096]] {
+            fs::write(&disk, garbage).unwrap();
+            assert!(check_disk(&disk, &id).is_err());
+        }
     }
 
     #[test]

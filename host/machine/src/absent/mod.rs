@@ -5,7 +5,9 @@
 
 use std::{convert::Infallible, path::Path, process::ExitCode};
 
-use crate::{ClientStream, Error, ExitReason, HandOverError, LaunchConfig, Secret, Status};
+use crate::{
+    ClientStream, Error, ExitReason, HandOverError, HostCheck, LaunchConfig, Secret, Status,
+};
 
 /// A byte stream to or from the guest.
 #[cfg(unix)]
@@ -20,6 +22,15 @@ pub struct Machine(Infallible);
 
 fn unsupported() -> Error {
     Error::Unsupported(format!("a virtual machine under {}", std::env::consts::OS))
+}
+
+/// What this host offers: no backend.
+#[must_use]
+pub fn check_host() -> HostCheck {
+    HostCheck {
+        backend: Err(unsupported()),
+        slow_because: None,
+    }
 }
 
 impl Machine {

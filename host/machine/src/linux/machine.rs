@@ -345,6 +345,7 @@ impl Process {
             vm_pid: seen.vm_pid,
             guest_ready: seen.guest_ready,
             streams: seen.streams,
+            disk_full: seen.disk_full,
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
     }

@@ -11,4 +11,4 @@ mod wire;
 
 pub use client::{GuestStream, Machine};
 pub use machine::process_main;
-pub use qemu::Qemu;
+pub use qemu::{Qemu, check_host};

@@ -371,6 +371,21 @@ pub fn time_zone_at(unix: i64) -> TimeZone {
     }
 }
 
+/// Bytes that this user can still write on the disk that holds `path`.
+///
+/// # Errors
+/// What the system answers.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Bytes that a file takes on its disk, which for one with holes is less than its length.
+#[must_use]
+pub fn allocated_bytes(metadata: &Metadata) -> u64 {
+    metadata.blocks().saturating_mul(512)
+}
+
 /// The host's name.
 #[must_use]
 pub fn host_name() -> String {

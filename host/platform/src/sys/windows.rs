@@ -315,6 +315,36 @@ pub fn time_zone_at(_unix: i64) -> TimeZone {
     TimeZone::utc()
 }
 
+/// Bytes that this user can still write on the disk that holds `path`.
+///
+/// # Errors
+/// What the system answers.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    use std::os::windows::ffi::OsStrExt;
+    let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+    let mut free = 0_u64;
+    // SAFETY: the path is a zero-terminated text that lives through the call, the first result
+    // pointer is to a live u64, the other two may be null.
+    let answered = unsafe {
+        windows_sys::Win32::Storage::FileSystem::GetDiskFreeSpaceExW(
+            wide.as_ptr(),
+            &raw mut free,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        )
+    };
+    if answered == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(free)
+}
+
+/// Bytes that a file takes on its disk: its length, as holes are not told apart here.
+#[must_use]
+pub fn allocated_bytes(metadata: &Metadata) -> u64 {
+    metadata.len()
+}
+
 /// The host's name.
 #[must_use]
 pub fn host_name() -> String {

@@ -8,12 +8,31 @@ use crate::Accelerator;
 /// instruction by instruction and gives up on ordinary ones. So the processor must say that it can,
 /// and then a guest of one instruction must run.
 pub fn choose() -> Accelerator {
-    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    if processor_can(&flags) && kvm_runs() {
-        Accelerator::Kvm
-    } else {
-        Accelerator::Tcg
+    match without_kvm() {
+        None => Accelerator::Kvm,
+        Some(_) => Accelerator::Tcg,
     }
+}
+
+/// Why KVM is not used on this host, and what would change that; nothing where it is.
+pub fn without_kvm() -> Option<&'static str> {
+    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    if !processor_can(&flags) {
+        return Some(
+            "this processor offers no virtualisation (no `vmx` or `svm` among its flags): switch it \
+             on in the firmware, or let the host above this machine nest it",
+        );
+    }
+    if kvm_runs() {
+        return None;
+    }
+    Some(match std::fs::File::open("/dev/kvm") {
+        Ok(_) => "`/dev/kvm` opens but runs no guest here",
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            "this user may not open `/dev/kvm`: add it to the group `kvm` and log in again"
+        }
+        Err(_) => "there is no `/dev/kvm`: load the module `kvm_intel` or `kvm_amd`",
+    })
 }
 
 fn processor_can(cpuinfo: &str) -> bool {

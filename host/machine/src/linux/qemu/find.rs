@@ -79,7 +79,11 @@ impl Version {
 /// The program's path, by `LIGHTER_QEMU` or the search path.
 pub fn find() -> Result<PathBuf, Error> {
     if let Some(named) = env::var_os("LIGHTER_QEMU") {
-        return Ok(PathBuf::from(named));
+        let named = PathBuf::from(named);
+        return executable(&named).ok_or_else(|| Error::Missing {
+            what: format!("QEMU (`{}`, named by `LIGHTER_QEMU`)", named.display()),
+            hint: format!("unset `LIGHTER_QEMU` or correct it; else {HINT}"),
+        });
     }
     let missing = || Error::Missing {
         what: format!("QEMU (`{PROGRAM}`)"),

@@ -12,3 +12,18 @@ mod qmp;
 mod vm;
 
 pub use vm::Qemu;
+
+use crate::HostCheck;
+
+/// What this host offers the backend.
+pub fn check_host() -> HostCheck {
+    let backend = find::find().and_then(|program| {
+        let version = find::version(&program)?;
+        version.check()?;
+        Ok(format!("QEMU {version}, `{}`", program.display()))
+    });
+    HostCheck {
+        backend,
+        slow_because: accelerator::without_kvm().map(str::to_owned),
+    }
+}

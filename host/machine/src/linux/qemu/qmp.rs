@@ -7,8 +7,8 @@
 use std::{
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
-    sync::mpsc,
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
@@ -19,6 +19,23 @@ use super::find::Version;
 const MAX_LINE: u64 = 64 << 10;
 /// How long a paused machine waits before it tries its write again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Whether writes to the disk image fail for want of room, as far as QEMU has told.
+#[derive(Clone, Debug, Default)]
+pub struct DiskFull(Arc<Mutex<Option<Instant>>>);
+
+impl DiskFull {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// A write that was let try again and failed was told about within moments; one that was not
+    /// told about went through.
+    pub fn now(&self) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|at| at.elapsed() < RETRY * 3)
+    }
+}
 
 #[derive(Deserialize)]
 struct Line {
@@ -52,13 +69,21 @@ struct EventData {
 }
 
 /// Listens until QEMU ends, on a thread of its own; the version is sent once.
-pub fn follow(socket: UnixStream, version: mpsc::Sender<Version>) -> std::io::Result<()> {
+pub fn follow(
+    socket: UnixStream,
+    version: mpsc::Sender<Version>,
+    disk_full: DiskFull,
+) -> std::io::Result<()> {
     let thread = std::thread::Builder::new().name("qmp".into());
-    thread.spawn(move || drop(listen(socket, &version)))?;
+    thread.spawn(move || drop(listen(socket, &version, &disk_full)))?;
     Ok(())
 }
 
-fn listen(mut socket: UnixStream, version: &mpsc::Sender<Version>) -> std::io::Result<()> {
+fn listen(
+    mut socket: UnixStream,
+    version: &mpsc::Sender<Version>,
+    disk_full: &DiskFull,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(socket.try_clone()?);
     loop {
         let mut text = Vec::new();
@@ -86,10 +111,14 @@ fn listen(mut socket: UnixStream, version: &mpsc::Sender<Version>) -> std::io::R
         }
         if line.event.as_deref() == Some("BLOCK_IO_ERROR") {
             let full = line.data.unwrap_or_default().nospace;
-            tracing::warn!(
-                full,
-                "the disk image could not be written: the machine waits"
-            );
+            // Said once, and not every second for as long as it lasts.
+            if !disk_full.now() {
+                tracing::warn!(
+                    full,
+                    "the disk image could not be written: the machine waits"
+                );
+            }
+            disk_full.note();
             std::thread::sleep(RETRY);
             socket.write_all(b"{\"execute\":\"cont\"}\n")?;
         }

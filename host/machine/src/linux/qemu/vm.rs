@@ -25,7 +25,7 @@ use super::{
     accelerator,
     args::{self, Fds},
     find::{self, Version},
-    process,
+    process, qmp,
 };
 use crate::{
     Accelerator, Capabilities, ClientStream, ConnectDone, Error, ExitReason, Hypervisor, Incoming,
@@ -72,6 +72,7 @@ impl Hypervisor for Qemu {
             accelerator: accelerator::choose(),
             stage: Mutex::new(Stage::Made(Box::new((spec.clone(), parts)))),
             ended: Arc::new(Ended::default()),
+            disk_full: qmp::DiskFull::default(),
         }))
     }
 }
@@ -81,6 +82,7 @@ struct QemuVm {
     accelerator: Accelerator,
     stage: Mutex<Stage>,
     ended: Arc<Ended>,
+    disk_full: qmp::DiskFull,
 }
 
 enum Stage {
@@ -169,7 +171,7 @@ impl QemuVm {
         drop(theirs);
         let pid = child.id();
         let (greeted, greeting) = mpsc::channel();
-        let started = super::qmp::follow(qmp, greeted).map_err(system);
+        let started = qmp::follow(qmp, greeted, self.disk_full.clone()).map_err(system);
         self.watch(child, log).map_err(system)?;
         started?;
         let version = greeting
@@ -313,6 +315,7 @@ impl Vm for QemuVm {
             vm_pid: running.map(|running| running.pid),
             guest_ready: self.vsock.ready(),
             streams: self.vsock.streams(),
+            disk_full: self.disk_full.now(),
         }
     }
 
