@@ -9,3 +9,5 @@ mod own_cli;
 mod own_terminal;
 mod own_words;
 mod pulling;
+mod service;
+mod settings;

@@ -127,10 +127,10 @@ fn speed(slow_because: Option<String>) -> Found {
 fn folders(paths: &HostPaths) -> Result<String, CliError> {
     for dir in [&paths.run, &paths.data, &paths.cache, &paths.config] {
         if let Ok(found) = std::fs::symlink_metadata(dir) {
-            let wrong = if !found.is_dir() {
-                Some("is not a folder of its own (it is a link or a file)".to_owned())
-            } else {
+            let wrong = if found.is_dir() {
                 sys::foreign_owner(&found).map(|owner| format!("belongs to user {owner}"))
+            } else {
+                Some("is not a folder of its own (it is a link or a file)".to_owned())
             };
             if let Some(wrong) = wrong {
                 return Err(CliError::new(format!("`{}` {wrong}", dir.display()))
