@@ -105,7 +105,7 @@ pub fn prepare(paths: &HostPaths, disk_bytes: u64) -> Result<Prepared, PrepareEr
     for dir in [&paths.data, &paths.cache] {
         ensure_private_dir(dir)?;
     }
-    let image = paths.image_dir();
+    let image = one_image(paths.image_dir());
     let disk = paths.disk_image();
     check_disk(&disk, &paths.machine_id())?;
     // Unpacked if it is there: unpacking costs the guest a tenth of its boot.
@@ -121,6 +121,13 @@ pub fn prepare(paths: &HostPaths, disk_bytes: u64) -> Result<Prepared, PrepareEr
         disk_bytes,
         machine_id,
     })
+}
+
+/// The folder behind a link such as `current`, which a builder may point at another image at any
+/// moment: a kernel and an initial file system of two images never start together.
+fn one_image(dir: PathBuf) -> PathBuf {
+    // What is missing is named by whoever opens it.
+    fs::canonicalize(&dir).unwrap_or(dir)
 }
 
 /// What a machine was started with that is running already: nothing is made, unpacked or grown
@@ -382,6 +389,18 @@ mod tests {
             machine_id(&path).is_err(),
             "a damaged identity must not be replaced silently"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_image_stays_the_same_when_its_link_moves() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, link) = (dir.path().join("1"), dir.path().join("current"));
+        fs::create_dir(&one).unwrap();
+        std::os::unix::fs::symlink(&one, &link).unwrap();
+        assert_eq!(one_image(link), fs::canonicalize(one).unwrap());
+        let absent = dir.path().join("absent");
+        assert_eq!(one_image(absent.clone()), absent);
     }
 
     #[test]
