@@ -29,7 +29,7 @@ type Socket = std::os::fd::OwnedFd;
 #[cfg(windows)]
 type Socket = std::os::windows::io::OwnedHandle;
 
-#[cfg(all(target_os = "linux", feature = "fuzz"))]
+#[cfg(all(target_os = "linux", feature = "fuzz", not(test)))]
 pub use sys::fuzz;
 pub use sys::{FilesClient, FilesError, FilesProcess, SpawnConfig, process_main};
 

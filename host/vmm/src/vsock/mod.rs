@@ -16,7 +16,8 @@
 //! somebody listens on.
 
 mod device;
-#[cfg(feature = "fuzz")]
+// Not beside the unit tests, whose guest it borrows.
+#[cfg(all(feature = "fuzz", not(test)))]
 pub mod fuzz;
 mod guest;
 mod host;
