@@ -55,5 +55,10 @@ pub fn build() -> Result<PathBuf> {
             .args(["build", "--release", "--package", "lighter-cli"])
             .current_dir(paths::root()),
     )?;
-    Ok(paths::target().join("release/lighter"))
+    Ok(built())
+}
+
+/// Where [`build`] puts it.
+pub fn built() -> PathBuf {
+    paths::target().join("release/lighter")
 }

@@ -16,8 +16,8 @@ use super::sides::{Tools, milliseconds};
 /// # Errors
 ///
 /// When either side does not come up.
-pub fn boot(pairs: usize) -> Result<Vec<Row>> {
-    let (tools, image) = (Tools::ensure()?, Image::ensure()?);
+pub fn boot(pairs: usize, as_built: bool) -> Result<Vec<Row>> {
+    let (tools, image) = (Tools::ensure(as_built)?, Image::ensure()?);
     Ok(vec![
         measure("boot", &tools, &image, &Flush::own(), pairs)?,
         measure("boot/flush5ms", &tools, &image, &Flush::of_5_ms()?, pairs)?,
@@ -31,7 +31,7 @@ fn measure(
     flush: &Flush,
     pairs: usize,
 ) -> Result<Row> {
-    let ours = Ours::new(flush)?;
+    let ours = Ours::new(&tools.built, flush)?;
     ours.lighter(&["up"])?; // makes the disk and unpacks the kernel, once
     ours.lighter(&["down"])?;
     let (mut a, mut b) = (Vec::new(), Vec::new());

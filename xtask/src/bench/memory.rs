@@ -19,8 +19,8 @@ const PSS: &str = r#"for p in /proc/[0-9]*; do read -r name < $p/comm; case " $N
 /// # Errors
 ///
 /// When either side does not come up.
-pub fn memory(pairs: usize) -> Result<Vec<Row>> {
-    let tools = Tools::ensure()?;
+pub fn memory(pairs: usize, as_built: bool) -> Result<Vec<Row>> {
+    let tools = Tools::ensure(as_built)?;
     let sides = Sides::start(&tools, &Image::ensure()?, &Flush::own())?;
     let (ours, peer) = (sides.ours.socket(), sides.peer.socket());
     let mut taken = [const { Vec::new() }; 6];

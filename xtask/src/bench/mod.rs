@@ -36,6 +36,9 @@ pub struct Args {
     /// Interleaved pairs to measure, at least five
     #[arg(long, default_value_t = 5)]
     pairs: usize,
+    /// Measure what was built last, whatever the sources say now
+    #[arg(long)]
+    as_built: bool,
 }
 
 /// One line of a result.
@@ -60,11 +63,11 @@ pub struct Row {
 pub fn run(args: &Args) -> Result<()> {
     let pairs = args.pairs.max(5);
     let rows = match args.name.as_str() {
-        "boot" => boot::boot(pairs)?,
-        "run" => run::run(pairs)?,
-        "memory" => memory::memory(pairs)?,
-        "pull" => pull::pull(pairs)?,
-        _ => size::size()?,
+        "boot" => boot::boot(pairs, args.as_built)?,
+        "run" => run::run(pairs, args.as_built)?,
+        "memory" => memory::memory(pairs, args.as_built)?,
+        "pull" => pull::pull(pairs, args.as_built)?,
+        _ => size::size(args.as_built)?,
     };
     if args.json {
         println!("{}", to_json(&args.name, &rows));

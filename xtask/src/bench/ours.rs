@@ -10,23 +10,48 @@ use super::processes;
 use crate::image::{self, InUse};
 use crate::try_it;
 
-/// A Lighter with 2 CPUs and 2 GiB.
-pub struct Ours {
-    environment: Option<(&'static str, PathBuf)>,
+/// What is measured: made once for all rows of a benchmark, so that they are of the same sources.
+pub struct Built {
     image: InUse,
     lighter: PathBuf,
-    home: PathBuf,
 }
 
-impl Ours {
-    /// Builds everything and writes the settings; starts nothing. Its disk's flushes are as given.
+impl Built {
+    /// Builds everything, or takes what was built last.
     ///
     /// # Errors
     ///
-    /// When a build fails.
-    pub fn new(flush: &Flush) -> Result<Self> {
-        let image = image::make(&image::Args::default())?;
-        let lighter = try_it::build()?;
+    /// When a build fails, or nothing was built.
+    pub fn new(as_built: bool) -> Result<Self> {
+        let (image, lighter) = if as_built {
+            let lighter = try_it::built();
+            ensure!(
+                lighter.is_file(),
+                "{} was not built yet: leave out --as-built",
+                lighter.display()
+            );
+            (image::current()?, lighter)
+        } else {
+            (image::make(&image::Args::default())?, try_it::build()?)
+        };
+        Ok(Self { image, lighter })
+    }
+}
+
+/// A Lighter with 2 CPUs and 2 GiB.
+pub struct Ours<'a> {
+    environment: Option<(&'static str, PathBuf)>,
+    built: &'a Built,
+    home: PathBuf,
+}
+
+impl<'a> Ours<'a> {
+    /// Writes the settings; starts nothing. Its disk's flushes are as given.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no folder for it.
+    pub fn new(built: &'a Built, flush: &Flush) -> Result<Self> {
         // Short: the path of a unix socket has 108 bytes.
         let home = tempfile::Builder::new()
             .prefix("ltb")
@@ -39,8 +64,7 @@ impl Ours {
             environment: flush
                 .environment()
                 .map(|(name, path)| (name, path.to_owned())),
-            image,
-            lighter,
+            built,
             home,
         })
     }
@@ -66,12 +90,12 @@ impl Ours {
     ///
     /// When it fails, with what it said.
     pub fn lighter(&self, args: &[&str]) -> Result<String> {
-        let out = Command::new(&self.lighter)
+        let out = Command::new(&self.built.lighter)
             .args(args)
             .env("LIGHTER_HOME", &self.home)
             .env("HOME", &self.home)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .env("LIGHTER_IMAGE_DIR", &self.image.path)
+            .env("LIGHTER_IMAGE_DIR", &self.built.image.path)
             .stdin(Stdio::null())
             .output()
             .context("lighter")?;
@@ -81,7 +105,7 @@ impl Ours {
     }
 }
 
-impl Drop for Ours {
+impl Drop for Ours<'_> {
     fn drop(&mut self) {
         if self.lighter(&["down"]).is_ok() {
             // Only a folder in /tmp; the figures are already taken.

@@ -18,9 +18,9 @@ const NAME: &str = "bench:1";
 /// # Errors
 ///
 /// When a side does not come up or cannot pull.
-pub fn pull(pairs: usize) -> Result<Vec<Row>> {
+pub fn pull(pairs: usize, as_built: bool) -> Result<Vec<Row>> {
     packages::ensure(&[package("skopeo"), package("busybox-static")])?;
-    let (tools, image) = (Tools::ensure()?, Image::ensure()?);
+    let (tools, image) = (Tools::ensure(as_built)?, Image::ensure()?);
     let registry = Registry::with(tools.folder(), false).context("no registry")?;
     let folder = scratch()?;
     eprintln!(

@@ -20,8 +20,8 @@ const WHAT: &str = "docker run --rm --network none busybox true";
 /// # Errors
 ///
 /// When a side does not come up or a run fails.
-pub fn run(pairs: usize) -> Result<Vec<Row>> {
-    let (tools, image) = (Tools::ensure()?, Image::ensure()?);
+pub fn run(pairs: usize, as_built: bool) -> Result<Vec<Row>> {
+    let (tools, image) = (Tools::ensure(as_built)?, Image::ensure()?);
     let mut rows = own_flushes(&tools, &image, pairs)?;
     let sides = Sides::start(&tools, &image, &Flush::of_5_ms()?)?;
     let (ours, peer) = (sides.ours.socket(), sides.peer.socket());

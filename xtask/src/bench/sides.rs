@@ -7,25 +7,28 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use super::flush::Flush;
-use super::ours::Ours;
+use super::ours::{Built, Ours};
 use super::peer::{Image, Peer};
 use crate::{packages, paths};
 
 /// The docker CLI and the other programs of other people, from the tests' own folder.
 pub struct Tools {
     folder: PathBuf,
+    /// Ours, to be started as often as needed.
+    pub built: Built,
 }
 
 impl Tools {
-    /// Fetches them the first time.
+    /// Fetches them the first time, and builds ours or takes it as built.
     ///
     /// # Errors
     ///
-    /// When they cannot be had.
-    pub fn ensure() -> Result<Self> {
+    /// When they cannot be had or built.
+    pub fn ensure(as_built: bool) -> Result<Self> {
         let root = packages::unpacked(&paths::cache(), "sid", crate::test::CLIENTS)?;
         Ok(Self {
             folder: root.join("usr/bin"),
+            built: Built::new(as_built)?,
         })
     }
 
@@ -72,21 +75,21 @@ impl Tools {
 }
 
 /// Both sides, running, with the built-in image under the name `busybox`.
-pub struct Sides {
+pub struct Sides<'a> {
     /// Ours.
-    pub ours: Ours,
+    pub ours: Ours<'a>,
     /// The peer.
     pub peer: Peer,
 }
 
-impl Sides {
+impl<'a> Sides<'a> {
     /// Starts both on disks with these flushes.
     ///
     /// # Errors
     ///
     /// When either does not come up.
-    pub fn start(tools: &Tools, image: &Image, flush: &Flush) -> Result<Self> {
-        let ours = Ours::new(flush)?;
+    pub fn start(tools: &'a Tools, image: &Image, flush: &Flush) -> Result<Self> {
+        let ours = Ours::new(&tools.built, flush)?;
         ours.lighter(&["up"])?;
         let peer = image.start(&tools.docker_path(), flush)?;
         let sides = Self { ours, peer };

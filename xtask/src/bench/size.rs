@@ -12,8 +12,12 @@ use crate::image;
 /// # Errors
 ///
 /// When either cannot be made.
-pub fn size() -> Result<Vec<Row>> {
-    let image = image::make(&image::Args::default())?;
+pub fn size(as_built: bool) -> Result<Vec<Row>> {
+    let image = if as_built {
+        image::current()?
+    } else {
+        image::make(&image::Args::default())?
+    };
     let bytes = |name: &str| -> Result<f64> {
         let length = std::fs::metadata(image.path.join(name))
             .with_context(|| name.to_owned())?

@@ -72,6 +72,14 @@ pub fn make(args: &Args) -> Result<InUse> {
     Ok(image)
 }
 
+/// The image that was built last.
+pub fn current() -> Result<InUse> {
+    let current = Cache::open()?.current();
+    let path = fs::canonicalize(&current)
+        .with_context(|| format!("{} is no image: nothing was built yet", current.display()))?;
+    InUse::new(path)
+}
+
 /// Builds what is not in the cache yet. Returns the image's folder and the kernel's configuration.
 fn build(cache: &Cache, spec: &Spec, vm_image: &Path) -> Result<(InUse, PathBuf)> {
     ensure!(
