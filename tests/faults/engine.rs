@@ -1,22 +1,9 @@
 //! The engine in the guest is killed; the containers must not notice.
 
-use std::process::{Child, Stdio};
-
 use lighter_tests::terminal::Terminal;
 use lighter_tests::{Host, env, probe};
 
-use crate::guest::{arm, inspect, kill_engine, life};
-
-/// A client in the background; its output is thrown away.
-fn client(host: &Host, args: &[&str]) -> Child {
-    let mut command = host.docker_command();
-    command
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.spawn().expect("docker starts")
-}
+use crate::guest::{arm, client, inspect, kill_engine, life};
 
 /// Starts a container that holds a connection to the engine's socket and asks again when it dies.
 fn start_watcher(host: &Host) {

@@ -1,5 +1,7 @@
 //! Ways to kill what is in the machine, from a container that was given the way in.
 
+use std::process::{Child, Stdio};
+
 use lighter_tests::Host;
 
 /// The engine's process.
@@ -46,14 +48,24 @@ pub fn engine(host: &Host) -> String {
 }
 
 /// Kills processes of this name, some microseconds from now; where there is none yet, as soon as there
-/// is one, for a while.
-pub fn kill_later(host: &Host, name: &str, after_us: u64) {
+/// is one, for a while. The client that asked for it ends with that, or dies with the engine.
+pub fn kill_later(host: &Host, name: &str, after_us: u64) -> Child {
     let script = format!(
-        "usleep {after_us}; i=0; until killall -9 {name} 2>/dev/null || [ $i = 200 ]; do \
+        "usleep {after_us}; i=0; until killall -9 {name} 2>/dev/null || [ $i = 100 ]; do \
          usleep 2000; i=$((i+1)); done"
     );
-    host.docker(&["exec", "-d", KILLER, "sh", "-c", &script])
-        .ok();
+    client(host, &["exec", KILLER, "sh", "-c", &script])
+}
+
+/// A client in the background; its output is thrown away.
+pub fn client(host: &Host, args: &[&str]) -> Child {
+    let mut command = host.docker_command();
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().expect("docker starts")
 }
 
 /// A field of inspect, trimmed.

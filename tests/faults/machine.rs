@@ -1,5 +1,8 @@
 //! The whole machine dies as by a power cut; what was acknowledged is on the disk.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use lighter_tests::{Host, env};
 
 #[test]
@@ -51,4 +54,55 @@ fn machine_killed_keeps_every_acknowledged_object() {
         }
     }
     host.docker(&["run", "--rm", "busybox", "true"]).ok();
+}
+
+#[test]
+fn power_lost_during_writes_keeps_what_was_flushed() {
+    let name = "power_lost_during_writes_keeps_what_was_flushed";
+    let Some(host) = Host::started(name) else {
+        return;
+    };
+    // A number is told only after it is on the disk; beside it others write what nobody flushes.
+    let write = "dd if=/dev/zero of=/v/noise bs=64k count=2000 2>/dev/null & i=$(cat /v/n || echo 0); \
+                 while true; do i=$((i+1)); echo $i > /v/new; sync /v/new; mv /v/new /v/n; sync; echo $i; done";
+    let mut told = 0;
+    for round in 0..env::count(3, 50) {
+        let mut writer = host.docker_command();
+        writer.args(["run", "-v", "numbers:/v", "busybox", "sh", "-c", write]);
+        let mut writer = writer
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker starts");
+        let output = writer.stdout.take().expect("its output");
+        let mut lines = BufReader::new(output).lines();
+        for _ in 0..5 + round % 7 {
+            let line = lines.next().expect("a number").expect("a number");
+            told = line.parse().expect("a number");
+        }
+        assert!(host.kill("qemu-system") >= 1, "round {round}");
+        for line in lines.map_while(Result::ok) {
+            told = line.parse().expect("a number");
+        }
+        let _ = writer.wait();
+        host.lighter(&["up"]).ok();
+        let read = ["run", "--rm", "-v", "numbers:/v", "busybox", "cat", "/v/n"];
+        let kept: u64 = host
+            .docker(&read)
+            .ok()
+            .out()
+            .trim()
+            .parse()
+            .expect("a number");
+        assert!(
+            kept >= told,
+            "round {round}: {told} was flushed, {kept} is there"
+        );
+        let left = host.docker(&["ps", "-aq"]).ok().out();
+        for container in left.lines() {
+            let state = host.docker(&["inspect", "-f", "{{.State.Status}}", container]);
+            assert_eq!(state.ok().out(), "exited\n", "round {round}");
+        }
+    }
 }

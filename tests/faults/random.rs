@@ -3,12 +3,11 @@
 //! The random moments come from a seed that is printed and reported, so that a failure can be repeated.
 //! One machine lives through all rounds, and the killing inside it is done from one container.
 
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use lighter_tests::{Host, Registry, env, image};
 
-use crate::guest::{ENGINE, ENTER, arm, arm_again, kill_later, life};
+use crate::guest::{ENGINE, ENTER, arm, arm_again, client, kill_later, life};
 
 /// A small generator (xorshift64*), so that a seed names a whole run.
 struct Random(u64);
@@ -62,16 +61,6 @@ struct Model<'a> {
 const STEADY: [&str; 2] = ["steady", "killer"];
 
 impl Model<'_> {
-    fn spawn(&self, args: &[&str]) -> Child {
-        let mut command = self.host.docker_command();
-        command
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        command.spawn().expect("docker starts")
-    }
-
     fn names(&self) -> Vec<String> {
         let listed = self.host.docker(&["ps", "-a", "--format", "{{.Names}}"]);
         listed.ok().out().lines().map(str::to_owned).collect()
@@ -96,12 +85,12 @@ impl Model<'_> {
             Work::Pull | Work::Remove => {}
         }
         let after_us = u64::try_from(after.as_micros()).unwrap_or(0);
-        match victim {
-            Victim::Engine => kill_later(self.host, ENGINE, after_us),
-            Victim::EngineChild => kill_later(self.host, ENTER, 0),
-            Victim::Daemon | Victim::Machine => {}
-        }
-        let mut client = self.spawn(&args);
+        let killer = match victim {
+            Victim::Engine => Some(kill_later(self.host, ENGINE, after_us)),
+            Victim::EngineChild => Some(kill_later(self.host, ENTER, after_us)),
+            Victim::Daemon | Victim::Machine => None,
+        };
+        let mut client = client(self.host, &args);
         if let Some(what) = match victim {
             Victim::Daemon => Some("lighter daemon"),
             Victim::Machine => Some("qemu-system"),
@@ -111,7 +100,12 @@ impl Model<'_> {
             std::thread::sleep(after);
             self.host.kill(what);
         }
-        client.wait().is_ok_and(|status| status.success())
+        let done = client.wait().is_ok_and(|status| status.success());
+        // Nothing more is killed once the work is over.
+        if let Some(mut killer) = killer {
+            killer.wait().expect("the killer ends");
+        }
+        done
     }
 
     /// Everything acknowledged is there, and what lives was not touched.
@@ -205,6 +199,7 @@ fn killed_at_random_moments_nothing_acknowledged_is_lost() {
         }
         let after = Duration::from_micros(random.below(300_000));
         let done = model.disturb(work, &container, victim, after);
+        println!("round {round}: {victim:?} killed in {work:?}, which was done: {done}");
         // A daemon that was killed comes back with the next command.
         host.lighter(&["up"]).ok();
         let there = model.names().contains(&container);

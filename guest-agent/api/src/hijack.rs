@@ -4,6 +4,7 @@
 //! closes its half right away and waits for the output.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
@@ -136,6 +137,10 @@ impl Session {
     }
 }
 
+/// How often a session of a silent container looks whether its client is still there: the end of what
+/// a client sends does not say that it has gone.
+const LOOK: Duration = Duration::from_secs(5);
+
 async fn send(
     mut writer: WriteHalf<TokioIo<Upgraded>>,
     tty: bool,
@@ -165,7 +170,19 @@ async fn send(
         }
     }
     if let Some(mut output) = output {
-        while let Some(chunk) = output.next().await {
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            let chunk = tokio::select! {
+                chunk = output.next() => chunk,
+                _ = look.tick() => {
+                    // Nothing is written; a client that has closed both directions shows as an error.
+                    if writer.write(&[]).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let Some(chunk) = chunk else { break };
             buffer.clear();
             put(&mut buffer, tty, chunk.stream, &chunk.bytes);
             if writer.write_all(&buffer).await.is_err() || writer.flush().await.is_err() {

@@ -272,3 +272,45 @@ fn input_and_output_of_many_containers_come_whole_under_load() {
     }
     machine.nothing_left();
 }
+
+#[test]
+fn clients_that_vanish_and_execs_that_fail_leave_nothing() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    run(&machine, "silent", &container("exec sleep 100000"));
+    let exec = |words: Value, tty: bool| {
+        let body = json!({"Cmd": words, "Tty": tty, "AttachStdout": true, "AttachStdin": true});
+        let made = call(&machine, "POST", "/containers/silent/exec", &body).is(201);
+        let id = made.json()["Id"].as_str().unwrap().to_owned();
+        let start = json!({"Detach": true, "Tty": tty});
+        call(&machine, "POST", &format!("/exec/{id}/start"), &start)
+    };
+    exec(json!([crate::api::BUSYBOX, "true"]), false).is(200);
+    drop(attach(&machine, "silent", "stream=1&stdout=1"));
+    let before = machine.agent_descriptors();
+    for round in 0..count(40, 400) {
+        let failed = exec(json!(["/no/such/program"]), round % 2 == 0);
+        assert_eq!(failed.status, 400, "{}", failed.text());
+        exec(json!([crate::api::BUSYBOX, "true"]), round % 2 == 0).is(200);
+        drop(attach(&machine, "silent", "stream=1&stdout=1&stderr=1"));
+        drop(attach(&machine, "silent", "stream=1&stdin=1&stdout=1"));
+    }
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    // A session looks after its client every few seconds.
+    while machine.agent_descriptors() > before {
+        let now = machine.agent_descriptors();
+        assert!(
+            std::time::Instant::now() < limit,
+            "{before} descriptors became {now}"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    call(
+        &machine,
+        "DELETE",
+        "/containers/silent?force=1",
+        &Value::Null,
+    )
+    .is(204);
+    machine.nothing_left();
+}

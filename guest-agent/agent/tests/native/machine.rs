@@ -152,6 +152,14 @@ impl Machine {
             .unwrap()
     }
 
+    /// How many descriptors the agent holds.
+    pub fn agent_descriptors(&self) -> usize {
+        let agent = self.agent_pid().unwrap();
+        std::fs::read_dir(format!("/proc/{agent}/fd"))
+            .unwrap()
+            .count()
+    }
+
     /// Fails unless nothing of any container is left: no process, directory, descriptor, exit.
     pub fn nothing_left(&self) {
         let limit = std::time::Instant::now() + std::time::Duration::from_secs(30);

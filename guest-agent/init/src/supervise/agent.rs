@@ -115,9 +115,15 @@ impl Agent {
         })
     }
 
-    /// Kills it; its end is reaped like any other.
+    /// Kills it for breaking the rules; its end is reaped like any other.
     pub fn kill(&mut self) {
         self.condemned = true;
+        self.finish();
+    }
+
+    /// Kills it because it cannot go on. Most often it is on its way out already, by whatever
+    /// ended it: that is who gets the blame.
+    pub fn finish(&self) {
         // SAFETY: `kill` takes two integers.
         unsafe { libc::kill(self.pid, libc::SIGKILL) };
     }

@@ -142,9 +142,10 @@ impl Supervisor {
         let received = match packet::receive(agent.requests.as_fd(), RecvFlags::DONTWAIT) {
             Ok(Some(received)) => received,
             Err(Errno::AGAIN) => return None,
-            Ok(None) => {
-                // It is about to end, or has closed what it cannot live without.
-                agent.kill();
+            // It is about to end, perhaps with an answer unread, or has closed what it cannot live
+            // without.
+            Ok(None) | Err(Errno::CONNRESET) => {
+                agent.finish();
                 return None;
             }
             Err(error) => {
