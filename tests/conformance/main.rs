@@ -2,6 +2,7 @@
 
 mod commands;
 mod fields;
+mod layers;
 mod normal;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};

@@ -9,5 +9,6 @@ mod own_cli;
 mod own_terminal;
 mod own_words;
 mod pulling;
+mod registries;
 mod service;
 mod settings;

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use lighter_tests::registry::{PASSWORD, USER};
+use lighter_tests::registry::{Entry, PASSWORD, USER};
 use lighter_tests::{Host, Registry, run};
 
 fn archive(host: &Host, name: &str) -> std::path::PathBuf {
@@ -19,7 +19,7 @@ fn pull_by_tag_and_digest_from_the_hosts_localhost() {
     let Some(host) = Host::shared(name) else {
         return;
     };
-    let Some(registry) = Registry::start(name, false) else {
+    let Some(registry) = Registry::start(name, &Entry::Open) else {
         return;
     };
     registry.push(&archive(host, name), "tools/box:1");
@@ -46,7 +46,7 @@ fn registry_with_a_login_wants_it() {
     let Some(host) = Host::shared(name) else {
         return;
     };
-    let Some(registry) = Registry::start(name, true) else {
+    let Some(registry) = Registry::start(name, &Entry::Login) else {
         return;
     };
     registry.push(&archive(host, name), "private:1");

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use lighter_tests::registry::Entry;
 use lighter_tests::{Host, Registry, env, image};
 
 use crate::guest::{ENGINE, ENTER, arm, arm_again, client, kill_later, life};
@@ -157,7 +158,7 @@ fn killed_at_random_moments_nothing_acknowledged_is_lost() {
     let Some(host) = Host::started(name) else {
         return;
     };
-    let Some(registry) = Registry::start(name, false) else {
+    let Some(registry) = Registry::start(name, &Entry::Open) else {
         return;
     };
     // Layers that the machine does not have, so that there is something to download.

@@ -23,7 +23,9 @@ pub mod probe;
 pub mod reference;
 pub mod registry;
 pub mod run;
+pub mod tars;
 pub mod terminal;
+pub mod tokens;
 
 pub use host::Host;
 pub use reference::Reference;

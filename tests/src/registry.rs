@@ -1,17 +1,21 @@
 //! Debian's docker-registry on a loopback port, filled by skopeo.
 
-use std::path::Path;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
 use crate::env;
 use crate::run::{Finished, run};
+use crate::tokens::Tokens;
 
 /// A registry of one test; ended when dropped.
 pub struct Registry {
     server: Child,
-    port: u16,
-    _dir: tempfile::TempDir,
+    name: String,
+    dir: tempfile::TempDir,
     login: bool,
 }
 
@@ -22,10 +26,48 @@ pub const PASSWORD: &str = "secret";
 /// Both, as `htpasswd -nbB` writes them.
 const HTPASSWD: &str = "ann:$2y$05$LEHut8F7dY0kNwQv8v6iI.MqqPnp4nA1bycutRYrssE..3EOW4hBC\n";
 
+/// Whom a registry lets in.
+pub enum Entry<'a> {
+    /// Everyone.
+    Open,
+    /// Those with the password.
+    Login,
+    /// Those with a token of this service.
+    Token(&'a Tokens),
+}
+
 impl Registry {
-    /// Starts a registry; `None` (and a counted skip of `test`) without the programs.
+    /// Starts a registry on loopback; `None` (and a counted skip of `test`) without the programs.
     #[must_use]
-    pub fn start(test: &str, login: bool) -> Option<Self> {
+    pub fn start(test: &str, entry: &Entry<'_>) -> Option<Self> {
+        Self::configured(test, entry, "localhost", |_| Some(String::new()))
+    }
+
+    /// Starts a registry with TLS on this machine's own address: not loopback, where certificates
+    /// do not matter. `None` (and a counted skip) where there is no such address.
+    #[must_use]
+    pub fn start_tls(test: &str) -> Option<Self> {
+        let Some(address) = own_address() else {
+            env::skip(test, "this machine has no address but loopback");
+            return None;
+        };
+        Self::configured(test, &Entry::Open, &address, |dir| {
+            certificates(dir, &address)
+        })
+    }
+
+    /// The certificate of the authority that signed a TLS registry's own.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    fn configured(
+        test: &str,
+        entry: &Entry<'_>,
+        host: &str,
+        tls: impl FnOnce(&Path) -> Option<String>,
+    ) -> Option<Self> {
         let Some(tools) = env::path(env::TOOLS) else {
             env::skip(test, "docker-registry is not there: run `cargo xtask test`");
             return None;
@@ -41,22 +83,38 @@ impl Registry {
     #[must_use]
     pub fn with(tools: &Path, login: bool) -> Option<Self> {
         let dir = tempfile::tempdir().ok()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
+        let listen = if host == "localhost" {
+            "127.0.0.1"
+        } else {
+            host
+        };
+        let port = std::net::TcpListener::bind((listen, 0))
             .ok()?
             .local_addr()
             .ok()?
             .port();
         let mut config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
-            dir.path().join("data").display()
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{listen}:{port}'{}}}\n",
+            dir.path().join("data").display(),
+            tls(dir.path())?,
         );
-        if login {
-            let file = dir.path().join("htpasswd");
-            std::fs::write(&file, HTPASSWD).ok()?;
-            config.push_str(&format!(
-                "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
-                file.display()
-            ));
+        match entry {
+            Entry::Open => {}
+            Entry::Login => {
+                let file = dir.path().join("htpasswd");
+                std::fs::write(&file, HTPASSWD).ok()?;
+                config.push_str(&format!(
+                    "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+                    file.display()
+                ));
+            }
+            Entry::Token(tokens) => {
+                let Some(address) = own_address() else {
+                    env::skip(test, "this machine has no address but loopback");
+                    return None;
+                };
+                config.push_str(&tokens.configuration(dir.path(), &address)?);
+            }
         }
         let file = dir.path().join("config.yml");
         std::fs::write(&file, config).ok()?;
@@ -65,17 +123,17 @@ impl Registry {
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(dir.path().join("log")).ok()?)
             .spawn()
             .ok()?;
         let registry = Self {
             server,
-            port,
-            _dir: dir,
-            login,
+            name: format!("{host}:{port}"),
+            dir,
+            login: !matches!(entry, Entry::Open),
         };
         let limit = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while std::net::TcpStream::connect((listen, port)).is_err() {
             assert!(Instant::now() < limit, "docker-registry does not start");
             // It has no event for being ready.
             std::thread::sleep(Duration::from_millis(20));
@@ -83,20 +141,34 @@ impl Registry {
         Some(registry)
     }
 
-    /// `localhost:PORT`.
+    /// Its name as images have it: `localhost:PORT`, or the machine's address with TLS.
     #[must_use]
     pub fn host(&self) -> String {
-        format!("localhost:{}", self.port)
+        self.name.clone()
     }
 
     /// Puts an image archive into the registry under `name`.
     pub fn push(&self, archive: &Path, name: &str) -> Finished {
+        self.copy(&format!("docker-archive:{}", archive.display()), name)
+    }
+
+    /// Puts an OCI layout with every image in it into the registry under `name`.
+    pub fn push_layout(&self, dir: &Path, name: &str) -> Finished {
+        self.copy(&format!("oci:{}", dir.display()), name)
+    }
+
+    fn copy(&self, from: &str, name: &str) -> Finished {
         let mut skopeo = Command::new("skopeo");
-        skopeo.args(["copy", "--insecure-policy", "--dest-tls-verify=false"]);
+        skopeo.args([
+            "copy",
+            "--all",
+            "--insecure-policy",
+            "--dest-tls-verify=false",
+        ]);
         if self.login {
             skopeo.args(["--dest-creds", &format!("{USER}:{PASSWORD}")]);
         }
-        skopeo.arg(format!("docker-archive:{}", archive.display()));
+        skopeo.arg(from);
         skopeo.arg(format!("docker://{}/{name}", self.host()));
         run(skopeo, b"", Duration::from_secs(120)).ok()
     }
@@ -107,4 +179,31 @@ impl Drop for Registry {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
+}
+
+/// An address of this machine that is not loopback, if it has one. Nothing is sent for it.
+fn own_address() -> Option<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback()).then(|| address.to_string())
+}
+
+/// Makes an authority, and a certificate of it for `address`; what the registry must know of it.
+fn certificates(dir: &Path, address: &str) -> Option<String> {
+    let mut params = CertificateParams::new([]).ok()?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().ok()?).ok()?;
+    let key = KeyPair::generate().ok()?;
+    let params = CertificateParams::new(vec![address.to_owned()]).ok()?;
+    let certificate = params.signed_by(&key, &ca).ok()?;
+    std::fs::write(dir.join("ca.pem"), ca.pem()).ok()?;
+    let (chain, private) = (dir.join("server.pem"), dir.join("server.key"));
+    std::fs::write(&chain, certificate.pem()).ok()?;
+    std::fs::write(&private, key.serialize_pem()).ok()?;
+    Some(format!(
+        ", tls: {{certificate: {}, key: {}}}",
+        chain.display(),
+        private.display()
+    ))
 }

@@ -37,6 +37,16 @@ impl Challenge {
         bearer.or(all.first()).cloned()
     }
 
+    /// Whether a token was taken and says too little: then another password is no help.
+    pub(super) fn of_too_little(headers: &HeaderMap) -> bool {
+        let all = headers.get_all(WWW_AUTHENTICATE).iter().take(8);
+        all.filter_map(|value| value.to_str().ok()).any(|text| {
+            let parameters = parameters(text.trim_start_matches(|c| c != ' '));
+            let too_little = ("error".to_owned(), "insufficient_scope".to_owned());
+            parameters.contains(&too_little)
+        })
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
         if scheme.eq_ignore_ascii_case("basic") {
@@ -144,13 +154,11 @@ pub(super) async fn token(
     let name = Ask::new(ask.method.clone(), realm.parse().unwrap_or_default()).name();
     match response.status().as_u16() {
         200 => {}
-        401 | 403 => return Err(RegistryError::Unauthorized { request: name }),
-        _ => {
-            return Err(RegistryError::Status {
-                request: name,
-                status: response.status().to_string(),
-            });
+        401 | 403 => {
+            let text = format!("{name}: unauthorized: authentication required");
+            return Err(RegistryError::Unauthorized(text));
         }
+        _ => return Err(RegistryError::Status(response.status().to_string())),
     }
     let body = http.collect(&ask, response, MAX_TOKEN_ANSWER).await?;
     let answer: TokenAnswer =

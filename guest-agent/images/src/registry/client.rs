@@ -182,12 +182,7 @@ impl Client {
         *self.lock() = Some(header);
         let response = self.attempt(ask).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            return Err(match challenge {
-                Challenge::Basic => RegistryError::Unauthorized {
-                    request: ask.name(),
-                },
-                Challenge::Bearer { .. } => self.refusal(ask, response).await,
-            });
+            return Err(self.refusal(ask, response).await);
         }
         Ok(response)
     }
@@ -231,10 +226,7 @@ impl Client {
                 return error;
             }
         }
-        RegistryError::Status {
-            request: ask.name(),
-            status: status.to_string(),
-        }
+        RegistryError::Status(status.to_string())
     }
 
     fn said(
@@ -263,12 +255,17 @@ impl Client {
                 }
             }
             StatusCode::NOT_FOUND if ask.url.path().contains("/blobs/") => {
-                ask.protocol(or("BLOB_UNKNOWN", "blob unknown to registry").to_string())
+                ask.protocol("unknown blob")
             }
-            // With a token that was just made, unauthorized means no right to this repository.
+            StatusCode::UNAUTHORIZED if !Challenge::of_too_little(headers) => {
+                let said = or("UNAUTHORIZED", "authentication required");
+                RegistryError::Unauthorized(said.to_string())
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RegistryError::Denied {
                 name: self.familiar.clone(),
-                said: Said::default_of("DENIED", denied),
+                said: said
+                    .filter(|said| said.is("DENIED"))
+                    .unwrap_or_else(|| Said::default_of("DENIED", denied)),
             },
             StatusCode::TOO_MANY_REQUESTS => {
                 let after = headers.get(RETRY_AFTER);

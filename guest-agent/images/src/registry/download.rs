@@ -36,28 +36,14 @@ pub(super) struct Downloads {
 }
 
 impl Downloads {
-    /// Takes the layer in, verified against its descriptor, not yet visible. One that did not come
-    /// as its digest says is asked for again, from its first byte.
+    /// Takes the layer in, verified against its descriptor, not yet visible.
     pub(super) async fn layer(self, layer: Descriptor) -> Result<Received> {
-        let mut failures = 1;
-        loop {
-            match self.once(&layer).await {
-                Err(error @ Error::Transfer(_)) if failures < ATTEMPTS => {
-                    self.wait(&layer.digest.short(), failures, &error).await;
-                    failures += 1;
-                }
-                ended => return ended,
-            }
-        }
-    }
-
-    async fn once(&self, layer: &Descriptor) -> Result<Received> {
         let (sender, mut reader) = channel::to_thread();
         let (store, promised) = (Arc::clone(&self.store), layer.clone());
         let receiving = tokio::task::spawn_blocking(move || {
             Received::read_promised(&store, &mut reader, &promised)
         });
-        let sent = self.send(layer, &sender).await;
+        let sent = self.send(&layer, &sender).await;
         if sent.is_err() {
             // Else the end of the stream would look like the end of the layer.
             let broken = io::Error::from(io::ErrorKind::ConnectionAborted);
@@ -67,7 +53,7 @@ impl Downloads {
         let received = receiving.await.map_err(|_| Error::Worker)?;
         sent?;
         let received = received?;
-        self.report(layer, "Download complete");
+        self.report(&layer, "Download complete");
         Ok(received)
     }
 

@@ -98,10 +98,15 @@ pub enum RegistryError {
         request: String,
     },
     /// The name and password are not right.
-    #[error("{request}: unauthorized: authentication required")]
-    Unauthorized {
-        /// Method and URL.
-        request: String,
+    #[error("{0}")]
+    Unauthorized(String),
+    /// `docker login` with a name and password that are not right.
+    #[error("login attempt to {url} failed with status: {status}")]
+    Login {
+        /// Where.
+        url: String,
+        /// The status line's number and words.
+        status: String,
     },
     /// The index has nothing for the platform.
     #[error("no matching manifest for {0} in the manifest list entries")]
@@ -115,13 +120,8 @@ pub enum RegistryError {
         retry_after: Option<Duration>,
     },
     /// An answer nobody asked for.
-    #[error("{request}: received unexpected HTTP status: {status}")]
-    Status {
-        /// Method and URL.
-        request: String,
-        /// The status line's number and words.
-        status: String,
-    },
+    #[error("received unexpected HTTP status: {0}")]
+    Status(String),
     /// The registry cannot be reached, or the connection broke.
     #[error("{request}: {source}")]
     Transport {
@@ -157,7 +157,7 @@ impl RegistryError {
         match self {
             Self::Transport { source, .. } => source.kind() != io::ErrorKind::PermissionDenied,
             Self::TooManyRequests { .. } => true,
-            Self::Status { status, .. } => status.starts_with('5'),
+            Self::Status(status) => status.starts_with('5'),
             _ => false,
         }
     }

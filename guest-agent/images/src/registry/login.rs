@@ -61,11 +61,8 @@ async fn ask(http: &Http, address: &str, credentials: &Credentials) -> Result<()
     let response = http.follow(ask.clone()).await?;
     match response.status() {
         StatusCode::OK => Ok(()),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RegistryError::Unauthorized {
-            request: ask.name(),
-        }),
-        status => Err(RegistryError::Status {
-            request: ask.name(),
+        status => Err(RegistryError::Login {
+            url: ask.url.to_string(),
             status: status.to_string(),
         }),
     }
