@@ -80,7 +80,7 @@ fn a_registry_is_believed_by_the_hosts_own_roots() {
     assert!(out.contains("Downloaded newer image for made:1"), "{out}");
     host.lighter(&["down"]).ok();
     // Named insecure, its certificate does not matter.
-    let insecure = format!("[\"{}\"]", registry.host());
+    let insecure = registry.host();
     host.lighter(&["config", "set", "engine.insecure-registries", &insecure])
         .ok();
     up(None);
@@ -190,15 +190,16 @@ fn a_registry_that_never_answers_holds_nobody_up_and_is_shown() {
     host.docker(&["run", "--rm", "busybox", "true"]).ok();
     let _ = pull.kill();
     let _ = pull.wait();
-    // The client has gone, and so do the connections made for it.
+    // The client has gone: its connections end from this side, and leave the list.
     silent.set_nonblocking(true).expect("it does not wait");
     let mut rest = Vec::new();
     let _ = held.read_to_end(&mut rest);
+    drop(held);
     while let Ok((mut more, _)) = silent.accept() {
         let _ = more.read_to_end(&mut rest);
     }
-    let shown = host.lighter(&["status"]).ok().out();
-    assert!(!shown.contains(&line), "{shown}");
+    let gone = (0..100).any(|_| !host.lighter(&["status"]).ok().out().contains(&line));
+    assert!(gone, "a connection that nobody has is still shown");
 }
 
 #[test]
@@ -221,7 +222,9 @@ fn an_image_of_forty_layers_runs_and_so_does_one_with_a_layer_twice() {
     registry.push(&path, "forty:1");
     let forty = format!("{}/forty:1", registry.host());
     let out = host.docker(&["pull", &forty]).ok().out();
-    assert_eq!(out.matches("Pull complete").count(), 40, "{out}");
+    // The first may be here from another test.
+    let here = out.matches("Pull complete").count() + out.matches("Already exists").count();
+    assert_eq!(here, 40, "{out}");
     let list = [
         "run",
         "--rm",

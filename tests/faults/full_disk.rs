@@ -1,5 +1,6 @@
 //! The data disk is full: the API answers, errors say so, nothing is lost and nothing left behind.
 
+use lighter_tests::registry::Entry;
 use lighter_tests::{Finished, Host, Registry, env, image};
 
 use crate::guest::{arm, inspect, life};
@@ -37,7 +38,7 @@ fn full_disk_loses_nothing_and_is_said() {
     let Some(host) = Host::started(name) else {
         return;
     };
-    let Some(registry) = Registry::start(name, false) else {
+    let Some(registry) = Registry::start(name, &Entry::Open) else {
         return;
     };
     let archive = image::make(host.home(), 3, 3_000_000);

@@ -8,6 +8,7 @@ mod common;
 use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 
 use common::tars::{Head, Tar, block, record, sealed};
 use common::{TestStore, in_mount_namespace, run, tar, walk};
@@ -570,5 +571,28 @@ fn an_empty_layer_is_an_empty_directory() {
         }
         let source = tempfile::tempdir().unwrap();
         assert!(mounted(&tar(source.path(), &[])).is_empty());
+    });
+}
+
+#[test]
+fn times_are_within_dockerd_s_bounds() {
+    in_mount_namespace("times_are_within_dockerd_s_bounds", || {
+        for (time, seen) in [
+            ("-1.5", (0, 0)),
+            ("0.000000001", (0, 1)),
+            ("9223372036.5", (9_223_372_036, 500_000_000)),
+            ("9223372037", (0, 0)),
+            ("9223372036854775807", (0, 0)),
+        ] {
+            let test = TestStore::new();
+            let archive = Tar::default()
+                .pax(&[("mtime", time.as_bytes())])
+                .file("a", b"");
+            let layer = test.add(&archive.end()).unwrap();
+            let mounts = LayerMounts::open(&test.path("mounts")).unwrap();
+            let meta = fs::metadata(mounts.mount(&layer).unwrap().join("a")).unwrap();
+            assert_eq!((meta.mtime(), meta.mtime_nsec()), seen, "{time}");
+            mounts.release(&layer.diff_id).unwrap();
+        }
     });
 }

@@ -102,7 +102,7 @@ fn one_of_everything(root: &Path) {
     std::os::unix::fs::lchown(at("block"), Some(70_000), Some(4_000_000_000)).unwrap();
     std::os::unix::fs::lchown(at("link"), Some(1000), Some(1000)).unwrap();
     run(Command::new("touch")
-        .args(["-d", "1960-02-03T04:05:06.25Z"])
+        .args(["-d", "1971-02-03T04:05:06.25Z"])
         .arg(at("one")));
     run(Command::new("touch")
         .args(["-d", "2100-02-03T04:05:06.123456789Z"])

@@ -5,6 +5,7 @@
 mod api;
 mod containers;
 mod disk;
+mod loads;
 mod machine;
 
 use std::io::Write;

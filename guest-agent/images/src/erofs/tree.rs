@@ -208,12 +208,13 @@ impl Tree {
         entry: &Entry,
     ) -> Result<InodeId, TreeError> {
         let opaque = self.is_whiteout(parent, name);
+        let (mtime, mtime_nsec) = bounded(entry);
         let id = self.push_inode(Inode {
             mode: S_IFDIR | 0o755,
             uid: 0,
             gid: 0,
-            mtime: entry.mtime,
-            mtime_nsec: entry.mtime_nsec,
+            mtime,
+            mtime_nsec,
             size: 0,
             data: Data::Directory {
                 parent,
@@ -249,8 +250,7 @@ impl Tree {
         inode.mode = S_IFDIR | entry.mode;
         inode.uid = entry.uid;
         inode.gid = entry.gid;
-        inode.mtime = entry.mtime;
-        inode.mtime_nsec = entry.mtime_nsec;
+        (inode.mtime, inode.mtime_nsec) = bounded(entry);
         inode.xattrs = xattrs;
         Ok(())
     }
@@ -272,12 +272,13 @@ impl Tree {
             self.set_opaque(existing);
             return Ok(());
         }
+        let (mtime, mtime_nsec) = bounded(entry);
         let id = self.push_inode(Inode {
             mode: S_IFCHR,
             uid: entry.uid,
             gid: entry.gid,
-            mtime: entry.mtime,
-            mtime_nsec: entry.mtime_nsec,
+            mtime,
+            mtime_nsec,
             size: 0,
             data: Data::Whiteout,
             xattrs: Span::EMPTY,
@@ -339,12 +340,13 @@ impl Tree {
             Kind::Fifo => (S_IFIFO, 0, Data::Nothing),
             Kind::HardLink | Kind::Directory => return Err(TreeError::Root),
         };
+        let (mtime, mtime_nsec) = bounded(entry);
         Ok(Inode {
             mode: kind | entry.mode,
             uid: entry.uid,
             gid: entry.gid,
-            mtime: entry.mtime,
-            mtime_nsec: entry.mtime_nsec,
+            mtime,
+            mtime_nsec,
             size,
             data,
             xattrs: self.push_xattrs(entry)?,
@@ -455,6 +457,16 @@ impl Tree {
         }
         self.bytes.extend_from_slice(bytes);
         Ok(Span { start, length })
+    }
+}
+
+/// dockerd's bounds of a time: what lies outside of them is the beginning of 1970.
+fn bounded(entry: &Entry) -> (i64, u32) {
+    // The last second that 63 bits of nanoseconds reach.
+    if (0..=9_223_372_036).contains(&entry.mtime) {
+        (entry.mtime, entry.mtime_nsec)
+    } else {
+        (0, 0)
     }
 }
 
