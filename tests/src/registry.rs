@@ -72,16 +72,29 @@ impl Registry {
             env::skip(test, "docker-registry is not there: run `cargo xtask test`");
             return None;
         };
-        Self::with(&tools, login)
+        if matches!(entry, Entry::Token(_)) && own_address().is_none() {
+            env::skip(test, "this machine has no address but loopback");
+            return None;
+        }
+        Self::serve(&tools, entry, host, tls)
     }
 
-    /// Starts the one in this folder of programs.
+    /// Starts the one in this folder of programs, on loopback.
     ///
     /// # Panics
     ///
     /// If it does not answer within half a minute.
     #[must_use]
-    pub fn with(tools: &Path, login: bool) -> Option<Self> {
+    pub fn with(tools: &Path, entry: &Entry<'_>) -> Option<Self> {
+        Self::serve(tools, entry, "localhost", |_| Some(String::new()))
+    }
+
+    fn serve(
+        tools: &Path,
+        entry: &Entry<'_>,
+        host: &str,
+        tls: impl FnOnce(&Path) -> Option<String>,
+    ) -> Option<Self> {
         let dir = tempfile::tempdir().ok()?;
         let listen = if host == "localhost" {
             "127.0.0.1"
@@ -109,11 +122,7 @@ impl Registry {
                 ));
             }
             Entry::Token(tokens) => {
-                let Some(address) = own_address() else {
-                    env::skip(test, "this machine has no address but loopback");
-                    return None;
-                };
-                config.push_str(&tokens.configuration(dir.path(), &address)?);
+                config.push_str(&tokens.configuration(dir.path(), &own_address()?)?);
             }
         }
         let file = dir.path().join("config.yml");

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use lighter_tests::Registry;
+use lighter_tests::registry::Entry;
 
 use super::flush::{Flush, scratch};
 use super::peer::{self, Image};
@@ -21,7 +22,7 @@ const NAME: &str = "bench:1";
 pub fn pull(pairs: usize, as_built: bool) -> Result<Vec<Row>> {
     packages::ensure(&[package("skopeo"), package("busybox-static")])?;
     let (tools, image) = (Tools::ensure(as_built)?, Image::ensure()?);
-    let registry = Registry::with(tools.folder(), false).context("no registry")?;
+    let registry = Registry::with(tools.folder(), &Entry::Open).context("no registry")?;
     let folder = scratch()?;
     eprintln!(
         "making an image of 500 MB and pushing it to {}",
