@@ -52,9 +52,13 @@ pub fn serve(
             loop {
                 match handler.handle_request() {
                     Ok(()) => {}
-                    Err(Error::Disconnected | Error::SocketBroken(_) | Error::PartialMessage) => {
-                        break;
-                    }
+                    // A socket that fails once fails for ever: going on would spin.
+                    Err(
+                        Error::Disconnected
+                        | Error::SocketBroken(_)
+                        | Error::SocketError(_)
+                        | Error::PartialMessage,
+                    ) => break,
                     // A request that could not be honoured was answered so where the protocol can.
                     Err(error) => tracing::warn!(%error, "a vhost-user request failed"),
                 }

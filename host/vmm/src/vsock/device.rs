@@ -27,6 +27,8 @@ use super::{
 pub(super) const BUDGET: usize = 256;
 /// Refusals waiting for a buffer; more are dropped, as the guest that causes them takes none.
 const MAX_RESETS: usize = 4096;
+/// Places of streams that are gone, kept in the queue at most beside those of streams.
+const MAX_STALE: usize = 512;
 /// Credit of one stream while there are few.
 const CREDIT_MAX: usize = 256 << 10;
 /// Credit of one stream while there are very many.
@@ -247,6 +249,16 @@ impl Device {
         if !stream.queued && stream.due() {
             stream.queued = true;
             self.due.push_back(id);
+        }
+        self.forget_stale_places();
+    }
+
+    /// A stream that goes leaves its place in the queue behind. Such places go when a buffer comes,
+    /// and a guest that offers none must not make them pile up.
+    fn forget_stale_places(&mut self) {
+        if self.due.len() > 2 * self.streams.len() + MAX_STALE {
+            let streams = &mut self.streams;
+            self.due.retain(|id| streams.get(*id).is_some());
         }
     }
 

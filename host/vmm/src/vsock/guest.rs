@@ -43,7 +43,11 @@ impl<'m> Pieces<'m> {
     ) -> Result<Self, BadChain> {
         let mut pieces = Self::default();
         let mut complete = false;
-        for descriptor in chain {
+        // Empty descriptors make no pieces, and an indirect table could hold 65,535 of them.
+        for (at, descriptor) in chain.enumerate() {
+            if at == MAX_PIECES {
+                return Err(BadChain);
+            }
             pieces.push(memory, descriptor, writable)?;
             complete = !descriptor.has_next();
         }

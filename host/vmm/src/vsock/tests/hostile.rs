@@ -6,6 +6,7 @@ use std::{io::Write, os::unix::net::UnixStream};
 use super::{
     super::{
         RING_RX, RING_TX,
+        guest::Pieces,
         packet::{HEADER_LEN, Header, op, shut},
         ring::Ring,
     },
@@ -259,6 +260,51 @@ fn flood_of_refusals_without_buffers_is_bounded() {
         answers += got;
     }
     assert!(answers <= 4096, "{answers} were kept");
+    still_works(&mut driver);
+}
+
+#[test]
+fn streams_that_come_and_go_while_the_guest_takes_nothing_leave_no_trace() {
+    let mut driver = Driver::new();
+    driver.device.listen(
+        1026,
+        Some(Box::new(|_| Some(UnixStream::pair().ok()?.1.into()))),
+    );
+    // No receive buffer is ever offered: the answers wait, and so do their places in the queue.
+    for n in 0..5_000 {
+        driver.send(packet(op::REQUEST, 1026, n), &[]);
+        driver.send(packet(op::RST, 1026, n), &[]);
+    }
+    assert_eq!(driver.device.streams(), 0);
+    let waiting = driver.device.due.len();
+    assert!(waiting <= 1024, "{waiting} places are kept for nobody");
+    still_works(&mut driver);
+}
+
+#[test]
+fn zero_length_descriptors_are_bounded_too() {
+    let mut driver = Driver::new();
+    let table = TX.buffers + 0x8000;
+    for at in 0..512u64 {
+        let mut bytes = TX.buffers.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&0u32.to_le_bytes());
+        bytes.extend_from_slice(&(if at == 511 { 0 } else { NEXT }).to_le_bytes());
+        bytes.extend_from_slice(&(at as u16 + 1).to_le_bytes());
+        vm_memory::Bytes::write_slice(
+            &*driver.memory,
+            &bytes,
+            vm_memory::GuestAddress(table + at * 16),
+        )
+        .unwrap();
+    }
+    driver.descriptor(TX, 6, table, 512 * 16, INDIRECT, 0);
+    let memory = std::sync::Arc::clone(&driver.memory);
+    driver.offer(RING_TX, 6);
+    let ring = driver.device.rings[RING_TX].as_mut().unwrap();
+    let chain = ring.pop(&memory).unwrap().unwrap();
+    assert!(Pieces::collect(&memory, chain, false).is_err());
+    ring.put_back(1);
+    driver.turn();
     still_works(&mut driver);
 }
 
