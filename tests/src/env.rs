@@ -11,6 +11,8 @@ pub const LIGHTER: &str = "LIGHTER_TEST_BIN";
 pub const DOCKER: &str = "LIGHTER_TEST_DOCKER";
 /// Folder with further clients and servers from Debian (skopeo, docker-registry, …).
 pub const TOOLS: &str = "LIGHTER_TEST_TOOLS";
+/// The archive of an image with gcc, make, PostgreSQL and Redis.
+pub const DEBIAN: &str = "LIGHTER_TEST_DEBIAN";
 /// A file to which each skipped test adds one line: its name and the reason.
 pub const SKIPS: &str = "LIGHTER_TEST_SKIPS";
 /// A file to which each loop adds one line of JSON: its test, place, count and seed.

@@ -12,10 +12,12 @@ mod bench;
 mod cmd;
 mod cross;
 mod image;
+mod nested;
 mod packages;
 mod paths;
 mod rooms;
 mod test;
+mod test_image;
 mod try_it;
 
 /// Develops Lighter: builds, tries, tests and measures it.

@@ -102,7 +102,8 @@ fn has_apt() -> bool {
     asked.is_ok_and(|status| status.success())
 }
 
-fn apt() -> Command {
+/// `apt-get` that asks nothing and draws nothing.
+pub fn apt() -> Command {
     let mut apt = Command::new("apt-get");
     apt.args(["-qq", "-o", "Dpkg::Use-Pty=0"])
         .env("DEBIAN_FRONTEND", "noninteractive");

@@ -22,11 +22,11 @@ use spec::Spec;
 
 use crate::paths;
 
-mod cache;
+pub mod cache;
 mod check;
 mod check_config;
-mod cpio;
-mod debian;
+pub mod cpio;
+pub mod debian;
 mod disk;
 mod guest;
 mod hello;
@@ -35,7 +35,7 @@ mod kconfig;
 mod kernel;
 mod manifest;
 pub mod progress;
-mod spec;
+pub mod spec;
 
 /// Raised when images are put together in another way.
 const RECIPE: u32 = 2;

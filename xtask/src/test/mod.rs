@@ -3,6 +3,8 @@
 //! `cargo xtask test long [NAME]` runs the same tests with the large counts. Both write what happened
 //! (counts, seed, the time of each test, failures) as JSON. Order: what fails fastest comes first.
 //!
+//! `cargo xtask test nested [NAME]` runs those of [`nested`], which take minutes and are in neither.
+//!
 //! cargo runs the tests; in place of each test binary it starts [`runner`], which follows the binary's
 //! words by [`libtest`]; [`report`] puts everything together. How a test reports its counts and
 //! seeds stands at the top of `tests/src/lib.rs`.
@@ -14,7 +16,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::packages::{self, Package, package};
-use crate::{cmd, image, paths, rooms, try_it};
+use crate::{cmd, image, nested, paths, rooms, test_image, try_it};
 
 mod libtest;
 mod report;
@@ -50,8 +52,9 @@ const GENERATED_CASES: &str = "100000";
 /// Run every check and every test; `long` with the large counts.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `long` for the large counts, or only tests whose names contain this
-    #[arg(value_name = "long|NAME")]
+    /// `long` for the large counts, `nested` for the tests under KVM inside an emulated machine, or
+    /// only tests whose names contain this
+    #[arg(value_name = "long|nested|NAME")]
     counts_or_name: Option<String>,
     /// Only tests whose names contain this
     name: Option<String>,
@@ -78,6 +81,10 @@ impl Args {
 ///
 /// When any check or test fails.
 pub fn run(args: &Args) -> Result<()> {
+    if args.counts_or_name.as_deref() == Some("nested") {
+        packages::ensure(NEEDED)?;
+        return nested::run(args.name.as_deref());
+    }
     let (long, only) = args.chosen()?;
     let started = Instant::now();
     let left_out = match only {
@@ -97,6 +104,7 @@ pub fn run(args: &Args) -> Result<()> {
 struct Run {
     image: image::InUse,
     clients: PathBuf,
+    debian: PathBuf,
     lighter: PathBuf,
     notes: report::Notes,
 }
@@ -106,6 +114,7 @@ impl Run {
         packages::ensure(NEEDED)?;
         Ok(Self {
             clients: packages::unpacked(&paths::cache(), "sid", CLIENTS)?,
+            debian: test_image::archive(&paths::cache())?,
             image: image::make(&image::Args::default())?,
             lighter: try_it::build()?,
             notes: report::Notes::new(seed, long, only)?,
@@ -126,6 +135,7 @@ impl Run {
         test.env("LIGHTER_IMAGE_DIR", &self.image.path)
             .env("LIGHTER_TEST_BIN", &self.lighter)
             .env("LIGHTER_TEST_DOCKER", self.clients.join("usr/bin/docker"))
+            .env("LIGHTER_TEST_DEBIAN", &self.debian)
             .env("LIGHTER_TEST_TOOLS", self.clients.join("usr/bin"));
         self.notes.tell(&mut test);
         if self.notes.long {
