@@ -3,6 +3,7 @@
 mod bad_input;
 mod basics;
 mod ending;
+mod folders;
 mod interactive;
 mod lifecycle;
 mod own_cli;

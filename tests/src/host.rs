@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::env;
 use crate::run::{Finished, run};
+use crate::user::User;
 
 /// Longest one client command may take. Under emulation a boot is seconds, not minutes.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -16,9 +17,12 @@ pub struct Host {
     home: PathBuf,
     lighter: PathBuf,
     docker: PathBuf,
+    /// Whose it is, if not this process' user's.
+    user: Option<User>,
 }
 
 static SHARED: OnceLock<Option<Host>> = OnceLock::new();
+static OF_USER: OnceLock<Option<Host>> = OnceLock::new();
 
 impl Host {
     /// The machine that all tests of one binary share, or `None` (and a counted skip of `test`)
@@ -38,6 +42,79 @@ impl Host {
             );
         }
         host.as_ref()
+    }
+
+    /// Like [`Host::shared`], but of an ordinary user made for it: programs, image and folder are the
+    /// user's, and every command runs as that user.
+    pub fn of_user(test: &str) -> Option<&'static Self> {
+        let host = OF_USER.get_or_init(|| {
+            let host = Self::new_of_user()?;
+            at_exit::register(&host);
+            host.bring_up();
+            Some(host)
+        });
+        if host.is_none() {
+            env::skip(
+                test,
+                "no ordinary user can be made: run `cargo xtask test` as root",
+            );
+        }
+        host.as_ref()
+    }
+
+    fn new_of_user() -> Option<Self> {
+        let image = env::path("LIGHTER_IMAGE_DIR")?;
+        let mut host = Self::new()?;
+        // Where the originals lie the user may not look.
+        let copy = |from: &Path, to: PathBuf| {
+            let copied = Command::new("cp").arg("-rL").arg(from).arg(&to).status();
+            copied.is_ok_and(|status| status.success()).then_some(to)
+        };
+        host.lighter = copy(&host.lighter, host.home.join("lighter"))?;
+        host.docker = copy(&host.docker, host.home.join("docker"))?;
+        copy(&image, host.home.join("vm-image"))?;
+        let user = User::make()?;
+        user.own(&host.home);
+        host.user = Some(user);
+        Some(host)
+    }
+
+    /// The number of the user whose Lighter this is.
+    #[must_use]
+    pub fn user_id(&self) -> u32 {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(&self.home).map_or(0, |meta| meta.uid())
+    }
+
+    /// A new empty folder of that user, shared by default as it lies below the home.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.home.join("work").join(name);
+        std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        self.own(&self.home.join("work"));
+        folder
+    }
+
+    /// Gives what a test wrote to the user whose Lighter this is.
+    pub fn own(&self, folder: &Path) {
+        if let Some(user) = &self.user {
+            user.own(folder);
+        }
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        match &self.user {
+            Some(user) => {
+                let mut command = user.command(program);
+                command.env("LIGHTER_IMAGE_DIR", self.home.join("vm-image"));
+                command
+            }
+            None => Command::new(program),
+        }
     }
 
     /// A machine of the test's own, up and with an image named `busybox`; `None` (and a counted
@@ -111,6 +188,7 @@ impl Host {
             home,
             lighter,
             docker,
+            user: None,
         })
     }
 
@@ -129,7 +207,7 @@ impl Host {
     /// A `lighter` command, ready to have arguments added.
     #[must_use]
     pub fn lighter_command(&self) -> Command {
-        let mut command = Command::new(&self.lighter);
+        let mut command = self.command(&self.lighter);
         command
             .env("LIGHTER_HOME", &self.home)
             .env("HOME", &self.home)
@@ -141,7 +219,7 @@ impl Host {
     /// A `docker` command on this Lighter's socket.
     #[must_use]
     pub fn docker_command(&self) -> Command {
-        let mut command = Command::new(&self.docker);
+        let mut command = self.command(&self.docker);
         command
             .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
             .env("DOCKER_CONFIG", self.home.join("docker-config"))
@@ -182,37 +260,49 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        end(&self.lighter, &self.home);
+        end(&self.lighter, &self.home, self.user.as_ref());
     }
 }
 
-fn end(lighter: &Path, home: &Path) {
-    let ended = Command::new(lighter)
+fn end(lighter: &Path, home: &Path, user: Option<&User>) {
+    let mut down = user.map_or_else(|| Command::new(lighter), |user| user.command(lighter));
+    let ended = down
         .arg("down")
         .env("LIGHTER_HOME", home)
         .env("HOME", home)
         .output();
+    if let Some(user) = user {
+        user.remove();
+    }
     if ended.is_ok_and(|o| o.status.success()) && std::env::var_os("LIGHTER_TEST_KEEP").is_none() {
         let _ = std::fs::remove_dir_all(home);
     }
 }
 
-/// Ends the shared machine when the test binary ends.
+/// Ends the shared machines when the test binary ends.
 mod at_exit {
-    use super::{Host, OnceLock, PathBuf, end};
+    use std::sync::{Mutex, PoisonError};
 
-    static LEFT: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    use super::{Host, PathBuf, User, end};
+
+    type Left = (PathBuf, PathBuf, Option<User>);
+
+    static LEFT: Mutex<Vec<Left>> = Mutex::new(Vec::new());
 
     pub(super) fn register(host: &Host) {
-        if LEFT.set((host.lighter.clone(), host.home.clone())).is_ok() {
+        let left = (host.lighter.clone(), host.home.clone(), host.user.clone());
+        let mut all = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(left);
+        if all.len() == 1 {
             // libtest leaves through `exit`, which runs this.
             crate::at_exit::call(stop);
         }
     }
 
     extern "C" fn stop() {
-        if let Some((lighter, home)) = LEFT.get() {
-            end(lighter, home);
+        let all = std::mem::take(&mut *LEFT.lock().unwrap_or_else(PoisonError::into_inner));
+        for (lighter, home, user) in &all {
+            end(lighter, home, user.as_ref());
         }
     }
 }

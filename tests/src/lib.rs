@@ -26,8 +26,10 @@ pub mod run;
 pub mod tars;
 pub mod terminal;
 pub mod tokens;
+pub mod user;
 
 pub use host::Host;
 pub use reference::Reference;
 pub use registry::Registry;
 pub use run::{Finished, run};
+pub use user::User;

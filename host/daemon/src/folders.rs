@@ -109,6 +109,11 @@ impl Folders {
         let id = name(&real, read_only)?;
         let label = real.to_string_lossy();
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        // A writable folder above one that is listed for reading must not be a way to write there. Each
+        // time, as the settings may have been read again.
+        for path in allowed.read_only() {
+            client.protect(&path).map_err(|error| not_added(&error))?;
+        }
         let added = match client.add_share(&id, &target, read_only, &label) {
             Err(FilesError::Refused {
                 code: RefusalCode::TooMany,

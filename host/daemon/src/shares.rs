@@ -192,6 +192,14 @@ impl AllowList {
         self.own.iter().cloned().chain(kept).collect()
     }
 
+    /// What is listed for reading only, and stays so below every other share.
+    #[must_use]
+    pub fn read_only(&self) -> Vec<PathBuf> {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed = named.iter().filter(|entry| entry.read_only);
+        listed.map(|entry| entry.path.clone()).collect()
+    }
+
     fn is_key_folder(&self, path: &Path) -> bool {
         KEY_FOLDERS
             .iter()

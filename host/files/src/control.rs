@@ -2,7 +2,7 @@
 //!
 //! One message is one packet of JSON on a `SOCK_SEQPACKET` socket, answered by one packet. `AddShare`
 //! carries exactly one descriptor beside it: the directory or regular file to share, opened with `O_PATH`
-//! (or any other way) by the daemon; `Hide` that of the directory in which a name is hidden.
+//! (or any other way) by the daemon; `Hide` and `Protect` that of the directory in which the name lies.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub const MAX_PACKET: usize = 64 * 1024;
 /// Most shares that can be active at once.
 pub const MAX_SHARES: usize = 1024;
 
-/// Most names that can be hidden.
+/// Most names that can be hidden, and most that can be protected.
 pub const MAX_HIDDEN: usize = 256;
 
 /// The name of a share: one path component below the mount in the guest.
@@ -94,6 +94,11 @@ pub enum Request {
         /// One path component.
         name: String,
     },
+    /// Change `name` below the directory beside this message, and what is below it, through no share.
+    Protect {
+        /// One path component.
+        name: String,
+    },
     /// What is served now.
     Status,
 }
@@ -125,7 +130,7 @@ pub enum RefusalCode {
     NotFound,
     /// The descriptor is missing, or is neither a directory nor a regular file.
     NotShareable,
-    /// [`MAX_SHARES`] are active, or [`MAX_HIDDEN`] names hidden.
+    /// [`MAX_SHARES`] are active, or [`MAX_HIDDEN`] places of a rule named.
     TooMany,
     /// The packet was not a request.
     Malformed,

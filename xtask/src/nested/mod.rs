@@ -159,8 +159,9 @@ fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Vec<outcome::Line
     .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
     .arg("-serial")
     .arg(format!("file:{}", log.display()))
-    .args(["-add-fd", &format!("fd={},set=1", theirs.as_raw_fd())])
-    .args(["-serial", "file:/dev/fdset/1"])
+    .arg("-chardev")
+    .arg(format!("socket,id=tests,fd={}", theirs.as_raw_fd()))
+    .args(["-serial", "chardev:tests"])
     .stdin(Stdio::null())
     .stderr(File::create(log.with_extension("qemu"))?);
     rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())?;

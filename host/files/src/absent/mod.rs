@@ -110,6 +110,14 @@ impl FilesClient {
         match self.0 {}
     }
 
+    /// Protects a path.
+    ///
+    /// # Errors
+    /// None on this system, where there is no process.
+    pub fn protect(&self, _path: &Path) -> Result<(), FilesError> {
+        match self.0 {}
+    }
+
     /// Stops serving.
     ///
     /// # Errors

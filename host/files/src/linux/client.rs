@@ -222,8 +222,25 @@ impl FilesClient {
     /// # Errors
     /// [`FilesError`] where the directory above cannot be opened or the process refuses.
     pub fn hide(&self, path: &Path) -> Result<(), FilesError> {
+        self.name_place(path, "hiding", |name| Request::Hide { name })
+    }
+
+    /// Makes `path` and all below it read-only in every share, whether it exists or not. Again changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::hide`].
+    pub fn protect(&self, path: &Path) -> Result<(), FilesError> {
+        self.name_place(path, "protecting", |name| Request::Protect { name })
+    }
+
+    fn name_place(
+        &self,
+        path: &Path,
+        what: &'static str,
+        request: impl FnOnce(String) -> Request,
+    ) -> Result<(), FilesError> {
         let failed = |source| FilesError::Path {
-            what: "hiding",
+            what,
             path: path.to_owned(),
             source,
         };
@@ -239,9 +256,7 @@ impl FilesClient {
         };
         packet::send(
             &self.socket,
-            &Request::Hide {
-                name: name.to_owned(),
-            },
+            &request(name.to_owned()),
             &[directory.as_fd()],
         )?;
         self.done()

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
 use rustix::process::geteuid;
 
-use super::fs::hidden::Hidden;
+use super::fs::places::{Places, Rules};
 use super::fs::shares::{ShareError, Shares};
 use super::packet::{self, PacketError};
 use crate::control::{RefusalCode, Reply, Request, Status};
@@ -32,17 +32,17 @@ pub trait Observer: Send + Sync {
 pub struct Server {
     listener: OwnedFd,
     shares: Arc<Shares>,
-    hidden: Arc<Hidden>,
+    rules: Arc<Rules>,
     observer: Option<Arc<dyn Observer>>,
 }
 
 impl Server {
     /// A server on `listener`, which the daemon bound.
-    pub fn new(listener: OwnedFd, shares: Arc<Shares>, hidden: Arc<Hidden>) -> Self {
+    pub fn new(listener: OwnedFd, shares: Arc<Shares>, rules: Arc<Rules>) -> Self {
         Self {
             listener,
             shares,
-            hidden,
+            rules,
             observer: None,
         }
     }
@@ -120,20 +120,10 @@ impl Server {
                 }
             }),
             Request::Hide { name } => {
-                return match descriptors
-                    .next()
-                    .map(|directory| self.hidden.add(directory, &name))
-                {
-                    Some(Ok(())) => Reply::Done,
-                    Some(Err(Errno::NOSPC)) => {
-                        refused(RefusalCode::TooMany, &"too many names are hidden already")
-                    }
-                    Some(Err(error)) => refused(
-                        RefusalCode::NotShareable,
-                        &format!("hiding `{name}`: {error}"),
-                    ),
-                    None => refused(RefusalCode::NotShareable, &"the directory is missing"),
-                };
+                return add_place(&self.rules.hidden, descriptors.next(), &name);
+            }
+            Request::Protect { name } => {
+                return add_place(&self.rules.read_only, descriptors.next(), &name);
             }
             Request::Status => return Reply::Status(self.status()),
             Request::Setup => return refused(RefusalCode::Malformed, &"setup is done already"),
@@ -153,6 +143,17 @@ impl Server {
             observer.observe(&mut status);
         }
         status
+    }
+}
+
+fn add_place(places: &Places, directory: Option<OwnedFd>, name: &str) -> Reply {
+    match directory.map(|directory| places.add(directory, name)) {
+        Some(Ok(())) => Reply::Done,
+        Some(Err(Errno::NOSPC)) => {
+            refused(RefusalCode::TooMany, &"too many places have such a rule")
+        }
+        Some(Err(error)) => refused(RefusalCode::NotShareable, &format!("`{name}`: {error}")),
+        None => refused(RefusalCode::NotShareable, &"the directory is missing"),
     }
 }
 

@@ -16,7 +16,7 @@ use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 use super::control_server::{self, Observer};
 use super::device::Device;
-use super::fs::hidden::Hidden;
+use super::fs::places::Rules;
 use super::fs::shares::Shares;
 use super::fs::sidecar::Sidecar;
 use super::fs::{Limits, ShareFs};
@@ -86,10 +86,10 @@ fn run() -> Result<(), ProcessError> {
     let side = Sidecar::open(setup.side_directory)
         .map_err(|e| system("reading the marks of files without attributes")(e.into()))?;
     let shares = Arc::new(Shares::default());
-    let hidden = Arc::new(Hidden::default());
+    let rules = Arc::new(Rules::default());
     let fs = ShareFs::new(
         Arc::clone(&shares),
-        Arc::clone(&hidden),
+        Arc::clone(&rules),
         side,
         Limits::for_descriptors(descriptors),
     )
@@ -100,7 +100,7 @@ fn run() -> Result<(), ProcessError> {
         fs: Arc::clone(&fs),
         connected: Arc::clone(&connected),
     });
-    let control = control_server::Server::new(setup.control, shares, hidden).observed_by(observer);
+    let control = control_server::Server::new(setup.control, shares, rules).observed_by(observer);
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let device = Device::start(Service::new(Arc::clone(&fs)), memory.clone())
         .map_err(system("starting workers"))?;

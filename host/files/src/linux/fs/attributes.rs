@@ -67,13 +67,18 @@ impl ShareFs {
 
     /// Answers a lookup: counts it and tells the attributes.
     pub(super) fn entry(&self, parent: &Located, name: &std::ffi::CStr) -> Result<Entry> {
-        self.hidden.check_name(parent.identity(), name.to_bytes())?;
+        let hidden = &self.rules.hidden;
+        if hidden.has_name(parent.identity(), name.to_bytes()) {
+            return Err(Errno::ACCESS);
+        }
         let fd = Arc::new(self.with_descriptor(|| sys::open_child(&parent.fd, name))?);
         let host = sys::stat(&fd)?;
         if host.dev != parent.dev {
             sys::check_file_system(&fd)?;
         }
-        self.hidden.check(&host)?;
+        if hidden.has(&host) {
+            return Err(Errno::ACCESS);
+        }
         let shown = self.shown(&fd, &host);
         self.enter(parent, name, NodeFd::Cached(fd), (&host, &shown))
     }
@@ -86,9 +91,10 @@ impl ShareFs {
         fd: NodeFd,
         (host, shown): (&HostStat, &Shown),
     ) -> Result<Entry> {
+        let read_only = parent.read_only || self.rules.read_only.has(host);
         let inode = self
             .nodes
-            .enter(&parent.share, (parent.id, name), host, fd)?;
+            .enter(&parent.share, (parent.id, name), host, fd, read_only)?;
         self.nodes.set_special(inode, shown.is_special());
         Ok(entry_of(inode, to_stat64(host, shown)))
     }

@@ -152,9 +152,9 @@ impl ShareFs {
         emit: Emit<'_>,
     ) -> Result<bool> {
         if self
+            .rules
             .hidden
-            .check_name(parent.identity(), name.to_bytes())
-            .is_err()
+            .has_name(parent.identity(), name.to_bytes())
         {
             return Ok(true);
         }

@@ -44,7 +44,7 @@ impl ShareFs {
             node = node.writable()?;
         }
         let mut access = access_flags(flags);
-        if node.share.read_only {
+        if node.read_only {
             // Not even the time of last access changes there, as far as the host lets us.
             access = OFlags::RDONLY | OFlags::NOATIME;
         } else if truncate {

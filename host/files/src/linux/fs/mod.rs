@@ -14,11 +14,11 @@
 mod attributes;
 mod directories;
 pub mod handles;
-pub mod hidden;
 mod io;
 mod namespace;
 pub mod nodes;
 mod owner;
+pub mod places;
 mod serve;
 pub mod shares;
 pub mod sidecar;
@@ -29,8 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handles::Handles;
-use hidden::Hidden;
 use nodes::{NodeLimits, Nodes};
+use places::Rules;
 use rustix::io::Errno;
 use shares::Shares;
 use sidecar::Sidecar;
@@ -76,7 +76,7 @@ impl Limits {
 #[derive(Debug)]
 pub struct ShareFs {
     shares: Arc<Shares>,
-    hidden: Arc<Hidden>,
+    rules: Arc<Rules>,
     nodes: Nodes,
     handles: Handles,
     side: Sidecar,
@@ -100,13 +100,13 @@ impl ShareFs {
     /// Where `/proc` is not mounted.
     pub fn new(
         shares: Arc<Shares>,
-        hidden: Arc<Hidden>,
+        rules: Arc<Rules>,
         side: Sidecar,
         limits: Limits,
     ) -> Result<Self, Errno> {
         Ok(Self {
             shares,
-            hidden,
+            rules,
             nodes: Nodes::new(limits.nodes),
             handles: Handles::new(limits.handles),
             side,

@@ -34,9 +34,13 @@ impl ShareFs {
         let host = sys::stat(share.root())?;
         let shown = self.shown(share.root(), &host);
         // Parent 0 marks the share's own node.
-        let inode = self
-            .nodes
-            .enter(&share, (0, c""), &host, NodeFd::Share(Arc::clone(&share)))?;
+        let inode = self.nodes.enter(
+            &share,
+            (0, c""),
+            &host,
+            NodeFd::Share(Arc::clone(&share)),
+            share.read_only,
+        )?;
         self.nodes.set_special(inode, shown.is_special());
         Ok(entry_of(inode, to_stat64(&host, &shown)))
     }
@@ -50,11 +54,27 @@ impl ShareFs {
         }
     }
 
-    /// A name in such a directory: one component, and not a hidden one.
+    /// A name in such a directory: one component, and none with a rule of its own.
     fn name_to_change<'n>(&self, directory: &Located, name: &'n CStr) -> Result<&'n CStr> {
         let name = sys::component(name)?;
-        self.hidden
-            .check_name(directory.identity(), name.to_bytes())?;
+        if self
+            .rules
+            .hidden
+            .has_name(directory.identity(), name.to_bytes())
+        {
+            return Err(Errno::ACCESS);
+        }
+        let read_only = &self.rules.read_only;
+        // Whatever its name is now, what is for reading stays where it is.
+        let is_read_only = || {
+            let host = sys::open_child(&directory.fd, name).and_then(sys::stat);
+            host.is_ok_and(|host| read_only.has(&host))
+        };
+        if !read_only.is_empty()
+            && (read_only.has_name(directory.identity(), name.to_bytes()) || is_read_only())
+        {
+            return Err(Errno::ROFS);
+        }
         Ok(name)
     }
 

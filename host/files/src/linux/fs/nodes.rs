@@ -76,6 +76,8 @@ pub struct Located {
     pub ino: u64,
     /// Whether a setuid, setgid or sticky bit was last seen on it.
     pub special: bool,
+    /// Whether nothing may change it, because of its share or of a place above it.
+    pub read_only: bool,
 }
 
 impl Located {
@@ -84,9 +86,9 @@ impl Located {
         (self.dev, self.ino)
     }
 
-    /// Refuses every change below a read-only share. This is the check that makes `read_only` true.
+    /// Refuses every change below a read-only share or place. This is the check that makes `read_only` true.
     pub fn writable(self) -> Result<Self> {
-        if self.share.read_only {
+        if self.read_only || self.share.read_only {
             Err(Errno::ROFS)
         } else {
             Ok(self)
@@ -109,6 +111,7 @@ struct Node {
     fd: Option<Arc<OwnedFd>>,
     used: bool,
     special: bool,
+    read_only: bool,
     handles: Vec<Weak<Handle>>,
 }
 
@@ -181,6 +184,7 @@ impl Nodes {
         place: (u64, &CStr),
         host: &HostStat,
         fd: NodeFd,
+        read_only: bool,
     ) -> Result<u64> {
         let key = (share.serial, host.dev, host.ino, host.born);
         let mut table = self.lock();
@@ -191,6 +195,8 @@ impl Nodes {
         };
         let node = table.nodes.get_mut(&id).ok_or(Errno::STALE)?;
         node.lookups = node.lookups.saturating_add(1);
+        // By its place when it was last looked up, which the guest does for every use of a name.
+        node.read_only = read_only;
         if node.parent != 0 && !place.1.is_empty() {
             node.place_at(place);
         }
@@ -227,7 +233,10 @@ impl Nodes {
     /// Remembers an open handle, the last way to a file whose name goes.
     pub fn opened(&self, id: u64, handle: &Arc<Handle>) {
         if let Some(node) = self.lock().nodes.get_mut(&id) {
-            node.handles.retain(|old| old.strong_count() > 0);
+            // Only when it would grow: a guest that opens one file for ever must not make each open slower.
+            if node.handles.len() == node.handles.capacity() {
+                node.handles.retain(|old| old.strong_count() > 0);
+            }
             node.handles.push(Arc::downgrade(handle));
         }
     }
@@ -340,6 +349,7 @@ impl Table {
             dev: node.key.1,
             ino: node.key.2,
             special: node.special,
+            read_only: node.read_only,
         })
     }
 
@@ -354,6 +364,7 @@ impl Table {
             fd: None,
             used: true,
             special: false,
+            read_only: false,
             handles: Vec::new(),
         };
         self.nodes.insert(self.last, node);

@@ -12,8 +12,8 @@ use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::control::ShareId;
-use crate::sys::fs::hidden::Hidden;
 use crate::sys::fs::nodes::NodeLimits;
+use crate::sys::fs::places::Rules;
 use crate::sys::fs::shares::Shares;
 use crate::sys::fs::sidecar::Sidecar;
 use crate::sys::fs::{Limits, ShareFs};
@@ -133,7 +133,7 @@ fn attr_at(bytes: &[u8], at: usize) -> Attr {
 
 pub struct Guest {
     pub shares: Arc<Shares>,
-    pub hidden: Arc<Hidden>,
+    pub rules: Arc<Rules>,
     pub fs: Arc<ShareFs>,
     service: Service,
     memory: GuestMemoryMmap,
@@ -155,18 +155,18 @@ impl Guest {
     pub fn with_limits(limits: Limits) -> Self {
         let side = tempfile::tempdir().expect("temporary directory");
         let shares = Arc::new(Shares::default());
-        let hidden = Arc::new(Hidden::default());
+        let rules = Arc::new(Rules::default());
         let sidecar =
             Sidecar::open(File::open(side.path()).expect("open").into()).expect("empty directory");
         let fs = Arc::new(
-            ShareFs::new(Arc::clone(&shares), Arc::clone(&hidden), sidecar, limits)
+            ShareFs::new(Arc::clone(&shares), Arc::clone(&rules), sidecar, limits)
                 .expect("proc is mounted"),
         );
         // The rest of the process's tests run with the same umask; modes are then what the guest asked for.
         rustix::process::umask(rustix::fs::Mode::empty());
         Self {
             shares,
-            hidden,
+            rules,
             service: Service::new(Arc::clone(&fs)),
             fs,
             memory: GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x20_0000)]).expect("2 MiB"),

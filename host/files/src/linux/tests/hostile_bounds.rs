@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 
+use super::count;
 use super::guest::*;
 use super::scene::{picture, tree};
 use crate::control::ShareId;
@@ -14,6 +15,51 @@ use crate::sys::fs::nodes::NodeLimits;
 use crate::sys::fs::sys;
 
 const SYNCFS: u64 = 50;
+
+/// CVE-2020-10717, by sheer number: opens that are never closed, among some that are.
+#[test]
+fn cve_2020_10717_a_million_opens_keep_the_hosts_descriptors_bounded() {
+    let dir = tree();
+    let at = dir.path().join("share");
+    for number in 0..1000 {
+        std::fs::write(at.join(format!("f{number}")), "x").expect("made");
+    }
+    let guest = Guest::new();
+    let top = guest.share("rw", &at, false);
+    let descriptors = || std::fs::read_dir("/proc/self/fd").expect("proc").count();
+    let before = descriptors();
+    let (mut opened, mut refused) = (0, 0);
+    for number in 0..count(20_000, 1_000_000) {
+        let name = std::ffi::CString::new(format!("f{}", number % 1000)).expect("no NUL");
+        let (node, _) = guest.lookup(top, &name).expect("present");
+        match guest.open(node, libc::O_RDWR) {
+            Ok(handle) if number % 3 == 0 => guest.release(node, handle).expect("open"),
+            Ok(_) => opened += 1,
+            Err(error) => {
+                assert_eq!(error, Errno::NFILE);
+                refused += 1;
+            }
+        }
+        if number % 1000 == 0 {
+            let mut status = crate::control::Status::default();
+            crate::sys::control_server::Observer::observe(&*guest.fs, &mut status);
+            assert!(
+                status.open_handles <= 64 && status.cached_descriptors <= 64,
+                "{status:?}"
+            );
+        }
+    }
+    assert!(
+        opened <= 64 && refused > 10_000,
+        "{opened} opened, {refused} refused"
+    );
+    // The slack is for the tests beside this one.
+    let after = descriptors();
+    assert!(
+        after < before + 128 + 2000,
+        "{before} descriptors before, {after} after"
+    );
+}
 
 /// CVE-2020-10717: descriptors of the host used up by a guest that opens and looks up without end.
 #[test]

@@ -1,5 +1,8 @@
 //! A guest that obeys nothing, on shares it may only read.
 
+use std::fs::File;
+use std::path::Path;
+
 use rustix::io::Errno;
 
 use super::guest::*;
@@ -161,6 +164,66 @@ fn cve_2026_46695_every_opcode_leaves_a_read_only_share_as_it_was() {
     let dir = tree();
     let guest = Guest::new();
     let top = guest.share("ro", &dir.path().join("share"), true);
+    every_opcode_leaves_it_as_it_was(dir.path(), &guest, top);
+}
+
+/// The same where the writable share is of the folder above, and the read-only entry lies in it.
+#[test]
+fn cve_2026_46695_every_opcode_leaves_a_read_only_place_in_a_writable_share_as_it_was() {
+    let dir = tree();
+    let guest = Guest::new();
+    let above = guest.share("rw", dir.path(), false);
+    let read_only = &guest.rules.read_only;
+    read_only
+        .add(File::open(dir.path()).expect("open"), "share")
+        .expect("one component");
+    let top = guest.lookup(above, c"share").expect("present").0;
+    every_opcode_leaves_it_as_it_was(dir.path(), &guest, top);
+}
+
+#[test]
+fn a_read_only_place_is_neither_moved_nor_replaced_nor_a_source_of_links() {
+    let dir = tree();
+    let guest = Guest::new();
+    let above = guest.share("rw", dir.path(), false);
+    let read_only = &guest.rules.read_only;
+    for name in ["share", "later"] {
+        read_only
+            .add(File::open(dir.path()).expect("open"), name)
+            .expect("one component");
+    }
+    let share = guest.lookup(above, c"share").expect("present").0;
+    let file = guest.lookup(share, c"file").expect("present").0;
+    let unchanged = picture(&dir.path().join("share"));
+    let refused = Err(Errno::ROFS);
+    assert_eq!(guest.rename((above, c"share"), (above, c"x"), 0), refused);
+    // 2 is RENAME_EXCHANGE.
+    assert_eq!(
+        guest.rename((above, c"outside"), (above, c"share"), 2),
+        refused
+    );
+    assert_eq!(guest.rename((share, c"file"), (above, c"x"), 0), refused);
+    assert_eq!(guest.rmdir(above, c"share"), refused);
+    assert_eq!(guest.link(file, above, c"x").map(drop), refused);
+    assert_eq!(guest.mkdir(above, c"later", 0o755).map(drop), refused);
+    assert_eq!(picture(&dir.path().join("share")), unchanged);
+    // Under another name it is the same place, and what the host takes out of it is free again.
+    std::fs::rename(dir.path().join("share"), dir.path().join("renamed")).expect("the host may");
+    let before = picture(&dir.path().join("renamed"));
+    let renamed = guest.lookup(above, c"renamed").expect("present").0;
+    assert_eq!(guest.mkdir(renamed, c"x", 0o755).map(drop), refused);
+    assert_eq!(guest.rename((above, c"renamed"), (above, c"x"), 0), refused);
+    assert_eq!(picture(&dir.path().join("renamed")), before);
+    std::fs::rename(dir.path().join("renamed/file"), dir.path().join("free"))
+        .expect("the host may");
+    let free = guest.lookup(above, c"free").expect("present").0;
+    guest.open(free, libc::O_RDWR).expect("writable here");
+    guest
+        .mkdir(above, c"y", 0o755)
+        .expect("the rest is writable");
+}
+
+fn every_opcode_leaves_it_as_it_was(dir: &Path, guest: &Guest, top: u64) {
     let nodes = [
         1,
         top,
@@ -175,7 +238,7 @@ fn cve_2026_46695_every_opcode_leaves_a_read_only_share_as_it_was() {
         guest.open(nodes[2], libc::O_RDONLY).expect("read"),
         guest.opendir(top).expect("list"),
     );
-    let before = picture(dir.path());
+    let before = picture(dir);
     let mut sent = 0;
     // DESTROY (38) and INIT (26) end the mount's handles, not the share: they come last.
     for opcode in
@@ -214,7 +277,7 @@ fn cve_2026_46695_every_opcode_leaves_a_read_only_share_as_it_was() {
             }
         }
     }
-    assert_eq!(picture(dir.path()), before);
+    assert_eq!(picture(dir), before);
     assert!(sent > 1500, "{sent}");
 }
 

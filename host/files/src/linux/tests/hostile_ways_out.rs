@@ -323,11 +323,13 @@ fn hidden_names_are_not_seen_reached_made_or_moved() {
     let guest = Guest::new();
     for name in [".ssh", ".gnupg"] {
         guest
+            .rules
             .hidden
             .add(File::open(&at).expect("open"), name)
             .expect("one component");
     }
     guest
+        .rules
         .hidden
         .add(File::open(&at).expect("open"), "../canary")
         .expect_err("not one component");

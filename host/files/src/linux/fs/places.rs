@@ -1,8 +1,9 @@
-//! What no share shows, wherever it lies below one: keys, and Lighter's own files.
+//! Places with a rule of their own, through whatever share they are reached: those that none shows (keys,
+//! Lighter's own files), and those that none may change (the allow-list's entries for reading).
 //!
 //! The daemon names each by its directory's descriptor and a name, before it adds shares. Kept are the
-//! directory's inode with the name, so that one made later is hidden too and a rename of a directory above
-//! changes nothing, and the inode itself where there is one, so that another way to it is no way either.
+//! directory's inode with the name, so that the rule holds for one made later too and a rename of a directory
+//! above changes nothing, and the inode itself where there is one, so that another way to it is no way either.
 //!
 //! Called by the control server, which adds, and by the file system for every name.
 
@@ -16,9 +17,18 @@ use rustix::io::Errno;
 use super::sys::{self, HostStat, Result};
 use crate::control::MAX_HIDDEN;
 
-/// The set of hidden names and inodes.
+/// The places of both rules.
 #[derive(Debug, Default)]
-pub struct Hidden {
+pub struct Rules {
+    /// Shown by no share.
+    pub hidden: Places,
+    /// Changed through no share, with all that is below.
+    pub read_only: Places,
+}
+
+/// A set of names and inodes.
+#[derive(Debug, Default)]
+pub struct Places {
     sets: RwLock<Sets>,
 }
 
@@ -28,8 +38,8 @@ struct Sets {
     inodes: HashSet<(u64, u64)>,
 }
 
-impl Hidden {
-    /// Hides `name` in `directory`.
+impl Places {
+    /// Adds `name` in `directory`; again changes nothing.
     pub fn add(&self, directory: impl AsFd, name: &str) -> Result<()> {
         let name = CString::new(name).map_err(|_| Errno::INVAL)?;
         sys::component(&name)?;
@@ -40,35 +50,33 @@ impl Hidden {
             Err(error) => return Err(error),
         };
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
-        if sets.names.len() >= MAX_HIDDEN {
+        let place = (parent.dev, parent.ino, name.into_bytes());
+        if sets.names.len() >= MAX_HIDDEN && !sets.names.contains(&place) {
             return Err(Errno::NOSPC);
         }
-        sets.names
-            .insert((parent.dev, parent.ino, name.into_bytes()));
+        sets.names.insert(place);
         sets.inodes.extend(present);
         Ok(())
     }
 
-    /// Refuses a hidden name in the directory of this device and inode number.
-    pub fn check_name(&self, directory: (u64, u64), name: &[u8]) -> Result<()> {
+    /// Whether there is none, which costs nothing to ask.
+    pub fn is_empty(&self) -> bool {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
-        let hidden =
-            |(dev, ino, known): &(u64, u64, Vec<u8>)| (*dev, *ino) == directory && known == name;
-        // A handful of entries: a scan costs less than building a key.
-        if sets.names.iter().any(hidden) {
-            Err(Errno::ACCESS)
-        } else {
-            Ok(())
-        }
+        sets.names.is_empty()
     }
 
-    /// Refuses a hidden inode.
-    pub fn check(&self, host: &HostStat) -> Result<()> {
+    /// Whether a name in the directory of this device and inode number is one of them.
+    pub fn has_name(&self, directory: (u64, u64), name: &[u8]) -> bool {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
-        if sets.inodes.contains(&(host.dev, host.ino)) {
-            Err(Errno::ACCESS)
-        } else {
-            Ok(())
-        }
+        let same =
+            |(dev, ino, known): &(u64, u64, Vec<u8>)| (*dev, *ino) == directory && known == name;
+        // A handful of entries: a scan costs less than building a key.
+        sets.names.iter().any(same)
+    }
+
+    /// Whether an inode is one of them.
+    pub fn has(&self, host: &HostStat) -> bool {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        sets.inodes.contains(&(host.dev, host.ino))
     }
 }

@@ -1,0 +1,186 @@
+//! Named and anonymous volumes and temporary file systems.
+
+use lighter_tests::Host;
+
+use super::{both, sh};
+
+/// An image that has something at /srv/data, which it declares a volume; made once a test.
+fn image(host: &Host, name: &str) {
+    host.docker(&["rm", "-f", name]).stdout.clear();
+    let _ = host.docker(&["volume", "rm", "-f", name]);
+}
+
+#[test]
+fn named_volume_is_filled_once_shared_and_kept() {
+    both("named_volume_is_filled_once_shared_and_kept", |host| {
+        image(host, "vol1");
+        // /etc of the image fills the empty volume, with owners and modes.
+        let flags = ["-v", "vol1:/etc"];
+        let out = sh(
+            host,
+            &flags,
+            "grep -c root: /etc/passwd; echo mine > /etc/mine",
+        )
+        .ok()
+        .out();
+        assert_eq!(out, "1\n");
+        let out = sh(
+            host,
+            &["-v", "vol1:/v:ro"],
+            "cat /v/mine; echo x > /v/y 2>/dev/null || echo refused",
+        );
+        assert_eq!(out.ok().out(), "mine\nrefused\n");
+        // What is there is not filled again.
+        sh(host, &["-v", "vol1:/v"], "rm /v/passwd").ok();
+        sh(host, &["-v", "vol1:/etc"], "test ! -e /etc/passwd").ok();
+        let mount = [
+            "--mount",
+            "type=volume,src=vol1-empty,dst=/etc,volume-nocopy",
+        ];
+        sh(host, &mount, "test ! -e /etc/passwd").ok();
+        sh(host, &["-v", "vol1-b:/etc:nocopy"], "test ! -e /etc/passwd").ok();
+        let used = host.docker(&["create", "--name", "vol1", "-v", "vol1:/v", "busybox"]);
+        used.ok();
+        let refused = host.docker(&["volume", "rm", "vol1"]).exits(1);
+        assert!(
+            refused.err().contains("volume is in use"),
+            "{}",
+            refused.err()
+        );
+        host.docker(&["rm", "vol1"]).ok();
+        host.docker(&["volume", "rm", "vol1", "vol1-empty", "vol1-b"])
+            .ok();
+    });
+}
+
+#[test]
+fn anonymous_volume_goes_with_its_container() {
+    both("anonymous_volume_goes_with_its_container", |host| {
+        let count = || {
+            host.docker(&["volume", "ls", "-q"])
+                .ok()
+                .out()
+                .lines()
+                .count()
+        };
+        let before = host.docker(&["volume", "ls", "-q"]).ok().out();
+        host.docker(&[
+            "run",
+            "--name",
+            "anon",
+            "-v",
+            "/etc",
+            "busybox",
+            "test",
+            "-e",
+            "/etc/passwd",
+        ])
+        .ok();
+        let volume = host
+            .docker(&["inspect", "-f", "{{(index .Mounts 0).Name}}", "anon"])
+            .ok()
+            .out();
+        let volume = volume.trim();
+        assert!(volume.len() == 64 && !before.contains(volume), "{volume}");
+        assert!(count() > 0);
+        host.docker(&["rm", "-v", "anon"]).ok();
+        let after = host.docker(&["volume", "ls", "-q"]).ok().out();
+        assert!(!after.contains(volume), "{after}");
+    });
+}
+
+#[test]
+fn volumes_from_gives_the_same_mounts_and_ro_makes_them_read_only() {
+    let name = "volumes_from_gives_the_same_mounts_and_ro_makes_them_read_only";
+    both(name, |host| {
+        let folder = host.folder("from");
+        let bind = format!("{}:/b", folder.display());
+        host.docker(&[
+            "run",
+            "--name",
+            "giver",
+            "-v",
+            "vol2:/v",
+            "-v",
+            &bind,
+            "busybox",
+            "sh",
+            "-c",
+            "echo v > /v/f; echo b > /b/f",
+        ])
+        .ok();
+        let out = sh(
+            host,
+            &["--volumes-from", "giver"],
+            "cat /v/f /b/f; echo more >> /v/f",
+        )
+        .ok();
+        assert_eq!(out.out(), "v\nb\n");
+        let script =
+            "cat /v/f; echo x > /v/g 2>/dev/null || echo no; echo x > /b/g 2>/dev/null || echo no";
+        let out = sh(host, &["--volumes-from", "giver:ro"], script).ok().out();
+        assert_eq!(out, "v\nmore\nno\nno\n");
+        assert!(!folder.join("g").exists());
+        host.docker(&["rm", "-f", "giver"]).ok();
+        host.docker(&["volume", "rm", "vol2"]).ok();
+    });
+}
+
+#[test]
+fn subpath_of_a_volume_is_that_folder_and_nothing_above() {
+    both(
+        "subpath_of_a_volume_is_that_folder_and_nothing_above",
+        |host| {
+            let script = "mkdir -p /v/a/b; echo in > /v/a/b/f; echo up > /v/up; ln -s /etc /v/out; ln -s a/b /v/in";
+            sh(host, &["-v", "vol3:/v"], script).ok();
+            let mount = |sub: &str| format!("type=volume,src=vol3,dst=/s,volume-subpath={sub}");
+            let out = sh(
+                host,
+                &["--mount", &mount("a/b")],
+                "ls /s; ls /s/.. | grep -c up; true",
+            );
+            assert_eq!(out.ok().out(), "f\n0\n");
+            for wrong in ["../..", "/a", "out", "absent"] {
+                let refused = sh(host, &["--mount", &mount(wrong)], "ls /s");
+                assert_ne!(refused.code, 0, "{wrong}: {}", refused.out());
+                assert!(
+                    !refused.out().contains("passwd"),
+                    "{wrong}: {}",
+                    refused.out()
+                );
+            }
+            host.docker(&["volume", "rm", "vol3"]).ok();
+        },
+    );
+}
+
+#[test]
+fn tmpfs_has_the_options_it_was_given() {
+    both("tmpfs_has_the_options_it_was_given", |host| {
+        let script = "grep ' /t ' /proc/mounts; stat -c '%a %u' /t; dd if=/dev/zero of=/t/f bs=1M count=4 2>/dev/null; \
+            stat -c %s /t/f; cp /bin/busybox /t/x; /t/x true 2>/dev/null || echo not executed";
+        let flags = ["--tmpfs", "/t:rw,size=3m,mode=1770,uid=5,noexec,nosuid"];
+        let out = sh(host, &flags, script).ok().out();
+        let lines: Vec<&str> = out.lines().collect();
+        assert!(
+            lines[0].starts_with("tmpfs /t tmpfs rw,nosuid,nodev,noexec"),
+            "{out}"
+        );
+        assert!(lines[0].contains("size=3072k"), "{out}");
+        assert_eq!(lines[1..], ["1770 5", "3145728", "not executed"], "{out}");
+        let mount = "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700";
+        let out = sh(
+            host,
+            &["--mount", mount],
+            "grep ' /t ' /proc/mounts; stat -c %a /t",
+        )
+        .ok()
+        .out();
+        assert!(
+            out.contains("size=1024k") && out.ends_with("700\n"),
+            "{out}"
+        );
+        let refused = sh(host, &["--tmpfs", "/t:bogus"], "true").exits(125);
+        assert!(refused.err().contains("bogus"), "{}", refused.err());
+    });
+}
