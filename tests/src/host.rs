@@ -10,7 +10,7 @@ use crate::run::{Finished, run};
 use crate::user::User;
 
 /// Longest one client command may take. Under emulation a boot is seconds, not minutes.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// One daemon, one virtual machine, in a temporary `LIGHTER_HOME`.
 pub struct Host {

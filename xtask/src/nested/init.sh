@@ -2,6 +2,8 @@
 # Init of the outer machine: loads KVM, runs every program in /tests by name, and tells the outcome on the second
 # serial line: `test NAME ok`, `test NAME failed CODE`, at last `done`. What the programs print goes to the first.
 export PATH=/bin:/usr/bin HOME=/root LIGHTER_HOME=/tmp/lighter LIGHTER_IMAGE_DIR=/image
+# Twice emulated, on a machine that builds beside it, a boot takes minutes.
+export LIGHTER_BOOT_TIMEOUT=360
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys

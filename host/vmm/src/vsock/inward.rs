@@ -199,7 +199,7 @@ fn take_payload(stream: &mut Stream, header: &Header, mut pieces: Pieces<'_>) ->
     stream.count_forwarded(sent);
     drop(pieces.split_off_front(sent));
     if pieces.len() > 0 {
-        pieces.append_to(stream.buffer.tail());
+        pieces.append_to(stream.buffer.tail(pieces.len()));
         // The socket may have become writable since; an edge that came before is not told again.
         stream.flush();
     }

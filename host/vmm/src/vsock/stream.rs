@@ -86,13 +86,21 @@ impl Buffer {
         &self.bytes[self.start..]
     }
 
-    /// Where new bytes are put; frees the room of written ones once that is the larger half.
-    pub fn tail(&mut self) -> &mut Vec<u8> {
-        if self.start > self.bytes.len() / 2 {
+    /// Where `n` new bytes are put. What is written out makes room first, and no more memory is taken
+    /// than what waits needs: there may be thousands of these.
+    pub fn tail(&mut self, n: usize) -> &mut Vec<u8> {
+        if self.bytes.capacity() - self.bytes.len() < n {
             self.bytes.drain(..self.start);
             self.start = 0;
+            self.bytes.reserve_exact(n);
         }
         &mut self.bytes
+    }
+
+    /// Memory it holds.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Forgets the first `n` bytes. An empty buffer holds no memory.

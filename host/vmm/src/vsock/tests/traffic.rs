@@ -218,6 +218,33 @@ fn slow_host_gets_everything_and_the_guest_its_credit() {
 }
 
 #[test]
+fn slow_host_costs_no_more_memory_than_the_credit_given() {
+    let mut driver = Driver::new();
+    let (mut stream, host) = driver.open(7);
+    let credit = 256 << 10;
+    let (mut sent, mut told, mut most) = (0, 0, 0);
+    let mut bytes = [0; 3000];
+    // The guest sends as fast as it may; the host takes a little at a time, so that the buffer is never
+    // empty and always wanders.
+    for _ in 0..4_000 {
+        if sent + 4000 - told <= credit {
+            driver.send(packet(op::RW, host, 7), &[b'm'; 4000]);
+            sent += 4000;
+        } else if stream.read(&mut bytes).is_ok() {
+            driver.turn();
+        }
+        for (header, _) in driver.exchange() {
+            told = told.max(header.fwd_cnt as usize);
+        }
+        let id = driver.device.streams.ids()[0];
+        let held = driver.device.streams.get(id).map(|s| s.buffer.capacity());
+        most = most.max(held.unwrap_or(0));
+    }
+    assert!(sent > 1 << 20, "{sent} bytes went through");
+    assert!(most > 100_000 && most <= credit, "{most} bytes were held");
+}
+
+#[test]
 fn host_half_close_comes_after_the_last_byte_and_leaves_the_other_way() {
     let mut driver = Driver::new();
     let (mut stream, host) = driver.open(7);
