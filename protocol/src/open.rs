@@ -84,7 +84,7 @@ pub struct ActivateShare {
     pub path: String,
     /// True for a grant that the host enforces as read-only.
     pub read_only: bool,
-    /// True where a missing path is to be made as an empty folder (`-v` does, `--mount` does not).
+    /// Not followed by the host, which makes no folder: the engine makes a missing one through the share above it.
     #[serde(default)]
     pub create: bool,
 }

@@ -100,11 +100,13 @@ impl Folders {
         let path = Path::new(&wanted.path);
         plain(path).map_err(|denied| refused(&denied))?;
         // Judged before anything is made or opened there; judged again by what was opened.
-        allowed
-            .check(&really(path))
-            .map_err(|denied| refused(&denied))?;
-        let (target, real) = open(path, wanted.create)?;
-        let entry = allowed.check(&real).map_err(|denied| refused(&denied))?;
+        let judge = |real: &Path| {
+            let entry = allowed.check_asked(path, real);
+            entry.map_err(|denied| refused(&denied))
+        };
+        judge(&really(path))?;
+        let (target, real) = open(path)?;
+        let entry = judge(&real)?;
         let read_only = wanted.read_only || entry.read_only;
         let id = name(&real, read_only)?;
         let label = real.to_string_lossy();
@@ -152,8 +154,9 @@ fn not_added(error: &FilesError) -> Failed {
     failed(code, crate::vm::chain(error))
 }
 
-/// Opens a path, making it as an empty folder where that is wanted.
-fn open(path: &Path, create: bool) -> Result<(ClientStream, PathBuf), Failed> {
+/// Opens a path. A missing one is never made here, whatever the guest wishes: between the judgement and
+/// the making a link could be put on the way. The engine makes it through the share above, where no link leads out.
+fn open(path: &Path) -> Result<(ClientStream, PathBuf), Failed> {
     let told = |error: &io::Error| {
         let shown = path.display();
         match error.kind() {
@@ -168,13 +171,7 @@ fn open(path: &Path, create: bool) -> Result<(ClientStream, PathBuf), Failed> {
             _ => failed(FailedCode::Internal, format!("open `{shown}`: {error}")),
         }
     };
-    match sys::open_share_target(path) {
-        Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(path).map_err(|error| told(&error))?;
-            sys::open_share_target(path).map_err(|error| told(&error))
-        }
-        other => other.map_err(|error| told(&error)),
-    }
+    sys::open_share_target(path).map_err(|error| told(&error))
 }
 
 /// The name of a grant: the same for the same file or folder with the same right. One that was

@@ -13,6 +13,9 @@ use lighter_protocol::Share;
 /// Folders below the home that hold keys.
 const KEY_FOLDERS: &[&str] = &[".ssh", ".gnupg", ".aws", "Library/Keychains"];
 
+/// Files of every host that containers are given for reading: its clock's zone.
+const READABLE_FILES: &[&str] = &["/etc/localtime", "/etc/timezone"];
+
 /// One allowed folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -180,6 +183,25 @@ impl AllowList {
                 read_only: entry.read_only,
             })
             .ok_or(Denied::NotListed(shown))
+    }
+
+    /// Like [`AllowList::check`], for a path as it was asked for, which leads to `real`.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn check_asked(&self, asked: &Path, real: &Path) -> Result<Entry, Denied> {
+        match self.check(real) {
+            // Often a link into a folder that is not shared. Who could change it is the host's root.
+            Err(Denied::NotListed(_))
+                if READABLE_FILES.iter().any(|file| asked == Path::new(file)) && !real.is_dir() =>
+            {
+                Ok(Entry {
+                    path: real.to_path_buf(),
+                    read_only: true,
+                })
+            }
+            other => other,
+        }
     }
 
     /// What stays out of sight below every share, also of one that holds it: our own folders, and

@@ -98,8 +98,8 @@ fn entry_for_reading_is_read_only_for_the_whole_guest() {
     fs::write(outside.path().join("book"), "book").unwrap();
     let shares = format!("{}:ro", below.display());
     let more = format!("{}:ro", outside.path().display());
-    host.lighter(&["config", "set", "shares", &shares, &more])
-        .ok();
+    let both = format!("{shares},{more}");
+    host.lighter(&["config", "set", "shares", &both]).ok();
     host.lighter(&["up"]).ok();
     host.docker(&["tag", "lighter/hello", "busybox"]).ok();
     // By itself, and through a writable folder above it.

@@ -73,7 +73,15 @@ pub(crate) async fn locate(
     let shares = &engine.config().host_shares;
     match classify(path, &engine.config().api_socket_names) {
         Meaning::ApiSocket => Ok(engine.config().api_socket.clone()),
-        Meaning::Machine => Ok(PathBuf::from(path)),
+        Meaning::Machine => {
+            if create && !Path::new(path).exists() {
+                // As on a host where nobody made it yet; most of the machine cannot be written.
+                std::fs::create_dir_all(path).map_err(|error| {
+                    Error::internal(format!("{path} of the machine cannot be made"), error)
+                })?;
+            }
+            Ok(PathBuf::from(path))
+        }
         Meaning::HostReadOnly => shares
             .activate(Path::new(path), true)
             .await
