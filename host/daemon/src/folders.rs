@@ -213,13 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_path_is_made_only_where_wanted() {
+    fn a_missing_path_is_told_and_never_made() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
-        let error = open(&path, false).unwrap_err();
+        let error = open(&path).unwrap_err();
         assert_eq!(error.code, FailedCode::NotFound);
         assert!(error.message.starts_with("bind source path does not exist"));
-        let (_, real) = open(&path, true).unwrap();
-        assert_eq!(real, really(&path));
+        assert!(!dir.path().join("a").exists());
+        std::fs::create_dir_all(&path).unwrap();
+        assert_eq!(open(&path).unwrap().1, really(&path));
     }
 }

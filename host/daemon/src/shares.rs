@@ -338,4 +338,23 @@ mod tests {
             Err(Denied::NotAbsolute(_))
         ));
     }
+
+    #[test]
+    fn the_clocks_zone_is_given_for_reading_wherever_it_lies() {
+        let list = list(&[]);
+        let zone = Path::new("/usr/share/zoneinfo/Etc/UTC");
+        let entry = list.check_asked(Path::new("/etc/localtime"), zone);
+        assert!(entry.unwrap().read_only);
+        for asked in [
+            "/etc/shadow",
+            "/etc/localtime/..",
+            "/usr/share/zoneinfo/Etc/UTC",
+        ] {
+            let refused = list.check_asked(Path::new(asked), zone);
+            assert!(matches!(refused, Err(Denied::NotListed(_))), "{asked}");
+        }
+        // A link to a folder is no zone.
+        let refused = list.check_asked(Path::new("/etc/localtime"), Path::new("/usr"));
+        assert!(matches!(refused, Err(Denied::NotListed(_))));
+    }
 }

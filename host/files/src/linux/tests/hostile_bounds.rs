@@ -161,7 +161,7 @@ fn random_requests_are_answered_or_dropped() {
         state ^= state << 17;
         state
     };
-    for _ in 0..super::count(60_000, 1_000_000) {
+    for _ in 0..count(60_000, 1_000_000) {
         let (opcode, length) = (next() % 62, (next() % 160) as usize);
         if opcode == SYNCFS {
             continue; // a thousand syncs of the host's disk prove nothing more than one
