@@ -61,8 +61,6 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 impl lighter_api::Listener for Listener {
-    type Stream = UnixStream;
-
     async fn accept(&mut self) -> io::Result<UnixStream> {
         self.next().await
     }

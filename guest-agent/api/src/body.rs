@@ -1,11 +1,13 @@
 //! Bodies: whole, streamed, JSON as dockerd writes it.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -41,6 +43,43 @@ pub(crate) fn fallible(chunks: mpsc::Receiver<io::Result<Bytes>>) -> Body {
         Some((chunk.map(Frame::data), chunks))
     });
     BodyExt::boxed_unsync(StreamBody::new(stream))
+}
+
+/// A body that ends early when `gone` does: its client has left.
+pub(crate) fn until(body: Body, gone: impl Future<Output = ()> + Send + 'static) -> Body {
+    BodyExt::boxed_unsync(Until {
+        body,
+        gone: Box::pin(gone),
+    })
+}
+
+struct Until {
+    body: Body,
+    gone: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl hyper::body::Body for Until {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        // What is there is still sent: only waiting ends.
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Pending => self.gone.as_mut().poll(context).map(|()| None),
+            ready => ready,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A JSON answer with `status`; a line feed ends it, as Go's encoder does.

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
-use hyper::upgrade::OnUpgrade;
-use hyper::{HeaderMap, Method, Request};
+use hyper::header::{CONTENT_TYPE, UPGRADE};
+use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use lighter_engine::Engine;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
+use crate::body::empty;
 use crate::error::ApiError;
+use crate::hijack::{HandedOver, Hijacked, Session};
 use crate::query::{Query, decode_path};
+use crate::router::Answer;
 use crate::version::{self, ApiVersion};
 
 /// The most a JSON body may have; the largest honest one (create with many labels) is far below.
@@ -25,20 +28,22 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     /// The decoded path without the version, split at the slashes.
     pub(crate) path: Vec<String>,
+    /// The path as it came.
+    pub(crate) raw_path: String,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
-    /// Resolves to the raw connection after a 101 was sent.
-    pub(crate) upgrade: OnUpgrade,
+    upgrade: bool,
+    hand_over: mpsc::Sender<Hijacked>,
 }
 
 impl Call {
     /// Decodes the head of `request`.
     pub(crate) fn new(
         engine: Arc<Engine>,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
+        hand_over: mpsc::Sender<Hijacked>,
     ) -> Result<Self, ApiError> {
-        let upgrade = hyper::upgrade::on(&mut request);
         let (parts, body) = request.into_parts();
         let (version, path) = version::split(parts.uri.path())?;
         let path = decode_path(path)?;
@@ -48,16 +53,25 @@ impl Call {
             version,
             method: parts.method,
             path: path.split('/').map(str::to_owned).collect(),
+            raw_path: parts.uri.path().to_owned(),
             query: Query::parse(parts.uri.query()),
+            upgrade: parts.version >= Version::HTTP_11 && parts.headers.contains_key(UPGRADE),
             headers: parts.headers,
             body,
-            upgrade,
+            hand_over,
         })
     }
 
-    /// Takes the upgrade out, leaving one that never resolves.
-    pub(crate) fn take_upgrade(&mut self) -> OnUpgrade {
-        std::mem::replace(&mut self.upgrade, hyper::upgrade::on(Request::new(())))
+    /// Gives the connection to `session`, which also sends the head of the answer. What this
+    /// returns is never sent.
+    pub(crate) async fn hand_over(self, kind: &'static str, session: Session) -> Answer {
+        let hijacked = Hijacked::new(self.upgrade, kind, session);
+        if self.hand_over.send(hijacked).await.is_err() {
+            tracing::debug!("a client left before its session");
+        }
+        let mut response = empty(StatusCode::OK);
+        response.extensions_mut().insert(HandedOver);
+        Ok(response)
     }
 
     /// The body, at most `limit` bytes of it.
@@ -95,25 +109,28 @@ impl Call {
     }
 
     fn decode<T: DeserializeOwned>(&self, body: &Bytes) -> Result<T, ApiError> {
-        let kind = self
-            .headers
-            .get(CONTENT_TYPE)
-            .map(|value| value.to_str().unwrap_or_default());
-        let essence = kind
-            .unwrap_or_default()
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim();
+        let kind = self.headers.get(CONTENT_TYPE);
+        let kind = kind.map_or("", |value| value.to_str().unwrap_or_default());
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        if essence.is_empty() {
+            return Err(ApiError::bad_request(format!(
+                "malformed Content-Type header ({kind}): mime: no media type"
+            )));
+        }
         if !essence.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::bad_request(format!(
-                "unsupported Content-Type header ({}): must be 'application/json'",
-                kind.unwrap_or_default()
+                "unsupported Content-Type header ({kind}): must be 'application/json'"
             )));
         }
         let mut decoder = serde_json::Deserializer::from_reader(body.clone().reader());
-        let value = T::deserialize(&mut decoder)
-            .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
+        let value = T::deserialize(&mut decoder).map_err(|error| {
+            let text = if error.is_eof() {
+                "unexpected EOF".into()
+            } else {
+                error.to_string()
+            };
+            ApiError::bad_request(format!("invalid JSON: {text}"))
+        })?;
         decoder
             .end()
             .map_err(|_| ApiError::bad_request("unexpected content after JSON"))?;

@@ -1,6 +1,6 @@
 //! Where a failure becomes a status. Keep status codes of failures out of every other file.
 
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 use lighter_engine::{Error, Kind};
 use serde::Serialize;
@@ -65,9 +65,11 @@ impl ApiError {
             body.push(b'\n');
             ("application/json", body)
         };
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if self.plain {
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        }
         *response.body_mut() = full(body);
         response
     }

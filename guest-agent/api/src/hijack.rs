@@ -6,23 +6,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::ext::ReasonPhrase;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper::{Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
 use lighter_engine::io::{Output, Stdin};
 use lighter_engine::logs::{Message, StreamKind};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 
-use crate::body::{Body, full};
 use crate::containers::{Form, encode};
 use crate::error::ApiError;
+use crate::serve::HEADERS;
 use crate::stream::frame;
 use crate::version::ApiVersion;
+use crate::wire::Wire;
 
 const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
+/// How long a client may take to notice the end of the output.
+const LINGER: Duration = Duration::from_secs(10);
 const RAW: &str = "application/vnd.docker.raw-stream";
 
 /// The type of a stream with or without a terminal.
@@ -62,20 +61,6 @@ pub(crate) fn detach_keys(text: Option<&str>) -> Result<Vec<u8>, ApiError> {
     keys.collect()
 }
 
-/// The head that hands the connection over.
-pub(crate) fn switching(kind: &'static str) -> Response<Body> {
-    let mut response = Response::new(full(""));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response
-        .extensions_mut()
-        .insert(ReasonPhrase::from_static(b"UPGRADED"));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
-    response
-}
-
 /// What a session connects.
 pub(crate) struct Session {
     pub(crate) tty: bool,
@@ -91,19 +76,64 @@ pub(crate) struct Session {
     pub(crate) at_detach: Box<dyn FnOnce() + Send>,
 }
 
-impl Session {
-    /// Runs it on the connection that `upgrade` becomes.
-    pub(crate) fn spawn(self, upgrade: OnUpgrade) {
-        tokio::spawn(async move {
-            match upgrade.await {
-                Ok(connection) => self.run(connection).await,
-                Err(error) => tracing::debug!(%error, "a client left before its session"),
-            }
-        });
+/// Marks an answer that a session gives instead.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HandedOver;
+
+/// A connection that is no HTTP any more, before the head of its last answer.
+pub(crate) struct Hijacked {
+    head: Vec<u8>,
+    session: Session,
+}
+
+impl Hijacked {
+    /// With `upgrade` the client asked for another protocol; without, it reads what follows the
+    /// head to the end of the connection.
+    pub(crate) fn new(upgrade: bool, kind: &'static str, session: Session) -> Self {
+        let mut head = if upgrade {
+            format!(
+                "HTTP/1.1 101 UPGRADED\r\nContent-Type: {kind}\r\nConnection: Upgrade\r\n\
+                 Upgrade: tcp\r\n"
+            )
+        } else {
+            format!("HTTP/1.1 200 OK\r\nContent-Type: {RAW}\r\n")
+        };
+        for (name, value) in HEADERS {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        Self {
+            head: head.into_bytes(),
+            session,
+        }
     }
 
-    async fn run(self, connection: Upgraded) {
-        let (reader, writer) = tokio::io::split(TokioIo::new(connection));
+    /// Sends the head and lives the session; `read` is what was read behind the request.
+    pub(crate) async fn run(self, mut wire: Wire, read: Bytes) {
+        match wire.write_all(&self.head).await {
+            Ok(()) => self.session.run(wire, read).await,
+            Err(error) => tracing::debug!(%error, "a client left before its session"),
+        }
+    }
+}
+
+impl Session {
+    /// One that says `failure`, if there is one, and ends.
+    pub(crate) fn silent(tty: bool, failure: Option<String>) -> Self {
+        Self {
+            tty,
+            replay: None,
+            output: None,
+            stdin: None,
+            failure,
+            keys: Vec::new(),
+            at_end: Box::new(|| {}),
+            at_detach: Box::new(|| {}),
+        }
+    }
+
+    async fn run(self, wire: Wire, read: Bytes) {
+        let mut reader = std::io::Cursor::new(read).chain(wire.clone());
         let Self {
             tty,
             replay,
@@ -118,22 +148,25 @@ impl Session {
         let input = async {
             match stdin {
                 Some(stdin) => {
-                    if feed(reader, stdin, &keys).await == Fed::Detached {
+                    if feed(&mut reader, stdin, &keys).await == Fed::Detached {
                         at_detach();
                         return;
                     }
                     at_end();
                 }
-                None => discard(reader).await,
+                None => discard(&mut reader).await,
             }
             // The output goes on.
             std::future::pending::<()>().await;
         };
-        let out = send(writer, tty, replay, output, failure);
+        let out = send(wire, tty, replay, output, failure);
         tokio::select! {
-            () = input => {}
+            () = input => return,
             () = out => {}
         }
+        // A connection that is closed with bytes unread is reset, and the client would lose the
+        // last of the output.
+        let _ = tokio::time::timeout(LINGER, discard(&mut reader)).await;
     }
 }
 
@@ -142,7 +175,7 @@ impl Session {
 const LOOK: Duration = Duration::from_secs(5);
 
 async fn send(
-    mut writer: WriteHalf<TokioIo<Upgraded>>,
+    mut writer: Wire,
     tty: bool,
     replay: Option<mpsc::Receiver<Message>>,
     output: Option<Output>,
@@ -185,7 +218,7 @@ async fn send(
             let Some(chunk) = chunk else { break };
             buffer.clear();
             put(&mut buffer, tty, chunk.stream, &chunk.bytes);
-            if writer.write_all(&buffer).await.is_err() || writer.flush().await.is_err() {
+            if writer.write_all(&buffer).await.is_err() {
                 return;
             }
         }
@@ -210,7 +243,7 @@ enum Fed {
 
 /// Writes what the client sends to the container's input, once there is one.
 async fn feed(
-    mut reader: ReadHalf<TokioIo<Upgraded>>,
+    reader: &mut (impl AsyncRead + Unpin),
     mut stdin: watch::Receiver<Option<Arc<Stdin>>>,
     keys: &[u8],
 ) -> Fed {
@@ -275,7 +308,7 @@ fn scan(held: &mut Vec<u8>, bytes: &[u8], keys: &[u8]) -> (Vec<u8>, bool) {
 }
 
 /// Reads until the client has sent all it will send.
-async fn discard(mut reader: ReadHalf<TokioIo<Upgraded>>) {
+async fn discard(reader: &mut (impl AsyncRead + Unpin)) {
     let mut buffer = [0; 4096];
     while reader.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
 }

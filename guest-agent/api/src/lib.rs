@@ -24,5 +24,6 @@ mod swarm;
 mod system;
 mod version;
 mod volumes;
+mod wire;
 
 pub use serve::{Listener, serve, serve_connection};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lighter_engine::Error;
 use lighter_engine::filters::{Filters, name_matches};
 use lighter_engine::networks::Network;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::body::ok;
 use crate::call::Call;
@@ -15,13 +15,14 @@ use crate::router::Answer;
 const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
 
 /// The routes.
-pub(crate) fn route(call: &Call) -> Answer {
-    let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
+pub(crate) async fn route(call: Call) -> Answer {
+    let path = call.path.clone();
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match (call.method.as_str(), path.as_slice()) {
-        ("GET", ["networks"]) => list(call),
-        ("POST", ["networks", "create"]) => Err(missing("user-defined networks").into()),
-        ("POST", ["networks", "prune"]) => prune(),
-        ("GET", ["networks", name]) => ok(&shape(call, call.engine.networks().find(name)?, true)),
+        ("GET", ["networks"]) => list(&call),
+        ("POST", ["networks", "create"]) => create(call).await,
+        ("POST", ["networks", "prune"]) => prune(&call),
+        ("GET", ["networks", name]) => ok(&shape(&call, call.engine.networks().find(name)?, true)),
         ("DELETE", ["networks", name]) => {
             let name = call.engine.networks().find(name)?.name;
             Err(Error::forbidden(format!(
@@ -72,7 +73,7 @@ struct Shape {
 struct Ipam {
     driver: &'static str,
     options: Option<()>,
-    config: Vec<()>,
+    config: Option<Vec<()>>,
 }
 
 #[derive(Serialize)]
@@ -111,7 +112,7 @@ fn shape(call: &Call, network: &Network, with_containers: bool) -> Shape {
         ipam: Ipam {
             driver: "default",
             options: None,
-            config: Vec::new(),
+            config: (network.name == "bridge").then(Vec::new),
         },
         internal: false,
         attachable: false,
@@ -149,7 +150,17 @@ fn containers(call: &Call, network: &str) -> BTreeMap<String, Endpoint> {
 
 fn list(call: &Call) -> Answer {
     let filters = Filters::parse(call.query.get("filters"), FILTERS)?;
-    let dangling = filters.boolean("dangling")?;
+    let dangling = filters.boolean("dangling").map_err(|_| {
+        Error::invalid(
+            "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \
+             \"0\")",
+        )
+    })?;
+    for kind in filters.values("type") {
+        if !["builtin", "custom"].contains(&kind.as_str()) {
+            return Err(Error::invalid(format!("invalid filter: 'type'='{kind}'")).into());
+        }
+    }
     let shown = call.engine.networks().all().iter().filter(|network| {
         filters.any("name", |pattern| name_matches(pattern, network.name))
             && filters.any("id", |id| network.id.starts_with(id))
@@ -165,7 +176,32 @@ fn list(call: &Call) -> Answer {
         .collect::<Vec<_>>())
 }
 
-fn prune() -> Answer {
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Create {
+    name: Option<String>,
+}
+
+async fn create(mut call: Call) -> Answer {
+    let create: Create = call.json().await?;
+    let name = create.name.unwrap_or_default();
+    if call
+        .engine
+        .networks()
+        .all()
+        .iter()
+        .any(|one| one.name == name)
+    {
+        return Err(Error::forbidden(format!(
+            "operation is not permitted on predefined {name} network"
+        ))
+        .into());
+    }
+    Err(missing("user-defined networks").into())
+}
+
+fn prune(call: &Call) -> Answer {
+    Filters::parse(call.query.get("filters"), &["label", "label!", "until"])?;
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Pruned {

@@ -1,5 +1,6 @@
 //! From the path to the resource. Every resource matches the rest of the path itself.
 
+use hyper::header::{HeaderValue, LOCATION};
 use hyper::{Method, Response, StatusCode};
 use lighter_engine::Error;
 
@@ -16,18 +17,63 @@ pub(crate) async fn route(call: Call) -> Answer {
     if call.method == Method::OPTIONS {
         return Ok(empty(StatusCode::OK));
     }
+    // As Go's router does it.
+    if call
+        .path
+        .iter()
+        .skip(1)
+        .any(|part| matches!(part.as_str(), "" | "." | ".."))
+    {
+        return Ok(moved(&call));
+    }
     match call.path.first().map(String::as_str) {
         Some("_ping" | "version" | "info" | "events") => system::route(&call),
         Some("containers" | "exec") => containers::route(call).await,
         Some("auth") if call.method == Method::POST => images::login(call).await,
-        Some("images") => images::route(call).await,
+        Some("images") => match (call.method.as_str(), call.path.last().map(String::as_str)) {
+            ("GET", Some("search")) => missing("searching the hub (docker search)"),
+            ("POST", Some("push")) => missing("docker push"),
+            ("GET", Some("attestations")) => missing("attestations of images"),
+            _ => images::route(call).await,
+        },
+        Some("system") => missing("usage of the disk (docker system df)"),
         Some("volumes") => volumes::route(call).await,
-        Some("networks") => networks::route(&call),
-        Some("swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs") => swarm::route(),
-        Some("plugins") => swarm::plugins(&call),
-        Some(name @ ("build" | "session" | "grpc" | "commit" | "distribution")) => {
-            Err(Error::unsupported(format!("/{name}: not supported yet")).into())
+        Some("networks") => networks::route(call).await,
+        Some("swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs") => {
+            swarm::route(&call)
         }
+        Some("plugins") => swarm::plugins(&call),
+        Some("build" | "session" | "grpc") => missing("docker build"),
+        Some("commit") => {
+            let container = call.query.get("container").unwrap_or_default();
+            call.engine.container(container)?;
+            missing("docker commit")
+        }
+        Some("distribution") => missing("asking a registry about an image (distribution)"),
         _ => Err(ApiError::page_not_found()),
     }
+}
+
+/// Points to the same path without what means nothing in it.
+fn moved(call: &Call) -> Response<Body> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in call.raw_path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let mut response = empty(StatusCode::MOVED_PERMANENTLY);
+    // The path came as a header line, so it can go as one.
+    if let Ok(place) = HeaderValue::from_str(&format!("/{}", parts.join("/"))) {
+        response.headers_mut().insert(LOCATION, place);
+    }
+    response
+}
+
+fn missing(what: &str) -> Answer {
+    Err(Error::unsupported(format!("{what}: not supported yet")).into())
 }

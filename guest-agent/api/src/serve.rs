@@ -8,38 +8,47 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::header::{HeaderValue, SERVER};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lighter_engine::{Engine, Error};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc};
 
-use crate::body::Body;
+use crate::body::{self, Body};
 use crate::call::Call;
 use crate::error::ApiError;
+use crate::hijack::{HandedOver, Hijacked};
 use crate::router;
 use crate::version::MAXIMUM_TEXT;
+use crate::wire::Wire;
 
 /// Connections served at a time on one listener; more wait in its backlog.
 const CONNECTIONS: usize = 16_384;
 
-/// Something that accepts connections: a unix socket, a vsock port.
-pub trait Listener: Send {
-    /// The connections it accepts.
-    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+/// How long a client may take for the head of a request, and how long a connection may be idle.
+const HEAD_LIMIT: Duration = Duration::from_secs(300);
 
+/// What every answer carries, errors too.
+pub(crate) const HEADERS: [(&str, &str); 4] = [
+    ("api-version", MAXIMUM_TEXT),
+    ("docker-experimental", "false"),
+    ("ostype", "linux"),
+    ("server", "Docker/28.5.2-lighter (linux)"),
+];
+
+/// Something that accepts connections: a unix socket, or a vsock port, whose connections are
+/// stream sockets like any other.
+pub trait Listener: Send {
     /// The next connection.
-    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn accept(&mut self) -> impl Future<Output = io::Result<UnixStream>> + Send;
 }
 
 impl Listener for tokio::net::UnixListener {
-    type Stream = tokio::net::UnixStream;
-
-    async fn accept(&mut self) -> io::Result<Self::Stream> {
+    async fn accept(&mut self) -> io::Result<UnixStream> {
         tokio::net::UnixListener::accept(self)
             .await
             .map(|(stream, _)| stream)
@@ -71,29 +80,46 @@ pub async fn serve<L: Listener>(engine: Arc<Engine>, mut listener: L) {
 }
 
 /// Serves the API on one connection until it is closed.
-pub async fn serve_connection<S>(engine: Arc<Engine>, stream: S)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let service = service_fn(move |request| {
-        let engine = Arc::clone(&engine);
-        async move { Ok::<_, Infallible>(answer(engine, request).await) }
-    });
-    let connection = http1::Builder::new()
-        // `docker run` closes its sending half right after the upgrade and still reads.
+pub async fn serve_connection(engine: Arc<Engine>, stream: UnixStream) {
+    let wire = Wire::new(stream);
+    let (hand_over, mut handed_over) = mpsc::channel(1);
+    let service = {
+        let wire = wire.clone();
+        service_fn(move |request| {
+            let (engine, wire, hand_over) = (Arc::clone(&engine), wire.clone(), hand_over.clone());
+            async move { Ok::<_, Infallible>(answer(engine, request, wire, hand_over).await) }
+        })
+    };
+    let mut connection = http1::Builder::new()
+        // A client may close its sending half and still read.
         .half_close(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(None)
+        .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection ended early");
+        .serve_connection(TokioIo::new(wire), service);
+    let hijacked: Option<Hijacked> = tokio::select! {
+        hijacked = handed_over.recv() => hijacked,
+        ended = &mut connection => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            None
+        }
+    };
+    if let Some(hijacked) = hijacked {
+        // From here on nobody speaks HTTP on it.
+        let parts = connection.into_parts();
+        hijacked.run(parts.io.into_inner(), parts.read_buf).await;
     }
 }
 
-async fn answer(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Body> {
-    let result = match Call::new(engine, request) {
+async fn answer(
+    engine: Arc<Engine>,
+    request: Request<Incoming>,
+    wire: Wire,
+    hand_over: mpsc::Sender<Hijacked>,
+) -> Response<Body> {
+    let result = match Call::new(engine, request, hand_over) {
         // A task of its own: a client that leaves must not stop the engine between two steps of
         // what it has begun. Whatever should end with the client looks for its end itself.
         Ok(call) => tokio::spawn(router::route(call))
@@ -103,13 +129,21 @@ async fn answer(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Bod
             ),
         Err(error) => Err(error),
     };
-    let mut response = result.unwrap_or_else(ApiError::into_response);
-    let headers = response.headers_mut();
-    headers.insert("api-version", HeaderValue::from_static(MAXIMUM_TEXT));
-    headers.insert("ostype", HeaderValue::from_static("linux"));
-    headers.insert(
-        SERVER,
-        HeaderValue::from_static("Docker/28.5.2-lighter (linux)"),
-    );
+    let response = result.unwrap_or_else(ApiError::into_response);
+    if response.extensions().get::<HandedOver>().is_some() {
+        // The session says the rest; this is dropped with what speaks HTTP.
+        return std::future::pending().await;
+    }
+    let mut response = response.map(|body| match body.size_hint().exact() {
+        Some(_) => body,
+        // Like dockerd: who has closed its sending half waits for no further news.
+        None => body::until(body, wire.ended()),
+    });
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
     response
 }

@@ -52,7 +52,7 @@ fn prefix(path: &str) -> Option<(&str, ApiVersion, &str)> {
     let tail = path.strip_prefix("/v")?;
     let end = tail.find('/')?;
     let (text, rest) = tail.split_at(end);
-    let (major, minor) = text.split_once('.')?;
+    let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
     let version = ApiVersion::new(major.parse().ok()?, minor.parse().ok()?);
     Some((text, version, rest))
 }
@@ -84,6 +84,8 @@ mod tests {
             old.message
                 .starts_with("client version 1.10 is too old. Minimum")
         );
+        let oldest = split("/v1/info").unwrap_err();
+        assert!(oldest.message.starts_with("client version 1 is too old."));
     }
 
     #[test]

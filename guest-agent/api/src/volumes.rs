@@ -29,7 +29,7 @@ pub(crate) async fn route(call: Call) -> Answer {
                 .await?;
             Ok(no_content())
         }
-        ("PUT", ["volumes", _]) => swarm::route(),
+        ("PUT", ["volumes", _]) => swarm::route(&call),
         _ => Err(ApiError::page_not_found()),
     }
 }
@@ -68,7 +68,11 @@ fn list(call: &Call) -> Answer {
         volumes: Vec<Shape>,
         warnings: Option<Vec<String>>,
     }
-    let filters = Filters::parse(call.query.get("filters"), FILTERS)?;
+    let filters = Filters::parse(call.query.get("filters"), FILTERS);
+    let filters = filters.map_err(|error| match error.text().as_str() {
+        "invalid filter" => ApiError::bad_request("error reading volume filters: invalid filter"),
+        _ => error.into(),
+    })?;
     let volumes = call.engine.volume_list(&filters)?;
     let volumes = volumes
         .iter()
@@ -93,7 +97,7 @@ struct Create {
 async fn create(mut call: Call) -> Answer {
     let create: Create = call.optional_json().await?.unwrap_or_default();
     if create.cluster_volume_spec.is_some() {
-        return swarm::route();
+        return swarm::route(&call);
     }
     let (name, driver) = (
         create.name.unwrap_or_default(),

@@ -107,10 +107,22 @@ impl Error {
         let mut cause = self.source();
         while let Some(error) = cause {
             text.push_str(": ");
-            text.push_str(&error.to_string());
+            text.push_str(&words(error));
             cause = error.source();
         }
         text
+    }
+}
+
+/// An error as clients know it: those of the operating system in small letters and without a
+/// number. Docker's CLI takes its exit code from such texts.
+fn words(error: &(dyn StdError + 'static)) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((words, number)) if number.trim_end_matches(')').parse::<i32>().is_ok() => {
+            words.to_lowercase()
+        }
+        _ => text,
     }
 }
 
@@ -138,5 +150,12 @@ mod tests {
         let error = Error::internal("could not write the log", cause);
         assert_eq!(error.text(), "could not write the log: disk gone");
         assert_eq!(error.to_string(), "could not write the log");
+    }
+
+    #[test]
+    fn errors_of_the_operating_system_are_said_as_clients_know_them() {
+        let cause = std::io::Error::from_raw_os_error(2);
+        let error = Error::internal("could not open it", cause);
+        assert_eq!(error.text(), "could not open it: no such file or directory");
     }
 }

@@ -19,6 +19,15 @@ pub struct Filters(BTreeMap<String, Vec<String>>);
 impl Filters {
     /// Decodes the parameter; an absent or empty one filters nothing.
     pub fn parse(text: Option<&str>, known: &[&str]) -> Result<Self> {
+        let filters = Self::parse_any(text)?;
+        match filters.0.keys().find(|key| !known.contains(&key.as_str())) {
+            Some(key) => Err(Error::invalid(format!("invalid filter '{key}'"))),
+            None => Ok(filters),
+        }
+    }
+
+    /// The same without a look at the keys.
+    pub fn parse_any(text: Option<&str>) -> Result<Self> {
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return Ok(Self::default());
         };
@@ -42,9 +51,6 @@ impl Filters {
             count += values.len();
             if count > LIMIT {
                 return Err(Error::invalid("invalid filter: too many values"));
-            }
-            if !known.contains(&key.as_str()) {
-                return Err(Error::invalid(format!("invalid filter '{key}'")));
             }
             filters.insert(key.clone(), values);
         }
@@ -79,7 +85,10 @@ impl Filters {
             let value_read = match value.as_str() {
                 "1" | "true" | "True" | "TRUE" | "t" | "T" => true,
                 "0" | "false" | "False" | "FALSE" | "f" | "F" => false,
-                _ => return Err(Error::invalid(format!("invalid filter '{key}={value}'"))),
+                _ => {
+                    let all = self.values(key).join(" ");
+                    return Err(Error::invalid(format!("invalid filter '{key}=[{all}]'")));
+                }
             };
             if answer.is_some_and(|known| known != value_read) {
                 return Err(Error::invalid(format!("invalid filter '{key}'")));

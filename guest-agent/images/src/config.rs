@@ -95,15 +95,24 @@ pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", …]`.
     pub test: Option<Vec<String>>,
     /// Time between probes.
+    #[serde(skip_serializing_if = "is_zero")]
     pub interval: i64,
     /// Time a probe may take.
+    #[serde(skip_serializing_if = "is_zero")]
     pub timeout: i64,
     /// Time after the start in which failures do not count.
+    #[serde(skip_serializing_if = "is_zero")]
     pub start_period: i64,
     /// Time between probes in the start period.
+    #[serde(skip_serializing_if = "is_zero")]
     pub start_interval: i64,
     /// Failures in a row until unhealthy.
+    #[serde(skip_serializing_if = "is_zero")]
     pub retries: i64,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// The layers, lowest first.

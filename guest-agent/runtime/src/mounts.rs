@@ -205,7 +205,10 @@ pub fn tmpfs_options(
                 {
                     options.push((key.to_owned(), value.to_owned()));
                 }
-                _ => return Err(UnknownTmpfsOption(word.to_owned())),
+                _ => {
+                    let name = word.split('=').next().unwrap_or_default();
+                    return Err(UnknownTmpfsOption(name.to_owned()));
+                }
             },
         }
     }
@@ -214,7 +217,7 @@ pub fn tmpfs_options(
 
 /// An option that a tmpfs does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid tmpfs option [\"{0}\"]")]
+#[error("invalid tmpfs option \"{0}\"")]
 pub struct UnknownTmpfsOption(pub String);
 
 #[cfg(test)]

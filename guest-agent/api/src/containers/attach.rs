@@ -8,7 +8,7 @@ use crate::call::Call;
 use crate::hijack::{self, Session};
 use crate::router::Answer;
 
-pub(super) fn attach(mut call: Call, name: &str) -> Answer {
+pub(super) async fn attach(call: Call, name: &str) -> Answer {
     let keys = hijack::detach_keys(call.query.get("detachKeys"))?;
     let query = &call.query;
     let options = AttachOptions {
@@ -42,6 +42,5 @@ pub(super) fn attach(mut call: Call, name: &str) -> Answer {
         at_end,
         at_detach: Box::new(move || engine.container_detached(&container)),
     };
-    session.spawn(call.take_upgrade());
-    Ok(hijack::switching(kind))
+    call.hand_over(kind, session).await
 }

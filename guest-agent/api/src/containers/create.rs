@@ -1,15 +1,21 @@
 //! `POST /containers/create`.
 
 use hyper::StatusCode;
-use lighter_engine::model::CreateRequest;
+use lighter_engine::model::{Config, CreateRequest};
 use serde::Serialize;
 
 use crate::body::json;
 use crate::call::Call;
+use crate::error::ApiError;
 use crate::router::Answer;
 
 pub(super) async fn create(mut call: Call) -> Answer {
-    let mut request: CreateRequest = call.json().await?;
+    let request: Option<CreateRequest> = call.json().await?;
+    let mut request = request
+        .filter(|request| request.config != Config::default())
+        .ok_or_else(|| {
+            ApiError::bad_request("config cannot be empty in order to create a container")
+        })?;
     if !call.version.since(42) {
         // Older clients send sizes they do not mean.
         request.host_config.console_size = (0, 0);

@@ -19,8 +19,10 @@ pub(super) async fn create(mut call: Call, name: &str) -> Answer {
     struct Shape {
         id: String,
     }
-    let config: ExecConfig = call.json().await?;
-    hijack::detach_keys(Some(&config.detach_keys))?;
+    let config: ExecConfig = call.optional_json().await?.unwrap_or_default();
+    let keys = &config.detach_keys;
+    hijack::detach_keys(Some(keys))
+        .map_err(|_| ApiError::bad_request(format!("Invalid escape keys ({keys}) provided")))?;
     let id = call.engine.exec_create(name, config)?;
     json(StatusCode::CREATED, &Shape { id })
 }
@@ -37,25 +39,31 @@ pub(super) async fn start(mut call: Call, id: &str) -> Answer {
     let start: Start = call.optional_json().await?.unwrap_or_default();
     let exec = call.engine.exec(id)?;
     let config = &exec.config;
-    let attached =
-        config.attach_stdin || config.attach_stdout || config.attach_stderr || config.tty;
-    if start.detach.unwrap_or(false) || !attached {
-        call.engine.exec_start(id, start.console_size).await?;
+    // Without a terminal the size says nothing.
+    let size = start
+        .console_size
+        .filter(|_| config.tty && call.version.since(42));
+    if start.detach.unwrap_or(false) {
+        call.engine.exec_start(id, size).await?;
         return Ok(empty(StatusCode::OK));
     }
-    if start.console_size.is_some() && !start.tty.unwrap_or(config.tty) {
-        return Err(ApiError::bad_request(
-            "console size is only supported with a terminal",
-        ));
+    // The client says here how it wants to read; that should be, but need not be, as it was made.
+    let tty = start.tty.unwrap_or(false);
+    let attached =
+        config.attach_stdin || config.attach_stdout || config.attach_stderr || config.tty;
+    if !attached {
+        // Nothing to send, nothing to wait for: it runs on by itself.
+        let failure = call.engine.exec_start(id, size).await.err().map(said);
+        let kind = hijack::content_type(tty, call.version);
+        return call.hand_over(kind, Session::silent(tty, failure)).await;
     }
     let streams = call.engine.exec_attach(id)?;
     let keys = hijack::detach_keys(Some(&config.detach_keys))?;
-    let started = call.engine.exec_start(id, start.console_size).await;
-    // The client learns of a failure in the stream, and the exit code when it asks.
-    let failure = started.err().map(|error| format!("{}\r\n", error.text()));
-    let kind = hijack::content_type(streams.tty, call.version);
+    let started = call.engine.exec_start(id, size).await;
+    let failure = started.err().map(said);
+    let kind = hijack::content_type(tty, call.version);
     let (engine, ended) = (Arc::clone(&call.engine), Arc::clone(&exec));
-    let tty = streams.tty;
+    let terminal = streams.tty;
     let session = Session {
         tty,
         replay: None,
@@ -64,14 +72,19 @@ pub(super) async fn start(mut call: Call, id: &str) -> Answer {
         failure,
         keys,
         at_end: Box::new(move || {
-            if !tty {
+            if !terminal {
                 engine.close_exec_stdin(&ended);
             }
         }),
         at_detach: Box::new(|| {}),
     };
-    session.spawn(call.take_upgrade());
-    Ok(hijack::switching(kind))
+    call.hand_over(kind, session).await
+}
+
+/// What the client reads of a failure; the exit code is there when it asks.
+#[expect(clippy::needless_pass_by_value, reason = "used as the argument of map")]
+fn said(error: lighter_engine::Error) -> String {
+    format!("{}\r\n", error.text())
 }
 
 pub(super) fn resize(call: &Call, id: &str) -> Answer {
@@ -139,7 +152,7 @@ pub(super) fn inspect(call: &Call, id: &str) -> Answer {
         open_stdin: config.attach_stdin,
         open_stderr: config.attach_stderr,
         open_stdout: config.attach_stdout,
-        can_remove: state.started && !state.running,
+        can_remove: false,
         container: exec.container.id(),
         detach_keys: &config.detach_keys,
         pid: state.pid,

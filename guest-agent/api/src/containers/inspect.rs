@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lighter_engine::containers::{Container, Health, Probe, Record, Status};
+use lighter_engine::containers::{Container, Health, Probe, Record, RunState, Status};
 use lighter_engine::model::{Config, EndpointSettings, HostConfig, MountPoint, PortBinding};
 use serde::Serialize;
 
@@ -128,7 +128,13 @@ pub(super) fn inspect(call: &Call, name: &str) -> Answer {
     let record = container.record();
     let run = container.state().run;
     let dir = call.engine.container_dir(&record.id);
-    let file = |name: &str| dir.join(name).display().to_string();
+    // The files are made by the first start.
+    let file = |name: &str| {
+        if run.started.is_never() {
+            return String::new();
+        }
+        dir.join(name).display().to_string()
+    };
     let size = call.query.flag("size").then(|| call.engine.size(&record));
     let execs = call.engine.running_execs(&container);
     let logged = record.host_config.log_config.kind != "none" && !run.started.is_never();
@@ -214,14 +220,23 @@ fn graph_driver(call: &Call, record: &Record) -> GraphDriver {
     }
 }
 
-fn network_settings(container: &Container, record: &Record) -> NetworkSettings {
-    let running = container.status().is_running();
+/// Its place in its networks, as far as it has been in them.
+pub(super) fn endpoints(record: &Record, run: &RunState) -> BTreeMap<String, EndpointSettings> {
     let mut networks = record.endpoints.clone();
-    if !running {
-        for endpoint in networks.values_mut() {
+    for endpoint in networks.values_mut() {
+        if !run.status.is_running() {
             endpoint.endpoint_id.clear();
         }
+        if run.started.is_never() {
+            endpoint.network_id.clear();
+        }
     }
+    networks
+}
+
+fn network_settings(container: &Container, record: &Record) -> NetworkSettings {
+    let running = container.status().is_running();
+    let networks = endpoints(record, &container.state().run);
     // The fields of before there were networks show the default one.
     let default = networks.get("bridge").cloned().unwrap_or_default();
     let exposed = record.config.exposed_ports.iter().flatten();

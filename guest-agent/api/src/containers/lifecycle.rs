@@ -1,6 +1,7 @@
 //! Start, stop, kill, pause, rename, resize, update, remove, prune.
 
 use hyper::StatusCode;
+use hyper::header::TRANSFER_ENCODING;
 use lighter_engine::containers::{PRUNE_FILTERS, RemoveOptions};
 use lighter_engine::filters::Filters;
 use lighter_engine::model::{HostConfig, RestartPolicy};
@@ -13,7 +14,8 @@ use crate::router::Answer;
 
 pub(super) async fn start(mut call: Call, name: &str) -> Answer {
     // Clients of long ago sent a configuration here; `null` and `{}` still come.
-    if call.bytes(1 << 20).await?.len() > 7 {
+    let unknown = call.headers.contains_key(TRANSFER_ENCODING);
+    if unknown || call.bytes(1 << 20).await?.len() > 7 {
         return Err(ApiError::bad_request(
             "starting container with non-empty request body was deprecated since API v1.22 and \
              removed in v1.24",
@@ -74,14 +76,21 @@ pub(super) fn resize(call: &Call, name: &str) -> Answer {
 
 /// Rows and columns of a resize request.
 pub(super) fn size(call: &Call) -> Result<(u16, u16), ApiError> {
-    let number = |key| {
-        call.query.number::<u16>(key)?.ok_or_else(|| {
-            ApiError::bad_request(format!(
-                "invalid resize {key}: value is missing or not a number"
-            ))
-        })
+    let number = |key, name| {
+        let text = call.query.get(key).unwrap_or_default();
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let number = text.parse::<u32>().map_err(|_| {
+            let why = if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                "invalid syntax"
+            } else {
+                "value out of range"
+            };
+            ApiError::bad_request(format!("invalid resize {name} \"{text}\": {why}"))
+        })?;
+        // The kernel has sixteen bits for it, and dockerd cuts it off as well.
+        Ok::<_, ApiError>((number & 0xffff) as u16)
     };
-    Ok((number("h")?, number("w")?))
+    Ok((number("h", "height")?, number("w", "width")?))
 }
 
 /// The body of update: the limits of `HostConfig` and the policy.

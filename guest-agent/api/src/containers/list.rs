@@ -8,6 +8,7 @@ use lighter_engine::filters::Filters;
 use lighter_engine::model::{EndpointSettings, MountPoint};
 use serde::Serialize;
 
+use super::inspect::endpoints;
 use super::mounts;
 use crate::body::ok;
 use crate::call::Call;
@@ -94,7 +95,7 @@ fn shape(call: &Call, listed: &Listed) -> Shape {
             annotations: record.host_config.annotations.clone(),
         },
         network_settings: Networks {
-            networks: record.endpoints.clone(),
+            networks: endpoints(record, run),
         },
         mounts: mounts::points(&call.engine, record),
     }

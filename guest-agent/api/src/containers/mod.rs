@@ -12,13 +12,13 @@ mod wait;
 
 pub(crate) use logs::{Form, encode};
 
-use hyper::Method;
+use lighter_engine::Error;
 
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::router::Answer;
 
-/// The routes.
+/// The routes. Dockerd lets names have slashes here, and says that there is no such container.
 pub(crate) async fn route(call: Call) -> Answer {
     let path = call.path.clone();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -26,22 +26,53 @@ pub(crate) async fn route(call: Call) -> Answer {
         ("GET", ["containers", "json"]) => list::list(&call),
         ("POST", ["containers", "create"]) => create::create(call).await,
         ("POST", ["containers", "prune"]) => lifecycle::prune(&call).await,
-        ("GET", ["containers", name, "json"]) => inspect::inspect(&call, name),
-        ("GET", ["containers", name, "logs"]) => logs::logs(&call, name),
-        ("DELETE", ["containers", name]) => lifecycle::remove(&call, name).await,
         ("GET", ["exec", id, "json"]) => exec::inspect(&call, id),
-        (method, ["containers", name, verb]) if method == Method::POST => {
-            post(call, name, verb).await
-        }
         ("POST", ["exec", id, "start"]) => exec::start(call, id).await,
         ("POST", ["exec", id, "resize"]) => exec::resize(&call, id),
+        ("GET", ["containers", name @ .., "attach", "ws"]) if !name.is_empty() => {
+            missing(&call, &name.join("/"), "attaching by WebSocket")
+        }
+        ("DELETE", ["containers", name @ ..]) if !name.is_empty() => {
+            lifecycle::remove(&call, &name.join("/")).await
+        }
+        ("GET" | "HEAD" | "PUT", ["containers", name @ .., verb]) if !name.is_empty() => {
+            get(&call, &name.join("/"), verb)
+        }
+        ("POST", ["containers", name @ .., verb]) if !name.is_empty() => {
+            post(call, &name.join("/"), verb).await
+        }
         _ => Err(ApiError::page_not_found()),
     }
 }
 
+fn get(call: &Call, name: &str, verb: &str) -> Answer {
+    match (call.method.as_str(), verb) {
+        ("GET", "json") => inspect::inspect(call, name),
+        ("GET", "logs") => logs::logs(call, name),
+        ("GET", "top") => missing(call, name, "listing a container's processes (docker top)"),
+        ("GET", "stats") => missing(call, name, "usage of resources (docker stats)"),
+        ("GET", "changes") => missing(call, name, "changes to an image's files (docker diff)"),
+        ("GET", "export") => missing(call, name, "docker export"),
+        ("GET" | "HEAD" | "PUT", "archive") => {
+            missing(call, name, "copying files in and out (docker cp)")
+        }
+        _ => Err(ApiError::page_not_found()),
+    }
+}
+
+/// A feature that is not there yet, said by name once the container is known.
+fn missing(call: &Call, name: &str, what: &str) -> Answer {
+    let container = call.engine.container(name)?;
+    if call.path.last().is_some_and(|verb| verb == "top") && !container.status().is_running() {
+        let text = format!("container {} is not running", container.id());
+        return Err(Error::conflict(text).into());
+    }
+    Err(Error::unsupported(format!("{what}: not supported yet")).into())
+}
+
 async fn post(call: Call, name: &str, verb: &str) -> Answer {
     match verb {
-        "attach" => attach::attach(call, name),
+        "attach" => attach::attach(call, name).await,
         "exec" => exec::create(call, name).await,
         "kill" => lifecycle::kill(&call, name).await,
         "pause" => lifecycle::pause(&call, name).await,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::StatusCode;
 use lighter_engine::clock::Timestamp;
-use lighter_engine::events::{Event, FILTERS};
+use lighter_engine::events::Event;
 use lighter_engine::filters::{self, Filters};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
@@ -16,14 +16,16 @@ use crate::error::ApiError;
 use crate::router::Answer;
 
 pub(super) fn events(call: &Call) -> Answer {
-    let filters = Filters::parse(call.query.get("filters"), FILTERS)?;
+    let filters = Filters::parse_any(call.query.get("filters"))?;
     let (since, until) = (time(call, "since")?, time(call, "until")?);
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
-        return Err(ApiError::bad_request(
-            "`since` time must be before `until` time",
-        ));
+        return Err(ApiError::bad_request(format!(
+            "`since` time ({}) cannot be after `until` time ({})",
+            since.unix(),
+            until.unix()
+        )));
     }
     // A client that only wants the past gets what is kept of it.
     let since = since.or_else(|| until.map(|_| Timestamp::from_unix_ns(0)));

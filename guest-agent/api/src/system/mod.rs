@@ -30,7 +30,6 @@ fn ping(call: &Call) -> Response<Body> {
     let mut response = with_type(StatusCode::OK, "text/plain; charset=utf-8", body);
     let headers = response.headers_mut();
     headers.insert("builder-version", HeaderValue::from_static("2"));
-    headers.insert("docker-experimental", HeaderValue::from_static("false"));
     headers.insert("swarm", HeaderValue::from_static("inactive"));
     headers.insert(
         CACHE_CONTROL,

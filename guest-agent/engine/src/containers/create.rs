@@ -52,8 +52,13 @@ impl Engine {
         let endpoints = self.endpoints(&mut host_config, networking_config.endpoints_config)?;
         let words = command(&config)?;
         let id = ids::new_id()?;
-        if config.hostname.is_empty() && config_has_own_uts(&host_config) {
-            config.hostname = ids::short(&id).to_owned();
+        if config.hostname.is_empty() {
+            config.hostname =
+                if host_config.uts_mode == "host" || host_config.network_mode == "host" {
+                    self.config().hostname.clone()
+                } else {
+                    ids::short(&id).to_owned()
+                };
         }
         let identity = Identity {
             labels: &config.labels,
@@ -196,7 +201,10 @@ impl Engine {
                 "" | "rw" | "z" | "Z" => false,
                 _ => return Err(Error::invalid(format!("invalid mode: {mode}"))),
             };
-            for mount in &self.containers().find(reference)?.record().mounts {
+            // Not "not found": a client would take the image for missing.
+            let other = self.containers().find(reference);
+            let other = other.map_err(|error| Error::invalid(error.text()))?;
+            for mount in &other.record().mounts {
                 let mut mount = mount.clone();
                 mount.read_only |= read_only;
                 if let Source::Volume {
@@ -251,7 +259,13 @@ impl Engine {
     ) -> Result<BTreeMap<String, EndpointSettings>> {
         let mode = host_config.network_mode.clone();
         if let Some(reference) = mode.strip_prefix("container:") {
-            let other = self.containers().find(reference)?;
+            // Not "not found": a client would take the image for missing.
+            let other = self.containers().find(reference).map_err(|error| {
+                Error::invalid(format!(
+                    "joining network namespace of container: {}",
+                    error.text()
+                ))
+            })?;
             host_config.network_mode = format!("container:{}", other.id());
             return Ok(BTreeMap::new());
         }
@@ -273,7 +287,15 @@ impl Engine {
         }
         endpoints.retain(|name, _| *name == mode);
         let mut endpoint = endpoints.remove(&mode).unwrap_or_default();
+        let addresses = endpoint.ipam_config.as_ref();
+        if addresses.is_some_and(|ipam| ipam.ipv4_address.len() + ipam.ipv6_address.len() > 0) {
+            return Err(Error::invalid(format!(
+                "invalid config for network {mode}: invalid endpoint settings:\n* user specified \
+                 IP address is supported on user defined networks only"
+            )));
+        }
         endpoint.network_id = self.network_id(&mode);
+        endpoint.endpoint_id = ids::new_id()?;
         endpoints.insert(mode, endpoint);
         Ok(endpoints)
     }
@@ -294,10 +316,6 @@ pub(super) fn anonymous_volumes(record: &Record) -> impl Iterator<Item = &str> {
         })
 }
 
-fn config_has_own_uts(host_config: &HostConfig) -> bool {
-    host_config.uts_mode.is_empty()
-}
-
 /// Program and arguments.
 fn command(config: &crate::model::Config) -> Result<Vec<String>> {
     let words = [&config.entrypoint, &config.cmd];
@@ -306,7 +324,8 @@ fn command(config: &crate::model::Config) -> Result<Vec<String>> {
         .flatten()
         .flat_map(|words| words.0.iter().cloned())
         .collect();
-    if words.first().is_none_or(String::is_empty) {
+    // An empty word is a program that will not be found.
+    if words.is_empty() {
         return Err(Error::invalid("no command specified"));
     }
     Ok(words)

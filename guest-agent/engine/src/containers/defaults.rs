@@ -118,6 +118,14 @@ pub(super) fn adapt(host_config: &mut HostConfig, settings: &Settings) {
             *mode = default.into();
         }
     }
+    let shares = |mode: &str| mode == "host";
+    if host_config.security_opt.is_none()
+        && (host_config.privileged
+            || shares(&host_config.ipc_mode)
+            || shares(&host_config.pid_mode))
+    {
+        host_config.security_opt = Some(vec!["label=disable".into()]);
+    }
     if host_config.shm_size == 0 {
         host_config.shm_size = i64::try_from(lighter_runtime::defaults::SHM_SIZE).unwrap_or(0);
     }

@@ -91,7 +91,8 @@ fn hosts(record: &Record) -> String {
         }
     }
     let config = &record.config;
-    if record.host_config.network_mode != "host" && !config.hostname.is_empty() {
+    // Where there is no network the name has no address, as in dockerd.
+    if record.host_config.network_mode == "bridge" && !config.hostname.is_empty() {
         let full = if config.domainname.is_empty() {
             config.hostname.clone()
         } else {

@@ -145,22 +145,48 @@ fn check(filters: &Filters) -> Result<()> {
     for value in filters.values("status") {
         if !STATUSES.contains(&value.as_str()) {
             return Err(Error::invalid(format!(
-                "invalid filter 'status={value}': must be one of {}",
+                "invalid filter 'status={value}': invalid value for state ({value}): must be one \
+                 of {}",
                 STATUSES.join(", ")
             )));
         }
     }
     for value in filters.values("exited") {
-        value
-            .parse::<i32>()
-            .map_err(|_| Error::invalid(format!("invalid filter 'exited={value}'")))?;
+        value.parse::<i32>().map_err(|_| {
+            Error::invalid(format!(
+                "invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid \
+                     syntax"
+            ))
+        })?;
     }
     for value in filters.values("health") {
         if !["none", "starting", "healthy", "unhealthy"].contains(&value.as_str()) {
-            return Err(Error::invalid(format!("invalid filter 'health={value}'")));
+            return Err(Error::invalid(format!(
+                "invalid filter 'health={value}': invalid value for health ({value}): must be one \
+                 of none, starting, healthy, unhealthy"
+            )));
+        }
+    }
+    filters.boolean("is-task")?;
+    for key in ["expose", "publish"] {
+        for value in filters.values(key) {
+            ports(value).map_err(|text| {
+                Error::invalid(format!("error while looking up for {key} {value}: {text}"))
+            })?;
         }
     }
     Ok(())
+}
+
+/// The ports that `80`, `80/udp` or `80-90/tcp` stands for.
+fn ports(text: &str) -> Result<(std::ops::RangeInclusive<u16>, &str), String> {
+    let (numbers, kind) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+    let number = |text: &str| {
+        text.parse::<u16>()
+            .map_err(|_| format!("strconv.ParseUint: parsing \"{text}\": invalid syntax"))
+    };
+    Ok((number(first)?..=number(last)?, kind))
 }
 
 fn matches(listed: &Listed, filters: &Filters) -> bool {
@@ -170,13 +196,16 @@ fn matches(listed: &Listed, filters: &Filters) -> bool {
         .health
         .as_ref()
         .map_or("none", |health| health.status.as_str());
-    let has_port = |wanted: &str, mut ports: Box<dyn Iterator<Item = &String> + '_>| {
-        let wanted = if wanted.contains('/') {
-            wanted.to_owned()
-        } else {
-            format!("{wanted}/tcp")
+    let has_port = |wanted: &str, mut known: Box<dyn Iterator<Item = &String> + '_>| {
+        let Ok((numbers, kind)) = ports(wanted) else {
+            return false;
         };
-        ports.any(|port| *port == wanted)
+        // Only a container that runs has ports.
+        run.status.is_running()
+            && known.any(|port| {
+                let (number, its) = port.split_once('/').unwrap_or((port, "tcp"));
+                its == kind && number.parse().is_ok_and(|number| numbers.contains(&number))
+            })
     };
     filters.any("id", |id| record.id.starts_with(id))
         && filters.any("name", |pattern| {
@@ -186,7 +215,6 @@ fn matches(listed: &Listed, filters: &Filters) -> bool {
         && filters.exact("status", run.status.name())
         && filters.any("exited", exited)
         && filters.exact("health", health)
-        && filters.any("isolation", |wanted| matches!(wanted, "" | "default"))
         && filters.any("is-task", |wanted| matches!(wanted, "false" | "0"))
         && filters.labels(&record.config.labels)
         && filters.any("network", |wanted| {

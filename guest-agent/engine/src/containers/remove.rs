@@ -62,17 +62,15 @@ impl Engine {
             }
             Status::Running | Status::Restarting => {
                 return Err(Error::conflict(format!(
-                    "cannot remove container \"{}\": container is {}: stop the container before \
-                     removing or force remove",
-                    container.name(),
+                    "cannot remove container \"{reference}\": container is {}: stop the container \
+                     before removing or force remove",
                     status.name()
                 )));
             }
             Status::Paused => {
                 return Err(Error::conflict(format!(
-                    "cannot remove container \"{}\": container is paused and must be unpaused \
-                     first",
-                    container.name()
+                    "cannot remove container \"{reference}\": container is paused and must be \
+                     unpaused first"
                 )));
             }
             Status::Created | Status::Exited | Status::Dead => {}
@@ -132,7 +130,12 @@ impl Engine {
             return Err(Error::invalid("Neither old nor new names may be empty"));
         }
         let container = self.containers().find(reference)?;
-        names::check(name, "container name")?;
+        names::check(name, "container name").map_err(|_| {
+            Error::invalid(format!(
+                "Error when allocating new name: Invalid container name (/{name}), only \
+                 [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            ))
+        })?;
         let _op = container.op.lock().await;
         let mut record = (*container.record()).clone();
         if record.name == name {

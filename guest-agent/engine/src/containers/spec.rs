@@ -226,9 +226,10 @@ fn add_device(
 ) -> Result<()> {
     let gather = |error: std::io::Error| {
         Error::invalid(format!(
-            "error gathering device information while adding custom device \"{}\": {error}",
+            "error gathering device information while adding custom device \"{}\"",
             source.display()
         ))
+        .with_source(error)
     };
     if !source.starts_with("/dev") {
         return Err(Error::invalid(format!(

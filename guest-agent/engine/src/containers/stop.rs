@@ -47,7 +47,6 @@ impl Engine {
         timeout: Option<i64>,
     ) -> Result<()> {
         let container = self.containers().find(reference)?;
-        let signal = signal.map(signals::parse).transpose()?;
         let status = container.status();
         if !status.is_running() && status != Status::Restarting {
             return Err(Error::new(
@@ -55,6 +54,7 @@ impl Engine {
                 "container is already stopped",
             ));
         }
+        let signal = signal.map(signals::parse).transpose()?;
         self.stop_container(&container, signal, timeout, true)
             .await?;
         self.container_event(&container, "stop", &[]);
@@ -105,16 +105,17 @@ impl Engine {
         reference: &str,
         signal: Option<&str>,
     ) -> Result<()> {
-        let container = self.containers().find(reference)?;
+        let cannot = |error: Error| {
+            Error::new(
+                error.kind(),
+                format!("cannot kill container: {reference}: {}", error.text()),
+            )
+        };
         let signal = match signal {
-            Some(text) if !text.is_empty() => signals::parse(text).map_err(|error| {
-                Error::invalid(format!(
-                    "cannot kill container: {reference}: {}",
-                    error.text()
-                ))
-            })?,
+            Some(text) if !text.is_empty() => signals::parse(text).map_err(cannot)?,
             _ => KILL,
         };
+        let container = self.containers().find(reference).map_err(cannot)?;
         let not_running = || {
             Error::conflict(format!(
                 "cannot kill container: {reference}: container {} is not running",

@@ -15,6 +15,11 @@ pub(crate) fn check(config: &Config, host_config: &HostConfig) -> Result<()> {
     check_policy(host_config)?;
     check_security(host_config)?;
     check_missing_features(config, host_config)?;
+    if host_config.uts_mode == "host" && !config.hostname.is_empty() {
+        return Err(Error::invalid(
+            "conflicting options: hostname and the UTS mode",
+        ));
+    }
     if host_config.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0"));
     }
@@ -95,7 +100,61 @@ pub(super) fn check_memory(host_config: &HostConfig) -> Result<()> {
     Err(Error::invalid(text))
 }
 
+/// Checks a list as `0-2,5` against those the kernel has.
+fn check_set(list: &str, what: &str, things: &str, file: &str) -> Result<()> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    let Some(asked) = set(list) else {
+        return Err(Error::invalid(format!(
+            "Invalid value {list} for cpuset {what}: invalid format: {list}"
+        )));
+    };
+    // A kernel without the file has one of them.
+    let there = std::fs::read_to_string(file).unwrap_or_else(|_| "0".into());
+    let there = there.trim();
+    if asked
+        .iter()
+        .all(|number| set(there).is_none_or(|there| there.contains(number)))
+    {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "Requested {things} are not available - requested {list}, available: {there}"
+    )))
+}
+
+/// The numbers of a list; none if it is no list or longer than any machine needs.
+fn set(list: &str) -> Option<std::collections::BTreeSet<u32>> {
+    let mut numbers = std::collections::BTreeSet::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if first > last || last > 8192 {
+            return None;
+        }
+        numbers.extend(first..=last);
+    }
+    Some(numbers)
+}
+
 pub(super) fn check_cpu(host_config: &HostConfig) -> Result<()> {
+    for (list, what, things, file) in [
+        (
+            &host_config.cpuset_cpus,
+            "cpus",
+            "CPUs",
+            "/sys/devices/system/cpu/online",
+        ),
+        (
+            &host_config.cpuset_mems,
+            "mems",
+            "memory nodes",
+            "/sys/devices/system/node/online",
+        ),
+    ] {
+        check_set(list, what, things, file)?;
+    }
     let HostConfig {
         nano_cpus,
         cpu_period,
@@ -233,10 +292,12 @@ fn check_missing_features(config: &Config, host_config: &HostConfig) -> Result<(
         return missing("user namespaces are not supported yet (UsernsMode)");
     }
     if let Some(request) = host_config.device_requests.iter().flatten().next() {
+        let sets = request.capabilities.iter().flatten();
+        let sets: Vec<String> = sets.map(|set| format!("[{}]", set.join(" "))).collect();
         return Err(Error::invalid(format!(
-            "could not select device driver \"{}\" with capabilities: {:?}",
+            "could not select device driver \"{}\" with capabilities: [{}]",
             request.driver,
-            request.capabilities.as_deref().unwrap_or_default()
+            sets.join(" ")
         )));
     }
     if host_config
@@ -248,7 +309,7 @@ fn check_missing_features(config: &Config, host_config: &HostConfig) -> Result<(
     }
     if !matches!(host_config.isolation.as_str(), "" | "default") {
         return Err(Error::invalid(format!(
-            "invalid isolation '{}' on linux",
+            "invalid isolation ({}): linux only supports 'default'",
             host_config.isolation
         )));
     }

@@ -73,7 +73,7 @@ pub struct ExecState {
     pub running: bool,
     /// How it ended.
     pub exit_code: Option<i32>,
-    /// Its process while it runs.
+    /// Its process; it may have ended.
     pub pid: i32,
 }
 
@@ -154,15 +154,15 @@ impl Engine {
     /// Makes an exec in a running container.
     pub fn exec_create(&self, reference: &str, config: ExecConfig) -> Result<String> {
         self.require_open()?;
+        if config.cmd.as_ref().is_none_or(|words| words.0.is_empty()) {
+            return Err(Error::invalid("No exec command specified"));
+        }
         let container = self.containers().find(reference)?;
         self.running(&container)?;
         if container.status() == Status::Paused {
             return Err(Error::conflict(format!(
                 "Container {reference} is paused, unpause the container before exec"
             )));
-        }
-        if config.cmd.as_ref().is_none_or(|words| words.0.is_empty()) {
-            return Err(Error::invalid("No exec command specified"));
         }
         let exec = Exec::new(ids::new_id()?, Arc::clone(&container), config);
         let id = exec.id.clone();

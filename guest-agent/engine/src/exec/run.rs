@@ -162,7 +162,8 @@ impl Engine {
             *lock(&exec.pty) = None;
             // Clients ask for the code as soon as the stream ends.
             exec.state.send_modify(|state| {
-                (state.running, state.pid) = (false, 0);
+                // The id of the process stays, as in dockerd.
+                state.running = false;
                 state.exit_code = Some(ended.code());
             });
             exec.hub.end();

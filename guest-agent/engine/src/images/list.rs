@@ -7,7 +7,7 @@ use lighter_images::{Digest, Reference};
 use super::{Image, Index};
 use crate::clock::Timestamp;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filters::{Filters, until};
 
 /// Filters of list.
@@ -64,7 +64,13 @@ impl Engine {
         let until = filters
             .values("until")
             .first()
-            .map(|text| until(text))
+            .map(|text| {
+                until(text).map_err(|_| {
+                    Error::invalid(format!(
+                        "failed to parse value as time or duration: \"{text}\""
+                    ))
+                })
+            })
             .transpose()?
             .map(Timestamp::unix);
         let index = self.images().lock();

@@ -30,7 +30,7 @@ impl LogOptions {
             }
             other => {
                 return Err(Error::invalid(format!(
-                    "logger: no log driver named '{other}' is registered"
+                    "error looking up logging plugin {other}: plugin \"{other}\" not found"
                 )));
             }
         }
@@ -215,7 +215,7 @@ mod tests {
                 &[("max-size", "ten")],
                 "invalid value for max-size",
             ),
-            ("nope", &[], "no log driver named 'nope' is registered"),
+            ("nope", &[], "plugin \"nope\" not found"),
             ("syslog", &[], "log driver 'syslog' is not supported"),
         ] {
             let error = options(kind, pairs).unwrap_err().text();

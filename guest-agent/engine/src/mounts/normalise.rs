@@ -27,7 +27,8 @@ pub(crate) fn normalise(request: &Request<'_>) -> Result<Vec<Mount>> {
     }
     let mut named = BTreeSet::new();
     let binds = request.host_config.binds.iter().flatten();
-    let binds = binds.map(|spec| parse::bind(spec, ids::new_id));
+    let binds = binds
+        .map(|spec| parse::bind(spec, ids::new_id).map_err(|error| parse::in_bind(spec, &error)));
     let longs = request.host_config.mounts.iter().flatten().map(long);
     for mount in binds.chain(longs) {
         let mount = mount?;
@@ -126,7 +127,7 @@ fn long(request: &MountRequest) -> Result<Mount> {
                 request.kind
             )));
         }
-        other => return Err(Error::invalid(format!("mount type unknown: \"{other}\""))),
+        _ => return Err(wrong("mount type unknown".into())),
     };
     if foreign.contains(&true) {
         return Err(wrong(

@@ -42,7 +42,10 @@ pub(super) fn bind(spec: &str, name: impl FnOnce() -> Result<String>) -> Result<
         [destination] => (None, *destination, ""),
         [source, destination] if destination.starts_with('/') => (Some(*source), *destination, ""),
         // `/path:ro` names a destination and options only.
-        [destination, mode] if destination.starts_with('/') => (None, *destination, *mode),
+        [destination, mode] if destination.starts_with('/') && is_mode(mode) => {
+            (None, *destination, *mode)
+        }
+        [source, destination] if !is_mode(destination) => (Some(*source), *destination, ""),
         [source, destination, mode] => (Some(*source), *destination, *mode),
         _ => return Err(invalid()),
     };
@@ -89,6 +92,23 @@ pub(super) fn bind(spec: &str, name: impl FnOnce() -> Result<String>) -> Result<
     })
 }
 
+/// An error of an entry of `Binds`, in Docker's words.
+pub(super) fn in_bind(spec: &str, error: &Error) -> Error {
+    let text = error.text();
+    let kind = if spec.starts_with('/') {
+        "bind"
+    } else {
+        "volume"
+    };
+    if text.starts_with("invalid mount path") || text.starts_with("invalid specification") {
+        return Error::invalid(format!(
+            "invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": \
+             {text}"
+        ));
+    }
+    Error::new(error.kind(), text)
+}
+
 /// A name a volume may have.
 pub(super) fn volume_name(name: &str) -> Result<String> {
     crate::names::check(name, "volume name").map_err(|_| {
@@ -131,6 +151,10 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+fn is_mode(text: &str) -> bool {
+    Options::parse("", text).is_ok()
 }
 
 /// Whether `word` says how mount events pass.

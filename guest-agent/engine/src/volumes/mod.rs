@@ -80,6 +80,9 @@ pub(crate) fn check_driver(name: &str, options: Option<&BTreeMap<String, String>
         )));
     }
     if let Some((key, _)) = options.and_then(|options| options.iter().next()) {
+        if !["type", "o", "device", "size"].contains(&key.as_str()) {
+            return Err(Error::invalid(format!("invalid option: \"{key}\"")));
+        }
         return Err(Error::unsupported(format!(
             "options of the local volume driver are not supported yet: \"{key}\""
         )));
@@ -96,7 +99,10 @@ impl Engine {
         labels: Option<BTreeMap<String, String>>,
         options: Option<BTreeMap<String, String>>,
     ) -> Result<Arc<Volume>> {
-        check_driver(driver, options.as_ref())?;
+        if let Err(error) = check_driver(driver, None) {
+            let text = format!("create {name}: {}", error.text());
+            return Err(Error::new(error.kind(), text));
+        }
         let mut labels = labels;
         let name = if name.is_empty() {
             labels
@@ -105,6 +111,12 @@ impl Engine {
             crate::ids::new_id()?
         } else {
             names::check(name, "volume name").map_err(|_| {
+                if name.len() < 2 {
+                    return Error::invalid(format!(
+                        "create {name}: volume name is too short, names should be at least two \
+                         alphanumeric characters"
+                    ));
+                }
                 Error::invalid(format!(
                     "create {name}: \"{name}\" includes invalid characters for a local volume \
                      name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to \
@@ -113,6 +125,9 @@ impl Engine {
             })?;
             name.to_owned()
         };
+        check_driver(driver, options.as_ref()).map_err(|error| {
+            Error::new(error.kind(), format!("create {name}: {}", error.text()))
+        })?;
         self.volume_ensure(Volume {
             name,
             labels,

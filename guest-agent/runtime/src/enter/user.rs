@@ -153,7 +153,7 @@ fn identity(
     result.groups.insert(0, result.gid);
     for name in group_add {
         let gid = find_group(name, group_text)?.ok_or(format!(
-            "Unable to find group {name}: no matching entries in group file"
+            "unable to find group {name}: no matching entries in group file"
         ))?;
         result.groups.push(gid);
     }

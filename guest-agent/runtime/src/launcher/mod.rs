@@ -341,7 +341,7 @@ fn check(spec: &ContainerSpec, fds: &ContainerFds) -> Result<(), StartError> {
 
 fn check_process(process: &ProcessSpec) -> Result<(), StartError> {
     let invalid = |text: &str| Err(StartError::new("check", FailureKind::Invalid, text));
-    if process.args.first().is_none_or(String::is_empty) {
+    if process.args.is_empty() {
         return invalid("no command specified");
     }
     if process
