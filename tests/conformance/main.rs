@@ -1,9 +1,13 @@
 //! Ours beside dockerd: the same commands by the same client, the same words back.
 
-mod commands;
-mod fields;
+mod bodies;
 mod layers;
+mod living;
 mod normal;
+mod running;
+mod script;
+mod storing;
+mod wire;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -35,6 +39,8 @@ fn both(test: &str) -> Option<&'static Both> {
         let name = archive.display().to_string();
         ours.docker(&["save", "-o", &name, "busybox"]).ok();
         reference.docker(&["load", "-i", &name]).ok();
+        // Ours comes with this name.
+        reference.docker(&["tag", "busybox", "lighter/hello"]).ok();
         Some(Both {
             ours,
             reference: Mutex::new(reference),

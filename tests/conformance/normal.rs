@@ -1,5 +1,9 @@
 //! What differs from run to run is replaced by a name before two answers are compared.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
 /// Replaces ids, digests, times and durations.
 pub fn text(text: &str) -> String {
     let mut out = String::new();
@@ -25,28 +29,43 @@ fn word(word: &str) -> String {
     }
 }
 
-/// The paths of all fields of a JSON value, arrays by their first element: its shape.
-pub fn shape(value: &serde_json::Value) -> Vec<String> {
-    let mut found = Vec::new();
-    walk("", value, &mut found);
-    found.sort();
-    found
+/// Every field of a JSON value with its type and value, as far as that is not of the moment.
+pub fn flatten(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (name, field) in fields {
+                flatten(&format!("{path}.{}", word(name)), field, found);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for (index, item) in items.iter().enumerate() {
+                flatten(&format!("{path}[{index}]"), item, found);
+            }
+        }
+        Value::String(text) => {
+            found.insert(path.to_owned(), format!("{:?}", scalar(text)));
+        }
+        other => {
+            found.insert(path.to_owned(), other.to_string());
+        }
+    }
 }
 
-fn walk(path: &str, value: &serde_json::Value, found: &mut Vec<String>) {
-    match value {
-        serde_json::Value::Object(fields) => {
-            for (name, field) in fields {
-                let path = format!("{path}.{name}");
-                found.push(path.clone());
-                walk(&path, field, found);
-            }
-        }
-        serde_json::Value::Array(items) => {
-            if let Some(first) = items.first() {
-                walk(&format!("{path}[]"), first, found);
-            }
-        }
-        _ => {}
+/// A text without what is of the machine: where an engine keeps its things.
+fn scalar(text: &str) -> String {
+    if text.starts_with('/') && text.contains("/containers/") {
+        let name = text.rsplit('/').next().unwrap_or_default();
+        let name = match name.split_once('-') {
+            Some((id, rest)) if id.len() == 64 => format!("<id>-{rest}"),
+            _ => word(name),
+        };
+        return format!("<container>/{name}");
     }
+    if text.starts_with('/') && (text.contains("/overlay2/") || text.contains("/layers/")) {
+        return "<layers>".into();
+    }
+    if text.starts_with('/') && text.ends_with("/_data") {
+        return "<volume>".into();
+    }
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }

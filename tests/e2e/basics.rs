@@ -1,6 +1,6 @@
 //! The way of one command.
 
-use lighter_tests::Host;
+use lighter_tests::{Host, env};
 
 #[test]
 fn hello_greets_from_inside_the_machine() {
@@ -109,4 +109,88 @@ fn process_sees_what_the_flags_say() {
     assert!(lines[5].contains("Read-only file system"), "{out}");
     assert_eq!(lines[6], "tmpfs", "{out}");
     assert!(lines[7].contains("init"), "{out}");
+}
+
+#[test]
+fn input_that_nobody_reads_does_not_spoil_the_end() {
+    let Some(host) = Host::shared("input_that_nobody_reads_does_not_spoil_the_end") else {
+        return;
+    };
+    let input = vec![b'y'; 4 << 20];
+    for _ in 0..env::count(3, 100) {
+        let run = host.docker_with(
+            &[
+                "run",
+                "--rm",
+                "-i",
+                "--network",
+                "none",
+                "busybox",
+                "sh",
+                "-c",
+                "echo said; exit 6",
+            ],
+            &input,
+        );
+        let run = run.exits(6);
+        assert_eq!((run.out().as_str(), run.err().as_str()), ("said\n", ""));
+    }
+}
+
+#[test]
+fn clients_of_three_generations() {
+    let name = "clients_of_three_generations";
+    let Some(host) = Host::shared(name) else {
+        return;
+    };
+    let others = std::env::var_os(env::OTHER_DOCKERS).unwrap_or_default();
+    let others: Vec<_> = std::env::split_paths(&others).collect();
+    if others.is_empty() {
+        return env::skip(
+            name,
+            "older docker clients are not there: run `cargo xtask test`",
+        );
+    }
+    for (number, client) in others.iter().enumerate() {
+        let docker = |args: &[&str], input: &[u8]| {
+            let mut command = host.docker_command_of(client);
+            command.args(args);
+            lighter_tests::run(command, input, std::time::Duration::from_secs(180))
+        };
+        let version = docker(
+            &[
+                "version",
+                "-f",
+                "{{.Client.Version}} {{.Server.APIVersion}}",
+            ],
+            b"",
+        );
+        assert!(version.ok().out().contains(" 1.51"));
+        let long = format!("generation{number}");
+        let run = docker(&["run", "--rm", "-i", "busybox", "cat"], b"data\n");
+        assert_eq!(run.ok().out(), "data\n");
+        docker(&["run", "--rm", "busybox", "sh", "-c", "exit 7"], b"").exits(7);
+        let script = "echo ready; exec sleep 1000";
+        docker(
+            &["run", "-d", "--name", &long, "busybox", "sh", "-c", script],
+            b"",
+        )
+        .ok();
+        assert_eq!(
+            docker(&["exec", &long, "echo", "in"], b"").ok().out(),
+            "in\n"
+        );
+        docker(&["exec", &long, "missing"], b"").exits(127);
+        assert_eq!(docker(&["logs", &long], b"").ok().out(), "ready\n");
+        let ps = docker(&["ps", "--format", "{{.Names}} {{.Status}}"], b"")
+            .ok()
+            .out();
+        assert!(ps.contains(&format!("{long} Up ")), "{ps}");
+        docker(&["inspect", &long, "busybox"], b"").ok();
+        docker(&["images"], b"").ok();
+        docker(&["info"], b"").ok();
+        docker(&["stop", "-t", "0", &long], b"").ok();
+        assert_eq!(docker(&["wait", &long], b"").ok().out(), "137\n");
+        docker(&["rm", &long], b"").ok();
+    }
 }

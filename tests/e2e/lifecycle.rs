@@ -1,6 +1,6 @@
 //! Containers that live longer than one command.
 
-use lighter_tests::Host;
+use lighter_tests::{Host, env};
 
 #[test]
 fn detached_container_logs_execs_stops_and_goes() {
@@ -167,4 +167,138 @@ fn named_volume_outlives_its_containers() {
         .out();
     assert_eq!(out, "kept\n");
     host.docker(&["volume", "rm", "keep"]).ok();
+}
+
+/// Every line of `seq 1 COUNT` came, once and in order.
+fn is_whole(mut lines: impl Iterator<Item = String>, count: usize) {
+    for number in 1..=count {
+        let line = lines.next();
+        assert_eq!(line, Some(number.to_string()), "line {number}");
+    }
+    assert_eq!(lines.next(), None, "more than was written");
+}
+
+#[test]
+fn logs_that_are_followed_are_whole_to_the_last_byte() {
+    let Some(host) = Host::shared("logs_that_are_followed_are_whole_to_the_last_byte") else {
+        return;
+    };
+    // 12.5 million numbers are 100 MB.
+    let count = env::count(300_000, 12_500_000);
+    let last = count.to_string();
+    host.docker(&["run", "-d", "--name", "much", "busybox", "seq", "1", &last])
+        .ok();
+    let mut logs = host
+        .docker_command()
+        .args(["logs", "-f", "much"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("docker starts");
+    let reader = std::io::BufReader::new(logs.stdout.take().expect("piped"));
+    let lines = std::io::BufRead::lines(reader);
+    is_whole(lines.map(|line| line.expect("text")), count);
+    assert!(logs.wait().expect("logs end").success());
+    assert_eq!(host.docker(&["wait", "much"]).ok().out(), "0\n");
+    let again = host.docker(&["logs", "--tail", "2", "much"]).ok().out();
+    assert_eq!(again, format!("{}\n{count}\n", count - 1));
+    host.docker(&["rm", "much"]).ok();
+}
+
+#[test]
+fn a_client_that_is_killed_leaves_nothing_waiting_for_it() {
+    let Some(host) = Host::shared("a_client_that_is_killed_leaves_nothing_waiting_for_it") else {
+        return;
+    };
+    let listeners = || {
+        let shown = host
+            .docker(&["info", "-f", "{{.NEventsListener}}"])
+            .ok()
+            .out();
+        shown.trim().parse::<usize>().expect("a number")
+    };
+    let before = listeners();
+    let mut clients: Vec<_> = (0..5)
+        .map(|_| {
+            let mut docker = host.docker_command();
+            docker.arg("events").stdout(std::process::Stdio::null());
+            docker.spawn().expect("docker starts")
+        })
+        .collect();
+    until("five listeners more", || listeners() >= before + 5);
+    for client in &mut clients {
+        client.kill().expect("killed");
+        client.wait().expect("it ends");
+    }
+    until("as many listeners as before", || listeners() <= before);
+}
+
+/// Asks until it is so; each question is a command of its own.
+fn until(what: &str, so: impl Fn() -> bool) {
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !so() {
+        assert!(std::time::Instant::now() < limit, "never: {what}");
+    }
+}
+
+#[test]
+fn events_come_in_dockers_order() {
+    let Some(host) = Host::shared("events_come_in_dockers_order") else {
+        return;
+    };
+    let name = "ordered";
+    host.docker(&["run", "-d", "--name", name, "busybox", "sleep", "1000"])
+        .ok();
+    host.docker(&["exec", name, "sh", "-c", "exit 3"]).exits(3);
+    host.docker(&["kill", "-s", "WINCH", name]).ok();
+    host.docker(&["pause", name]).ok();
+    host.docker(&["unpause", name]).ok();
+    host.docker(&["restart", "-t", "0", name]).ok();
+    host.docker(&["rename", name, "ordered2"]).ok();
+    host.docker(&["rm", "-f", "ordered2"]).ok();
+    let mut events = host.docker_command();
+    events.args(["events", "--since", "10m", "--filter", "type=container"]);
+    events.args(["--filter", "container=ordered", "--filter"]);
+    events.args(["container=ordered2", "--format", "{{.Action}}"]);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let until = (now.expect("after 1970").as_secs() + 1).to_string();
+    events.args(["--until", &until]);
+    let seen = lighter_tests::run(events, b"", std::time::Duration::from_secs(60))
+        .ok()
+        .out();
+    let seen: Vec<&str> = seen.lines().collect();
+    let expected = [
+        "create",
+        "start",
+        "exec_create: sh -c exit 3",
+        "exec_start: sh -c exit 3",
+        "exec_die",
+        "kill",
+        "pause",
+        "unpause",
+        "kill",
+        "stop",
+        "die",
+        "start",
+        "restart",
+        "rename",
+        "kill",
+        "die",
+        "destroy",
+    ];
+    // Dockerd itself sends these two in either order.
+    let seen: Vec<&str> = {
+        let mut seen = seen;
+        if let Some(at) = seen.windows(2).position(|two| two == ["die", "stop"]) {
+            seen.swap(at, at + 1);
+        }
+        if let Some(at) = seen
+            .windows(3)
+            .position(|three| three == ["kill", "kill", "stop"])
+        {
+            // A process that is slow to go is killed once more.
+            seen.remove(at);
+        }
+        seen
+    };
+    assert_eq!(seen, expected);
 }

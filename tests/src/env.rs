@@ -9,6 +9,8 @@ use std::path::PathBuf;
 pub const LIGHTER: &str = "LIGHTER_TEST_BIN";
 /// The docker CLI to drive it with.
 pub const DOCKER: &str = "LIGHTER_TEST_DOCKER";
+/// Docker CLIs of other generations, separated as `PATH` is.
+pub const OTHER_DOCKERS: &str = "LIGHTER_TEST_OTHER_DOCKERS";
 /// Folder with further clients and servers from Debian (skopeo, docker-registry, …).
 pub const TOOLS: &str = "LIGHTER_TEST_TOOLS";
 /// The archive of an image with gcc, make, PostgreSQL and Redis.
@@ -19,6 +21,9 @@ pub const SKIPS: &str = "LIGHTER_TEST_SKIPS";
 pub const LOOPS: &str = "LIGHTER_TEST_LOOPS";
 /// The number from which every test's [`seed`] is made, to repeat a run.
 pub const SEED: &str = "LIGHTER_TEST_SEED";
+/// The home of a Lighter that runs already, with an image named `busybox`: tests that share a
+/// machine share this one. For trying one test again and again.
+pub const HOME: &str = "LIGHTER_TEST_HOME";
 /// Set when the counts of `cargo xtask test long` are wanted.
 pub const LONG: &str = "LIGHTER_LONG";
 

@@ -29,6 +29,9 @@ impl Host {
     /// if the programs are not there.
     pub fn shared(test: &str) -> Option<&'static Self> {
         let host = SHARED.get_or_init(|| {
+            if let Some(home) = env::path(env::HOME) {
+                return Self::at(home);
+            }
             let host = Self::new()?;
             // SHARED is never dropped; the machine must not outlive the tests all the same.
             at_exit::register(&host);
@@ -176,18 +179,20 @@ impl Host {
     /// A machine of the test's own, not yet started; `None` if the programs are not there.
     #[must_use]
     pub fn new() -> Option<Self> {
-        let lighter = env::path(env::LIGHTER)?;
-        let docker = env::path(env::DOCKER)?;
         // Short: the path of a unix socket has 108 bytes.
         let home = tempfile::Builder::new()
             .prefix("ltr")
             .tempdir_in("/tmp")
             .ok()?
             .keep();
+        Self::at(home)
+    }
+
+    fn at(home: PathBuf) -> Option<Self> {
         Some(Self {
             home,
-            lighter,
-            docker,
+            lighter: env::path(env::LIGHTER)?,
+            docker: env::path(env::DOCKER)?,
             user: None,
         })
     }
@@ -219,7 +224,13 @@ impl Host {
     /// A `docker` command on this Lighter's socket.
     #[must_use]
     pub fn docker_command(&self) -> Command {
-        let mut command = self.command(&self.docker);
+        self.docker_command_of(&self.docker)
+    }
+
+    /// The same with another docker CLI.
+    #[must_use]
+    pub fn docker_command_of(&self, docker: &Path) -> Command {
+        let mut command = self.command(docker);
         command
             .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
             .env("DOCKER_CONFIG", self.home.join("docker-config"))

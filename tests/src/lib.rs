@@ -18,6 +18,7 @@
 pub mod at_exit;
 pub mod env;
 pub mod host;
+pub mod http;
 pub mod image;
 pub mod probe;
 pub mod reference;

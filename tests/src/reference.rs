@@ -90,15 +90,27 @@ impl Reference {
         let _ = std::fs::remove_dir_all(self.dir.path());
     }
 
+    /// The path of its socket.
+    #[must_use]
+    pub fn socket_path(&self) -> PathBuf {
+        self.dir.path().join("docker.sock")
+    }
+
     /// Runs `docker` against the reference.
     #[must_use]
     pub fn docker(&self, args: &[&str]) -> Finished {
+        self.docker_with(args, b"")
+    }
+
+    /// Runs `docker` against the reference with this standard input.
+    #[must_use]
+    pub fn docker_with(&self, args: &[&str], input: &[u8]) -> Finished {
         let mut command = Command::new(&self.docker);
         command
             .env("DOCKER_HOST", self.socket())
             .env("DOCKER_CONFIG", self.dir.path().join("config"))
             .args(args);
-        run(command, b"", Duration::from_secs(120))
+        run(command, input, Duration::from_secs(120))
     }
 }
 

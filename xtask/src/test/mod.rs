@@ -31,6 +31,9 @@ pub const CLIENTS: &[&str] = &[
     "docker-registry",
 ];
 
+/// Docker CLIs of other generations: suite and package.
+const OTHER_DOCKERS: [(&str, &str); 2] = [("bookworm", "docker.io"), ("trixie", "docker-cli")];
+
 const NEEDED: &[Package] = &[
     package("tmux"),
     // The reference daemon's: Debian 12's runc, because newer ones need a newer glibc.
@@ -105,6 +108,7 @@ struct Run {
     image: image::InUse,
     clients: PathBuf,
     debian: PathBuf,
+    other_dockers: Vec<PathBuf>,
     lighter: PathBuf,
     notes: report::Notes,
 }
@@ -115,6 +119,13 @@ impl Run {
         Ok(Self {
             clients: packages::unpacked(&paths::cache(), "sid", CLIENTS)?,
             debian: test_image::archive(&paths::cache())?,
+            other_dockers: OTHER_DOCKERS
+                .iter()
+                .map(|(suite, package)| {
+                    let root = packages::unpacked(&paths::cache(), suite, &[package])?;
+                    Ok(root.join("usr/bin/docker"))
+                })
+                .collect::<Result<_>>()?,
             image: image::make(&image::Args::default())?,
             lighter: try_it::build()?,
             notes: report::Notes::new(seed, long, only)?,
@@ -136,7 +147,11 @@ impl Run {
             .env("LIGHTER_TEST_BIN", &self.lighter)
             .env("LIGHTER_TEST_DOCKER", self.clients.join("usr/bin/docker"))
             .env("LIGHTER_TEST_DEBIAN", &self.debian)
-            .env("LIGHTER_TEST_TOOLS", self.clients.join("usr/bin"));
+            .env("LIGHTER_TEST_TOOLS", self.clients.join("usr/bin"))
+            .env(
+                "LIGHTER_TEST_OTHER_DOCKERS",
+                std::env::join_paths(&self.other_dockers)?,
+            );
         self.notes.tell(&mut test);
         if self.notes.long {
             test.env("LIGHTER_LONG", "1")

@@ -1,0 +1,288 @@
+//! Containers from create to remove, and everything that can be asked of them meanwhile.
+
+use crate::script::same;
+
+#[test]
+fn life_of_a_container() {
+    same(
+        "life_of_a_container",
+        r"
+        C --name one -l a=b busybox sleep 1000
+        C --name one busybox
+        start one
+        start one
+        ps --filter name=^one$ --format '{{.Names}} {{.State}} {{.Command}} {{.Labels}} {{.Image}} {{.Networks}} {{.Mounts}} {{.LocalVolumes}} {{.Ports}}'
+        exec one echo in
+        exec one missing
+        # Debian 12's runc says that it is denied where later ones say that it is a directory.
+        ~ exec one /etc
+        exec one sh -c 'exit 9'
+        exec -w /tmp -e X=1 -u 5 one sh -c 'pwd; echo $X; id -u'
+        exec -w /not/there one pwd
+        # Only the process that enters a container reads its files: it says so, not the engine.
+        ~ exec -u nobody-at-all one id
+        exec -u 1:1 one id
+        exec -d one true
+        exec -i one cat <<< 'typed\n'
+        exec one cat <<< 'lost\n'
+        exec -t one sh -c 'echo out; echo err >&2'
+        exec -it one true
+        exec --privileged one grep CapEff /proc/self/status
+        exec one grep CapEff /proc/self/status
+        exec --env-file $DIR/nope one true
+        exec one
+        exec nobody true
+        pause one
+        pause one
+        ps -a --filter name=^/one$ --format '{{.State}}'
+        exec one true
+        attach one
+        stop -t 0 nobody
+        unpause one
+        unpause one
+        rename one two
+        rename two two
+        rename two 'bad name'
+        rename nobody x
+        rm two
+        kill -s NOSUCH two
+        kill -s 0 two
+        kill -s 99 two
+        kill -s '' two
+        kill -s WINCH two
+        kill -s sigwinch two
+        kill -s 28 two
+        kill two
+        wait two
+        kill two
+        inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Error}} {{.RestartCount}} {{.Name}}' two
+        exec two true
+        attach two
+        pause two
+        unpause two
+        stop two
+        stop -s BOGUS two
+        logs two
+        # docker top is not there yet.
+        ~ top two
+        port two
+        start two
+        restart -t 0 two
+        stop -t 0 two
+        stop -t -1 two
+        restart -t 0 two
+        update --restart on-failure:4 two
+        update --memory 1m two
+        update --restart bogus two
+        update nobody
+        inspect -f '{{.HostConfig.RestartPolicy}} {{.HostConfig.Memory}}' two
+        rm -f two
+        rm -f two
+        rm two
+        inspect two
+        inspect --type container two
+        logs two
+        start two
+        stop two
+        kill two
+        wait two
+        rename two three
+        attach two
+        exec two true
+        port two
+        rm -v nobody
+        start nobody1 nobody2
+        ",
+    );
+}
+
+#[test]
+fn failed_starts_and_what_is_left_of_them() {
+    same(
+        "failed_starts_and_what_is_left_of_them",
+        r"
+        C --name fails busybox missing
+        start fails
+        inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Error}} {{.State.Running}} {{.State.Pid}}' fails
+        start -a fails
+        ps -a --filter name=fails --format '{{.State}} {{.Command}}'
+        rm fails
+        C --name fails --user nobody-at-all busybox true
+        start fails
+        inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}' fails
+        rm fails
+        C --name code busybox sh -c 'exit 5'
+        start -a code
+        start -a code
+        inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}' code
+        wait code
+        start -a -i code
+        rm code
+        D --name restarts --restart on-failure:2 busybox false
+        wait restarts
+        rm -f restarts
+        D --name keeps --restart unless-stopped busybox sleep 1000
+        inspect -f '{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}' keeps
+        stop -t 0 keeps
+        inspect -f '{{.State.Status}} {{.State.ExitCode}}' keeps
+        rm keeps
+        D --name term busybox sh -c 'trap '\''echo got; exit 3'\'' TERM; while :; do sleep 0.1; done'
+        rm -f term
+        D --name quit --stop-signal QUIT --stop-timeout 1 busybox sh -c 'trap \'exit 7\' QUIT; while :; do sleep 0.1; done'
+        stop -t 5 quit
+        inspect -f '{{.State.ExitCode}} {{.Config.StopSignal}} {{.Config.StopTimeout}}' quit
+        rm quit
+        D --name slow --stop-timeout 0 busybox sleep 1000
+        stop slow
+        inspect -f '{{.State.ExitCode}}' slow
+        rm slow
+        ",
+    );
+}
+
+#[test]
+fn logs_and_their_options() {
+    same(
+        "logs_and_their_options",
+        r"
+        D --name talks -l k=v -e E=f --log-opt labels=k --log-opt env=E busybox sh -c 'echo one; echo two >&2; echo three; printf four'
+        wait talks
+        logs talks
+        logs -f talks
+        logs --tail 2 talks
+        logs --tail 0 talks
+        logs --tail -1 talks
+        logs --tail bogus talks
+        logs --details talks
+        logs -t talks
+        logs --since 1h talks
+        logs --until 1h talks
+        logs --since 2020-01-01 talks
+        logs --since 2020-01-01T00:00:00Z --until 2020-01-02T00:00:00.5Z talks
+        logs --since bogus talks
+        logs --until bogus talks
+        logs --since 1s --until 1h talks
+        logs nobody
+        rm talks
+        D --name mute --log-driver none busybox echo nothing
+        wait mute
+        logs mute
+        rm mute
+        D -t --name tty busybox sh -c 'echo one; echo two >&2'
+        wait tty
+        logs tty
+        logs --tail 1 tty
+        rm tty
+        D --name local --log-driver local busybox sh -c 'echo kept'
+        wait local
+        logs local
+        rm local
+        C --name never busybox true
+        logs never
+        logs -f never
+        rm never
+        D --name long busybox sh -c 'head -c 40000 /dev/zero | tr \\0 x; echo; echo end'
+        wait long
+        logs long
+        logs --tail 1 long
+        logs --tail 2 long
+        rm long
+        ",
+    );
+}
+
+#[test]
+fn lists_and_filters() {
+    same(
+        "lists_and_filters",
+        r"
+        C --name f1 -l app=web -l tier=1 busybox true
+        C --name f2 -l app=web --expose 80 busybox true
+        C --name f3 -l app=db -v filtered:/data busybox sh -c 'exit 4'
+        start -a f3
+        D --name f4 busybox sleep 1000
+        ps -a --format '{{.Names}}' --filter label=app
+        ps -a --format '{{.Names}}' --filter label=app=web
+        ps -a --format '{{.Names}}' --filter label=app=web --filter label=tier=1
+        ps -a --format '{{.Names}}' --filter name=f1
+        ps -a --format '{{.Names}}' --filter name='^/f1$'
+        ps -a --format '{{.Names}}' --filter name='^f[12]$'
+        ps -a --format '{{.Names}}' --filter name=f1 --filter name=f2
+        ps -a --format '{{.Names}}' --filter name='f1|f2'
+        ps -a --format '{{.Names}}' --filter 'name=(['
+        ps -a --format '{{.Names}}' --filter status=exited --filter name=f
+        ps -a --format '{{.Names}}' --filter status=created --filter name=f
+        ps --format '{{.Names}}' --filter status=created --filter name=f
+        ps --format '{{.Names}}' --filter name=f
+        ps -a --filter status=bogus
+        ps -a --format '{{.Names}}' --filter exited=4 --filter name=f
+        ps -a --filter exited=bogus
+        ps -a --filter health=bogus
+        ps -a --format '{{.Names}}' --filter health=none --filter name=f
+        ps -a --format '{{.Names}}' --filter volume=filtered
+        ps -a --format '{{.Names}}' --filter volume=/data --filter name=f
+        ps -a --format '{{.Names}}' --filter network=none --filter name=f
+        ps -a --format '{{.Names}}' --filter network=bogus
+        ps -a --format '{{.Names}}' --filter expose=80 --filter name=f
+        ps -a --format '{{.Names}}' --filter expose=70-90/tcp --filter name=f
+        ps -a --filter expose=bogus
+        ps -a --format '{{.Names}}' --filter publish=80
+        ps -a --format '{{.Names}}' --filter ancestor=busybox --filter name=f
+        ps -a --format '{{.Names}}' --filter ancestor=bogus
+        ps -a --format '{{.Names}}' --filter before=f3 --filter name=f
+        ps -a --format '{{.Names}}' --filter since=f2 --filter name=f
+        ps -a --filter before=bogus
+        ps -a --filter since=bogus
+        ps -a --filter is-task=true
+        ps -a --filter is-task=maybe
+        ps -a --filter isolation=bogus --filter name=f --format '{{.Names}}'
+        ps -a --filter bogus=1
+        ps -a --filter bogus
+        ps -n 2 --format '{{.Names}}'
+        ps -l --format '{{.Names}}'
+        ps -a --format json --filter name=nothing
+        ps -a --format '{{json .Labels}}' --filter name=f2
+        ps -a --format 'table {{.Names}}\t{{.State}}' --filter name=f2
+        ps -a --format '{{.Bogus}}' --filter name=f2
+        ps -a --no-trunc --format '{{.Command}}' --filter name=f3
+        ps -a --format '{{.Command}}' --filter name=f3
+        ps -q --filter name=f4
+        # A layer here is its tar.
+        ~ ps -a --size --format '{{.Names}} {{.Size}}' --filter name=f1
+        inspect f1 f2 -f '{{.Name}}'
+        inspect f1 bogus -f '{{.Name}}'
+        inspect -f '{{.Bogus}}' f1
+        inspect --size -f '{{.SizeRw}}' f1
+        container ls -a --filter label=app=db --format '{{.Mounts}}'
+        rm -f f1 f2 f3 f4
+        volume rm filtered
+        ~ events --filter bogus=1 --since 1s --until 0s
+        events --since bogus
+        ~ events --since 1h --until 2h
+        images --filter bogus=1
+        images --filter dangling=maybe
+        images --filter before=bogus
+        images --filter since=bogus
+        images --filter until=bogus
+        images -q --filter label=bogus
+        volume ls --filter bogus=1
+        volume ls --filter dangling=maybe
+        volume ls -q --filter driver=bogus
+        network ls --format '{{.Name}} {{.Driver}} {{.Scope}} {{.Internal}} {{.IPv6}} {{.Labels}}'
+        network ls --filter bogus=1
+        network ls --filter driver=host --format '{{.Name}}'
+        network ls --filter type=builtin --format '{{.Name}}'
+        network ls --filter type=custom --format '{{.Name}}'
+        network ls --filter type=bogus
+        network ls --filter dangling=maybe
+        network ls --filter scope=swarm --format '{{.Name}}'
+        network ls --filter name=o --format '{{.Name}}'
+        network inspect nobody
+        network inspect host none -f '{{.Name}} {{.Driver}} {{.Internal}} {{.Options}} {{.IPAM.Config}} {{.Labels}} {{.Attachable}}'
+        network rm bridge
+        network rm nobody
+        network create bridge
+        network create host
+        ",
+    );
+}

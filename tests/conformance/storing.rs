@@ -1,0 +1,91 @@
+//! Images and volumes.
+
+use crate::script::same;
+
+#[test]
+fn images_and_their_names() {
+    same(
+        "images_and_their_names",
+        r"
+        tag busybox localhost:5000/a/b:c
+        images --format '{{.Repository}}:{{.Tag}}' localhost:5000/a/b
+        images --format '{{.Repository}}:{{.Tag}}' 'localhost:5000/*/*'
+        images --format '{{.Repository}}:{{.Tag}}' --filter reference=localhost:5000/a/b:c
+        images -q busybox
+        images --no-trunc -q busybox
+        images --digests --format '{{.Digest}}' busybox
+        rmi localhost:5000/a/b:c
+        rmi localhost:5000/a/b:c
+        tag busybox Upper/Case
+        tag busybox bad:tag:x
+        tag missing other
+        inspect -f '{{.Config.Cmd}} {{.Architecture}} {{.Os}} {{len .RootFS.Layers}} {{.RepoTags}} {{.RepoDigests}}' busybox
+        image inspect missing
+        image inspect busybox missing -f '{{.RepoTags}}'
+        history -q busybox
+        history missing
+        history --format '{{.Comment}}' busybox
+        run --pull never missing:tag
+        rmi missing
+        C --name uses busybox true
+        tag busybox second:1
+        rmi busybox
+        tag second:1 busybox
+        rmi second:1
+        rm uses
+        ~ save missing
+        save -o $DIR/x.tar busybox
+        load -i $DIR/missing.tar
+        ! echo nonsense > bad.tar
+        load -i $DIR/x.tar
+        load -q -i $DIR/x.tar
+        # Whoever dials is another, and says it in other words.
+        ~ pull localhost:1/nobody:x
+        pull Upper/Case
+        pull busybox@sha256:nonsense
+        ~ login -u a -p b localhost:1
+        image prune -f
+        ",
+    );
+}
+
+#[test]
+fn volumes() {
+    same(
+        "volumes",
+        r"
+        volume create --label x=y vol
+        volume create vol
+        volume ls -q --filter label=x=y
+        volume ls --filter name=vol --format '{{.Name}} {{.Driver}} {{.Scope}} {{.Labels}}'
+        volume inspect -f '{{.Name}} {{.Driver}} {{.Scope}} {{.Labels}} {{.Options}}' vol
+        C --name user -v vol:/v busybox sh -c 'echo 1 > /v/f'
+        start -a user
+        volume rm vol
+        volume rm -f vol
+        volume ls -q --filter dangling=false --filter name=vol
+        volume ls -q --filter dangling=true --filter name=vol
+        rm user
+        volume ls -q --filter dangling=true --filter name=vol
+        R --mount type=volume,src=vol,dst=/v,readonly busybox sh -c 'cat /v/f; echo 2 > /v/f'
+        R --mount type=volume,src=vol,dst=/v,volume-subpath=f busybox cat /v
+        R --mount type=volume,src=vol,dst=/v,volume-subpath=../x busybox true
+        volume rm vol
+        volume rm vol
+        volume rm -f vol
+        volume inspect vol
+        volume create ../x
+        volume create 'a b'
+        volume create a
+        volume create -d bogus v
+        volume create -o bogus=1 vv
+        volume create --label '' vv
+        volume rm vv
+        C --name anon -v /data busybox true
+        inspect -f '{{range .Mounts}}{{.Type}} {{.Destination}} {{.Driver}} {{.Mode}} {{.RW}} {{.Propagation}}{{end}}' anon
+        rm -v anon
+        volume prune -f --filter bogus=1
+        volume prune -af --filter label=none
+        ",
+    );
+}
