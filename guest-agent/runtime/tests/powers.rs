@@ -197,6 +197,51 @@ fn masked_and_read_only_paths_hold() {
     });
 }
 
+/// No process comes into a keyring that somebody else has laid out under the name it would have.
+#[test]
+fn keyrings_are_not_shared_by_name() {
+    inside("keyrings_are_not_shared_by_name", |bench| {
+        let root = bench.rootfs("root");
+        let mut spec = container(program(&["sleep", "100"]));
+        let names = ["exec".to_owned(), spec.id.clone()];
+        let laid_out = names.map(|name| open_keyring(&format!("_ses.{name}")));
+        // /proc/keys shows what the reader may see: these only if it possesses them.
+        spec.make_privileged();
+        let running = bench.stay(&root, &spec);
+        let seen = |process| running.exec(process).unwrap().stdout;
+        let mut keys = seen(shell("cat /proc/keys"));
+        drop(running);
+        spec.process = shell("cat /proc/keys");
+        spec.process.seccomp = lighter_runtime::Seccomp::Unconfined;
+        keys.push_str(&bench.run(&root, &spec).unwrap().stdout);
+        assert!(keys.contains(" _ses: "), "{keys}");
+        for keyring in laid_out {
+            assert!(!keys.contains(&format!("{keyring:08x}")), "{keys}");
+        }
+    });
+}
+
+/// Makes a keyring that any process of this user finds by its name, and only who has it can see.
+fn open_keyring(name: &str) -> i64 {
+    const SETPERM: i32 = 5;
+    const POSSESSOR_ALL_USER_SEARCH: u32 = 0x3f08_0000;
+    let name = std::ffi::CString::new(name).unwrap();
+    // SAFETY: the name is NUL-terminated and lives until the call returns; the second takes integers.
+    unsafe {
+        let join = libc::KEYCTL_JOIN_SESSION_KEYRING;
+        let keyring = libc::syscall(libc::SYS_keyctl, join, name.as_ptr());
+        assert!(keyring > 0, "{}", std::io::Error::last_os_error());
+        let set = libc::syscall(
+            libc::SYS_keyctl,
+            SETPERM,
+            keyring,
+            POSSESSOR_ALL_USER_SEARCH,
+        );
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+        keyring
+    }
+}
+
 /// What is not there yet says so.
 #[test]
 fn user_namespaces_are_refused_by_name() {

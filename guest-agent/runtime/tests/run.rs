@@ -241,6 +241,15 @@ fn limits_privileges_and_filter_are_in_force() {
                 .into(),
         );
         assert_eq!(bench.run(&root, &spec).unwrap().stdout, "refused\n");
+        // With no-new-privileges nothing but the exec comes after the filter.
+        spec = container(program(&["echo", "ran"]));
+        spec.process.no_new_privileges = true;
+        spec.process.seccomp = Seccomp::Profile(
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+                {"names":["capset","setgroups"],"action":"SCMP_ACT_KILL_PROCESS"}]}"#
+                .into(),
+        );
+        assert_eq!(bench.run(&root, &spec).unwrap().stdout, "ran\n");
     });
 }
 

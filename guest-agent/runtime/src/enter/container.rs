@@ -69,13 +69,11 @@ pub fn enter(spec: &ContainerSpec, fds: Numbers, filter: &[u8], gate: &Gate) -> 
     if spec.read_only_root {
         hide::read_only_root(&root)?;
     }
-    let keyring = &spec.id;
     Final {
         root,
         process: &spec.process,
         identity,
         filter,
-        keyring,
         program,
     }
     .run(streams, gate)

@@ -24,8 +24,6 @@ pub struct Final<'a> {
     pub process: &'a ProcessSpec,
     pub identity: Identity,
     pub filter: &'a [u8],
-    /// Name of the session keyring.
-    pub keyring: &'a str,
     /// `lighter-enter`, if it is to stay as init.
     pub program: Option<OwnedFd>,
 }
@@ -71,9 +69,7 @@ impl Final<'_> {
         }
         // Without a keyring of its own the process would share the engine's. A kernel without
         // keyrings, or a used up quota, is no reason not to start.
-        if let Ok(name) = CString::new(format!("_ses.{}", self.keyring)) {
-            let _ = sys::join_session_keyring(&name);
-        }
+        let _ = sys::new_session_keyring();
         sys::reset_signals();
         rustix::process::umask(Mode::from_raw_mode(0o022));
         Ok(())
@@ -199,17 +195,17 @@ impl Final<'_> {
             ..
         } = self.process.capabilities;
         let (_, available, _) = sys::capget().map_err(fail("capget"))?;
+        let install =
+            || sys::seccomp_filter(self.filter).map_err(fail("install the system call filter"));
         gate.executing();
-        if !self.filter.is_empty() {
-            if self.filter_needs_admin() {
-                sys::capset(
-                    (effective & permitted | CAP_SYS_ADMIN) & available,
-                    available,
-                    inheritable & available,
-                )
-                .map_err(fail("capset"))?;
-            }
-            sys::seccomp_filter(self.filter).map_err(fail("install the system call filter"))?;
+        if self.filter_needs_admin() {
+            sys::capset(
+                (effective & permitted | CAP_SYS_ADMIN) & available,
+                available,
+                inheritable & available,
+            )
+            .map_err(fail("capset"))?;
+            install()?;
         }
         sys::capset(
             effective & permitted & available,
@@ -220,6 +216,11 @@ impl Final<'_> {
         sys::ambient_clear().map_err(fail("clear ambient capabilities"))?;
         for number in (0..64).filter(|number| ambient & available >> number & 1 == 1) {
             sys::ambient_raise(number).map_err(fail("raise an ambient capability"))?;
+        }
+        // Where no privilege is needed for it, the filter comes last: it then need not let through
+        // what the lines above do.
+        if !self.filter.is_empty() && !self.filter_needs_admin() {
+            install()?;
         }
         let errno = match &self.program {
             Some(program) => sys::execveat(program.as_fd(), c"", &argv, &env),

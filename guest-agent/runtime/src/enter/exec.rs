@@ -42,13 +42,11 @@ pub fn enter(spec: &ExecSpec, fds: &Numbers, filter: &[u8], gate: &Gate) -> Step
             Streams::Files([or_null(stdin)?, or_null(stdout)?, or_null(stderr)?])
         }
     };
-    let keyring = "exec";
     Final {
         root,
         process: &spec.process,
         identity,
         filter,
-        keyring,
         program: None,
     }
     .run(streams, gate)

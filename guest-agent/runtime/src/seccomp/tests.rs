@@ -89,6 +89,73 @@ fn ordinary_calls_pass_and_dangerous_ones_do_not_on_every_architecture() {
     }
 }
 
+/// The calls that change the machine or reach other processes, and the capabilities any one of which
+/// opens them; none: nothing does. On each architecture the calls exist on, with every capability alone.
+#[test]
+fn sensitive_calls_open_with_their_capability_alone() {
+    const TABLE: [(&str, &str); 17] = [
+        (
+            "mount umount2 move_mount open_tree fsopen fsconfig fsmount fspick mount_setattr \
+             unshare setns sethostname setdomainname quotactl quotactl_fd fanotify_init \
+             lookup_dcookie lsm_set_self_attr",
+            "CAP_SYS_ADMIN",
+        ),
+        ("bpf", "CAP_SYS_ADMIN CAP_BPF"),
+        ("perf_event_open", "CAP_SYS_ADMIN CAP_PERFMON"),
+        ("syslog", "CAP_SYS_ADMIN CAP_SYSLOG"),
+        ("clone3", "CAP_SYS_ADMIN"),
+        ("open_by_handle_at", "CAP_DAC_READ_SEARCH"),
+        ("reboot", "CAP_SYS_BOOT"),
+        ("chroot", "CAP_SYS_CHROOT"),
+        ("init_module finit_module delete_module", "CAP_SYS_MODULE"),
+        ("acct", "CAP_SYS_PACCT"),
+        ("kcmp pidfd_getfd process_madvise", "CAP_SYS_PTRACE"),
+        ("iopl ioperm", "CAP_SYS_RAWIO"),
+        (
+            "settimeofday clock_settime stime clock_settime64",
+            "CAP_SYS_TIME",
+        ),
+        ("vhangup", "CAP_SYS_TTY_CONFIG"),
+        ("mbind set_mempolicy get_mempolicy", "CAP_SYS_NICE"),
+        (
+            "kexec_load kexec_file_load keyctl add_key request_key userfaultfd io_uring_setup \
+             io_uring_enter io_uring_register pivot_root swapon swapoff nfsservctl sysfs _sysctl \
+             uselib ustat vm86 vm86old create_module move_pages migrate_pages",
+            "",
+        ),
+        ("ptrace process_vm_readv process_vm_writev", "anybody"),
+    ];
+    let mut known = std::collections::BTreeSet::new();
+    for holder in caps::names(u64::MAX).map(Some).chain([None]) {
+        let code = compile(DEFAULT_PROFILE, holder.and_then(caps::bit).unwrap_or(0));
+        for (calls, openers) in TABLE {
+            let open = openers == "anybody"
+                || holder.is_some_and(|holder| openers.split(' ').any(|name| name == holder));
+            for name in calls.split_whitespace() {
+                for arch in X86 {
+                    let Some(number) = arch.number(name) else {
+                        continue;
+                    };
+                    let bit = if arch == Arch::X32 { X32_BIT } else { 0 };
+                    let action = evaluate(&code, arch.audit(), number | bit, [0; 6]);
+                    assert_eq!(
+                        action == Action::ALLOW,
+                        open,
+                        "{name} {arch:?} with {holder:?}"
+                    );
+                    known.insert(name);
+                }
+            }
+        }
+    }
+    // A name that no architecture knows would be tested nowhere.
+    for (calls, _) in TABLE {
+        for name in calls.split_whitespace() {
+            assert!(known.contains(name), "{name} is no call");
+        }
+    }
+}
+
 #[test]
 fn every_call_of_the_profile_is_found_by_the_search() {
     let profile = Profile::parse(DEFAULT_PROFILE).unwrap();

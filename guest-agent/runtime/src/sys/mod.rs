@@ -335,14 +335,15 @@ pub fn seccomp_filter(filter: &[u8]) -> Result<()> {
     .map(drop)
 }
 
-/// Gives this process a session keyring of its own.
-pub fn join_session_keyring(name: &CStr) -> Result<()> {
-    // SAFETY: KEYCTL_JOIN_SESSION_KEYRING reads a NUL-terminated name.
+/// Gives this process a session keyring of its own, which has no name: whoever joins one by its
+/// name may get one that another container has made under it.
+pub fn new_session_keyring() -> Result<()> {
+    // SAFETY: KEYCTL_JOIN_SESSION_KEYRING takes a null pointer as "a new one, anonymous".
     check(unsafe {
         libc::syscall(
             libc::SYS_keyctl,
             libc::KEYCTL_JOIN_SESSION_KEYRING,
-            name.as_ptr(),
+            std::ptr::null::<libc::c_char>(),
         )
     })
     .map(drop)
