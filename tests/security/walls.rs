@@ -1,29 +1,8 @@
 //! Namespaces, system calls, descriptors, capabilities.
 
-use lighter_tests::Host;
+use lighter_tests::{Host, env};
 
 use crate::probe;
-
-#[test]
-fn vsock_and_alg_are_refused_even_to_a_privileged_container() {
-    let Some(host) = Host::shared("vsock_and_alg_are_refused_even_to_a_privileged_container")
-    else {
-        return;
-    };
-    for flags in [
-        &[][..],
-        &["--privileged"][..],
-        &["--privileged", "--network", "host"][..],
-    ] {
-        let out = probe(host, flags, &["sockets"]).out();
-        assert_eq!(
-            out.lines().filter(|l| l.ends_with("open")).count(),
-            0,
-            "{flags:?}: {out}"
-        );
-        assert_eq!(out.lines().count(), 2, "{flags:?}: {out}");
-    }
-}
 
 #[test]
 fn dangerous_system_calls_are_refused_by_default() {
@@ -115,4 +94,55 @@ fn cve_2022_0492_host_knobs_cannot_be_written() {
         ])
         .ok();
     assert_eq!(run.out().trim(), "0");
+}
+
+#[test]
+fn cve_2019_5736_the_entering_program_is_not_to_be_written() {
+    let Some(host) = Host::shared("cve_2019_5736_the_entering_program_is_not_to_be_written") else {
+        return;
+    };
+    // Every program that passes through is tried for writing, over and over.
+    let attack = "while :; do for exe in /proc/[0-9]*/exe; do \
+                    if true 2>/dev/null >> $exe; then echo \"written: $(readlink $exe)\"; fi; \
+                  done; done 2>/dev/null";
+    for privileged in [false, true] {
+        let mut run = vec!["run", "-d"];
+        run.extend(privileged.then_some("--privileged"));
+        run.extend(["busybox", "sh", "-c", attack]);
+        let id = host.docker(&run).ok().out();
+        let id = id.trim();
+        host.docker(&["exec", id, "true"]).ok();
+        for _ in 0..env::count(3, 100) {
+            // Whoever enters executes itself: once as an exec, once as a container.
+            let exec = host.docker(&["exec", id, "/proc/self/exe"]);
+            assert_ne!(exec.code, 0, "{}", exec.out());
+            let run = host.docker(&["run", "--rm", "--entrypoint", "/proc/self/exe", "busybox"]);
+            assert_ne!(run.code, 0, "{}", run.out());
+        }
+        let said = host.docker(&["logs", id]).ok();
+        assert_eq!((said.out(), said.err()), (String::new(), String::new()));
+        host.docker(&["exec", id, "true"]).ok();
+        host.docker(&["rm", "-f", id]).ok();
+    }
+}
+
+/// A cgroup namespace is a border: behind it even root of everything cannot change the limits it
+/// stands under, or leave for another group.
+#[test]
+fn a_privileged_container_cannot_lift_its_own_limits() {
+    let Some(host) = Host::shared("a_privileged_container_cannot_lift_its_own_limits") else {
+        return;
+    };
+    let script = "cd /sys/fs/cgroup; for f in memory.max pids.max cpu.max; do \
+                    (echo max > $f) 2>/dev/null && echo lifted $f; done; \
+                  mkdir -p /all && mount -t cgroup2 none /all && cd /all; \
+                  (echo max > memory.max) 2>/dev/null && echo lifted memory.max; \
+                  cat memory.max pids.max; cat /proc/self/cgroup; \
+                  mkdir below && echo own groups";
+    let flags = ["--privileged", "-m", "64m", "--pids-limit", "50"];
+    let mut run = vec!["run", "--rm"];
+    run.extend(flags);
+    run.extend(["busybox", "sh", "-c", script]);
+    let said = host.docker(&run).ok().out();
+    assert_eq!(said, "67108864\n50\n0::/\nown groups\n");
 }

@@ -185,13 +185,31 @@ fn mirror_in(texts: &[String]) -> Option<String> {
 ///
 /// When apt or dpkg-deb fails; a half-made folder is never returned.
 pub fn unpacked(cache: &Path, suite: &str, names: &[&str]) -> Result<PathBuf> {
-    let done = cache.join("debian").join(suite);
+    unpack(&cache.join("debian").join(suite), suite, None, names)
+}
+
+/// As [`unpacked`], for another architecture than this machine's.
+///
+/// # Errors
+///
+/// As [`unpacked`].
+pub fn unpacked_foreign(
+    cache: &Path,
+    suite: &str,
+    architecture: &str,
+    names: &[&str],
+) -> Result<PathBuf> {
+    let folder = cache.join("debian").join(format!("{suite}-{architecture}"));
+    unpack(&folder, suite, Some(architecture), names)
+}
+
+fn unpack(done: &Path, suite: &str, architecture: Option<&str>, names: &[&str]) -> Result<PathBuf> {
     let wanted = names.join("\n");
     let is_there = || std::fs::read_to_string(done.join(STAMP)).is_ok_and(|have| have == wanted);
     if is_there() {
         return Ok(done.join("root"));
     }
-    std::fs::create_dir_all(cache.join("debian"))?;
+    std::fs::create_dir_all(done.parent().unwrap_or(done))?;
     let lock = std::fs::File::create(done.with_extension("lock"))?;
     lock.lock().context("cannot lock the folder of packages")?;
     // Another call may have fetched them meanwhile.
@@ -203,20 +221,20 @@ pub fn unpacked(cache: &Path, suite: &str, names: &[&str]) -> Result<PathBuf> {
     if new.exists() {
         std::fs::remove_dir_all(&new)?;
     }
-    fetch(&new, suite, names)?;
+    fetch(&new, suite, architecture, names)?;
     std::fs::write(new.join(STAMP), wanted)?;
     // The old ones only go once the new ones are whole.
     if done.exists() {
-        std::fs::remove_dir_all(&done)?;
+        std::fs::remove_dir_all(done)?;
     }
-    std::fs::rename(&new, &done).with_context(|| done.display().to_string())?;
+    std::fs::rename(&new, done).with_context(|| done.display().to_string())?;
     Ok(done.join("root"))
 }
 
 const STAMP: &str = ".packages";
 
 /// Fetches packages into `folder` and unpacks them into its `root`, with lists and options of our own.
-fn fetch(folder: &Path, suite: &str, names: &[&str]) -> Result<()> {
+fn fetch(folder: &Path, suite: &str, architecture: Option<&str>, names: &[&str]) -> Result<()> {
     for dir in ["lists/partial", "archives/partial", "debs", "root"] {
         std::fs::create_dir_all(folder.join(dir))?;
     }
@@ -239,6 +257,11 @@ fn fetch(folder: &Path, suite: &str, names: &[&str]) -> Result<()> {
             ("APT::Sandbox::User", "root".to_owned()),
         ] {
             apt.arg("-o").arg(format!("{key}={value}"));
+        }
+        for key in ["APT::Architecture", "APT::Architectures::"] {
+            if let Some(architecture) = architecture {
+                apt.arg("-o").arg(format!("{key}={architecture}"));
+            }
         }
         apt
     };

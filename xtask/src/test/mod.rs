@@ -109,6 +109,8 @@ struct Run {
     clients: PathBuf,
     debian: PathBuf,
     other_dockers: Vec<PathBuf>,
+    /// A program of another kind than the machine's.
+    i386: PathBuf,
     lighter: PathBuf,
     notes: report::Notes,
 }
@@ -126,6 +128,7 @@ impl Run {
                     Ok(root.join("usr/bin/docker"))
                 })
                 .collect::<Result<_>>()?,
+            i386: packages::unpacked_foreign(&paths::cache(), "sid", "i386", &["busybox-static"])?,
             image: image::make(&image::Args::default())?,
             lighter: try_it::build()?,
             notes: report::Notes::new(seed, long, only)?,
@@ -151,6 +154,10 @@ impl Run {
             .env(
                 "LIGHTER_TEST_OTHER_DOCKERS",
                 std::env::join_paths(&self.other_dockers)?,
+            )
+            .env(
+                "LIGHTER_TEST_I386_BUSYBOX",
+                self.i386.join("usr/bin/busybox"),
             );
         self.notes.tell(&mut test);
         if self.notes.long {
