@@ -17,19 +17,34 @@ pub fn choose() -> Accelerator {
 /// Why KVM is not used on this host, and what would change that; nothing where it is.
 pub fn without_kvm() -> Option<&'static str> {
     let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    if !processor_can(&flags) {
+    reason(
+        &flags,
+        || std::fs::File::open("/dev/kvm").map(drop),
+        kvm_runs,
+    )
+}
+
+/// The choice itself. The device is asked only where the processor can, and for a reason only where
+/// no guest ran.
+fn reason(
+    cpuinfo: &str,
+    device: impl FnOnce() -> std::io::Result<()>,
+    runs: impl FnOnce() -> bool,
+) -> Option<&'static str> {
+    if !processor_can(cpuinfo) {
         return Some(
             "this processor offers no virtualisation (no `vmx` or `svm` among its flags): switch it \
              on in the firmware, or let the host above this machine nest it",
         );
     }
-    if kvm_runs() {
+    if runs() {
         return None;
     }
-    Some(match std::fs::File::open("/dev/kvm") {
-        Ok(_) => "`/dev/kvm` opens but runs no guest here",
+    Some(match device() {
+        Ok(()) => "`/dev/kvm` opens but runs no guest here",
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            "this user may not open `/dev/kvm`: add it to the group `kvm` and log in again"
+            "this user may not open `/dev/kvm`: add it to the group `kvm` with `sudo usermod -aG kvm \
+             $USER` and log in again"
         }
         Err(_) => "there is no `/dev/kvm`: load the module `kvm_intel` or `kvm_amd`",
     })
@@ -107,5 +122,26 @@ mod tests {
             "flags\t\t: fpu svm_lock xvmx\nbugs\t\t: vmx\n"
         ));
         assert!(!processor_can(""));
+    }
+
+    #[test]
+    fn kvm_is_chosen_only_where_flags_and_probe_agree_and_else_the_way_is_named() {
+        const CAN: &str = "flags\t\t: fpu svm\n";
+        let never = || -> bool { panic!("nothing is probed on a processor that cannot") };
+        let fails = |kind: std::io::ErrorKind| move || Err(kind.into());
+        assert_eq!(reason(CAN, || Ok(()), || true), None);
+        // That the device opens proves nothing, with or without the flag.
+        let why = reason("", || Ok(()), never).unwrap();
+        assert!(why.contains("vmx"), "{why}");
+        let why = reason(CAN, || Ok(()), || false).unwrap();
+        assert!(why.contains("runs no guest"), "{why}");
+        let denied = fails(std::io::ErrorKind::PermissionDenied);
+        let why = reason(CAN, denied, || false).unwrap();
+        assert!(
+            why.contains("group `kvm`") && why.contains("sudo usermod -aG kvm"),
+            "{why}"
+        );
+        let why = reason(CAN, fails(std::io::ErrorKind::NotFound), || false).unwrap();
+        assert!(why.contains("kvm_amd"), "{why}");
     }
 }
