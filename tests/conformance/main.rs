@@ -7,6 +7,7 @@ mod normal;
 mod running;
 mod script;
 mod storing;
+mod walls;
 mod wire;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};

@@ -7,6 +7,7 @@ mod containers;
 mod disk;
 mod loads;
 mod machine;
+mod shared;
 
 use std::io::Write;
 

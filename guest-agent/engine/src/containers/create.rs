@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::{Record, RunState};
-use super::{Container, defaults, validate};
+use super::{Container, defaults, modes, validate};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::logs::{Identity, LogOptions};
-use crate::model::{CreateRequest, EndpointSettings, HostConfig};
+use crate::model::{Config, CreateRequest, EndpointSettings, HostConfig};
 use crate::mounts::{self, Mount, Source};
 use crate::volumes::{ANONYMOUS, Volume};
 use crate::{ids, names};
@@ -44,22 +44,17 @@ impl Engine {
         } = request;
         // Until the container is recorded, nobody collects what its image has.
         let _held = self.images().hold().await;
+        modes::conflicts(&config, &host_config)?;
         let image = self.image_for_create(&config.image, platform)?;
         defaults::merge_image(&mut config, &image.config);
         defaults::adapt(&mut host_config, &self.config().settings);
         validate::check(&config, &host_config)?;
         let mut warnings = self.warnings(&host_config);
-        let endpoints = self.endpoints(&mut host_config, networking_config.endpoints_config)?;
+        self.settle_donors(&mut host_config)?;
+        let endpoints = self.endpoints(&host_config, networking_config.endpoints_config)?;
         let words = command(&config)?;
         let id = ids::new_id()?;
-        if config.hostname.is_empty() {
-            config.hostname =
-                if host_config.uts_mode == "host" || host_config.network_mode == "host" {
-                    self.config().hostname.clone()
-                } else {
-                    ids::short(&id).to_owned()
-                };
-        }
+        self.name_host(&mut config, &host_config, &id);
         let identity = Identity {
             labels: &config.labels,
         };
@@ -236,6 +231,23 @@ impl Engine {
         Ok(name.to_owned())
     }
 
+    /// The host name of a container whose user gave none: that of the network it shares, or its id.
+    fn name_host(&self, config: &mut Config, host_config: &HostConfig, id: &str) {
+        let mode = host_config.network_mode.as_str();
+        let other = modes::donor(mode).and_then(|other| self.containers().find(other).ok());
+        if let Some(other) = other {
+            let other = other.record();
+            config.hostname.clone_from(&other.config.hostname);
+            config.domainname.clone_from(&other.config.domainname);
+        } else if config.hostname.is_empty() {
+            config.hostname = if mode == "host" || host_config.uts_mode == "host" {
+                self.config().hostname.clone()
+            } else {
+                ids::short(id).to_owned()
+            };
+        }
+    }
+
     fn warnings(&self, host_config: &HostConfig) -> Vec<String> {
         let mut warnings = Vec::new();
         if host_config.network_mode == "bridge" {
@@ -254,19 +266,11 @@ impl Engine {
 
     fn endpoints(
         &self,
-        host_config: &mut HostConfig,
+        host_config: &HostConfig,
         asked: Option<BTreeMap<String, EndpointSettings>>,
     ) -> Result<BTreeMap<String, EndpointSettings>> {
         let mode = host_config.network_mode.clone();
-        if let Some(reference) = mode.strip_prefix("container:") {
-            // Not "not found": a client would take the image for missing.
-            let other = self.containers().find(reference).map_err(|error| {
-                Error::invalid(format!(
-                    "joining network namespace of container: {}",
-                    error.text()
-                ))
-            })?;
-            host_config.network_mode = format!("container:{}", other.id());
+        if modes::donor(&mode).is_some() {
             return Ok(BTreeMap::new());
         }
         let mut endpoints = asked.unwrap_or_default();
@@ -317,7 +321,7 @@ pub(super) fn anonymous_volumes(record: &Record) -> impl Iterator<Item = &str> {
 }
 
 /// Program and arguments.
-fn command(config: &crate::model::Config) -> Result<Vec<String>> {
+fn command(config: &Config) -> Result<Vec<String>> {
     let words = [&config.entrypoint, &config.cmd];
     let words: Vec<String> = words
         .into_iter()

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
-use super::Record;
+use super::{Record, modes};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
@@ -31,6 +31,13 @@ impl Engine {
             write(&dir.join("resolv.conf"), &self.resolv_conf(record))
         };
         write().map_err(|error| Error::internal("the container's files cannot be written", error))
+    }
+
+    /// Whose files a container has: those of the container whose network it shares.
+    pub(super) fn files_owner(&self, record: &Record) -> String {
+        let other = modes::donor(&record.host_config.network_mode)
+            .and_then(|other| self.containers().find(other).ok());
+        other.map_or_else(|| record.id.clone(), |other| other.id().to_owned())
     }
 
     fn resolv_conf(&self, record: &Record) -> String {

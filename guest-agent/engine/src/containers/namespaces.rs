@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 
 use lighter_runtime::{Namespace, Namespaces};
 
-use super::Record;
+use super::{Record, modes};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Namespaces and the descriptors of those that are joined.
 pub(super) struct Plan {
@@ -22,7 +22,7 @@ impl Engine {
             fds: Vec::new(),
         };
         plan.namespaces.pid = match host_config.pid_mode.as_str() {
-            "" | "private" => Namespace::New,
+            "" => Namespace::New,
             "host" => Namespace::Host,
             mode => self.join(&mut plan, "PID", mode)?,
         };
@@ -62,17 +62,32 @@ impl Engine {
     }
 
     fn join(&self, plan: &mut Plan, what: &str, mode: &str) -> Result<Namespace> {
-        let Some(reference) = mode.strip_prefix("container:") else {
+        let Some(reference) = modes::donor(mode) else {
             return Err(Error::invalid(format!("invalid {what} mode: {mode}")));
         };
-        let other = self.containers().find(reference)?;
-        let live = other.live().ok_or_else(|| {
-            Error::conflict(format!(
-                "cannot join {what} namespace of a non running container: container {} is {}",
-                other.name(),
-                other.status().name()
-            ))
+        let network = what == "network";
+        let other = self.containers().find(reference).map_err(|error| {
+            if network {
+                let text = "joining network namespace of container";
+                Error::new(Kind::Internal, format!("{text}: {}", error.text()))
+            } else {
+                Error::invalid(format!("failed to join {what} namespace: {}", error.text()))
+            }
         })?;
+        let live = other.live().ok_or_else(|| {
+            Error::conflict(if network {
+                format!(
+                    "cannot join network namespace of a non running container: container {} is {}",
+                    other.name(),
+                    other.status().name()
+                )
+            } else {
+                format!("failed to join {what} namespace: container {reference} is not running")
+            })
+        })?;
+        if what == "IPC" {
+            self.check_shareable(&other.record(), reference)?;
+        }
         push(plan, live.pidfd.try_clone())
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::record::Status;
-use super::{Container, lock};
+use super::{Container, lock, shm};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -208,7 +208,11 @@ impl Engine {
                 // A panic in there was reported already.
                 let _ = clearing.await;
             }
-            if let Err(error) = tokio::task::spawn_blocking(move || remove_tree(&run_dir)).await {
+            let clear = move || {
+                shm::release(&run_dir);
+                remove_tree(&run_dir);
+            };
+            if let Err(error) = tokio::task::spawn_blocking(clear).await {
                 tracing::error!(%error, "a directory is left behind");
             }
         });

@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::sync::oneshot;
 
 use super::record::Status;
-use super::{Container, Live, Outputs, lock, restart};
+use super::{Container, Live, Outputs, lock, restart, shm};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -197,7 +197,9 @@ impl Engine {
     /// Removes the group of a run that is over, in the background; a start waits for it.
     pub(super) fn clear_group(&self, container: &Arc<Container>, group: Arc<Cgroup>) {
         let name = container.id().to_owned();
+        let run_dir = self.container_run_dir(&name);
         let clearing = tokio::task::spawn_blocking(move || {
+            shm::release(&run_dir);
             if let Err(error) = group.remove(CLEARING) {
                 tracing::warn!(%error, container = name, "a cgroup cannot be removed");
             }

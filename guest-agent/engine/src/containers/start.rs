@@ -146,6 +146,7 @@ impl Engine {
         let namespaces = self.plan_namespaces(record)?;
         spec.namespaces = namespaces.namespaces;
         let mut mounts = Vec::new();
+        self.share_shm(record, &mut spec, &mut mounts)?;
         for mount in &record.mounts {
             let mut resolved = resolve::resolve(self, mount).await?;
             if let (lighter_runtime::MountKind::Fd(index), Some(fd)) =
@@ -157,7 +158,7 @@ impl Engine {
             spec.mounts.push(resolved.spec);
         }
         self.write_files(record)?;
-        let dir = self.container_dir(&record.id);
+        let dir = self.container_dir(&self.files_owner(record));
         for (name, destination) in files::FILES {
             // A mount of the user's there takes its place.
             if record

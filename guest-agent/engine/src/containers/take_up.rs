@@ -14,7 +14,7 @@ use lighter_runtime::Cgroup;
 use super::launch::{Ends, Outputs};
 use super::record::{Record, RunState, Status};
 use super::remove::remove_tree;
-use super::{Container, Live, restart};
+use super::{Container, Live, restart, shm};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -225,7 +225,9 @@ impl Engine {
         }
         for name in names(&self.config().run_dir.join("containers")) {
             if !known.contains(&name) {
-                remove_tree(&self.config().run_dir.join("containers").join(name));
+                let run_dir = self.container_run_dir(&name);
+                shm::release(&run_dir);
+                remove_tree(&run_dir);
             }
         }
         let trash = root.join("trash");

@@ -1,6 +1,6 @@
 //! What create refuses, in Docker's words.
 
-use super::signals;
+use super::{modes, signals};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Config, HostConfig};
 use crate::volumes;
@@ -14,6 +14,7 @@ pub(crate) fn check(config: &Config, host_config: &HostConfig) -> Result<()> {
     check_cpu(host_config)?;
     check_policy(host_config)?;
     check_security(host_config)?;
+    modes::check(host_config)?;
     check_missing_features(config, host_config)?;
     if host_config.uts_mode == "host" && !config.hostname.is_empty() {
         return Err(Error::invalid(

@@ -199,6 +199,9 @@ impl Engine {
         });
         let privileged = config.privileged || record.host_config.privileged;
         process.capabilities = spec::capabilities(&record.host_config, privileged)?;
+        // `exec --privileged` gives capabilities, not another filter.
+        let own = spec::capabilities(&record.host_config, record.host_config.privileged)?;
+        process.seccomp_for = Some(own.bounding);
         let security = validate::security_options(&record.host_config)?;
         process.seccomp = security.seccomp;
         process.no_new_privileges = security.no_new_privileges;

@@ -27,6 +27,10 @@ use devices::FilterCache;
 /// Controllers a container may be limited by.
 const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"];
 
+/// How deep groups may lie below a container's: it may make its own (an init system, Docker in
+/// Docker), and whoever walks them here does so by recursion.
+const DEPTH: u32 = 64;
+
 /// A step on a cgroup that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cgroup {}: {step}: {}", path.display(), crate::sys::errno_text(*errno))]
@@ -174,6 +178,13 @@ impl CgroupRoot {
                 enable_controllers(&directory);
             }
         }
+        write_file(directory.as_fd(), "cgroup.max.depth", &DEPTH.to_string()).map_err(|errno| {
+            CgroupError {
+                step: "bound the depth of groups below".to_owned(),
+                path: path.clone(),
+                errno,
+            }
+        })?;
         Ok(Cgroup { path, directory })
     }
 

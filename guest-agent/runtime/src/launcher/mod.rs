@@ -25,6 +25,9 @@ use crate::{
     StartError, Warning, seccomp,
 };
 
+/// More compiled filters than this are not kept: clients choose the capability sets.
+const FILTERS_KEPT: usize = 64;
+
 /// What a launcher needs to know.
 #[derive(Debug, Clone)]
 pub struct LauncherConfig {
@@ -265,7 +268,8 @@ impl Launcher {
 
     /// The compiled filter of a process; Docker's own is compiled once for each capability set.
     fn filter(&self, process: &ProcessSpec) -> Result<Arc<Vec<u8>>, StartError> {
-        let capabilities = process.capabilities.bounding;
+        let own = process.capabilities.bounding;
+        let capabilities = process.seccomp_for.unwrap_or(own);
         let text = match &process.seccomp {
             Seccomp::Unconfined => return Ok(Arc::default()),
             Seccomp::Profile(text) => text,
@@ -275,6 +279,9 @@ impl Launcher {
                     return Ok(Arc::clone(filter));
                 }
                 let filter = Arc::new(seccomp::default_filter(capabilities)?);
+                if filters.len() >= FILTERS_KEPT {
+                    filters.clear();
+                }
                 filters.insert(capabilities, Arc::clone(&filter));
                 return Ok(filter);
             }

@@ -114,6 +114,12 @@ fn table() -> &'static HashMap<&'static str, Numbers> {
     })
 }
 
+/// Every name in the table.
+#[cfg(test)]
+pub fn names() -> impl Iterator<Item = &'static str> {
+    table().keys().copied()
+}
+
 /// The number of a call within `socketcall` or `ipc`, by which 32-bit x86 programs make it.
 pub fn multiplexed(name: &str) -> Option<(&'static str, u32)> {
     const SOCKET: [&str; 20] = [

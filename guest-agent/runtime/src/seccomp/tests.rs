@@ -1,5 +1,8 @@
 //! The filters, evaluated as the kernel does.
 
+#[path = "by_capability.rs"]
+mod by_capability;
+
 use super::bpf::{Code, Instruction};
 use super::profile::{Action, Profile};
 use super::table::{Arch, Machine, X32_BIT};

@@ -28,6 +28,9 @@ pub struct ProcessSpec {
     pub capabilities: Capabilities,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// The capabilities the filter is made for, where they are not the process's own bounding set:
+    /// an exec with more of them than its container keeps the container's filter.
+    pub seccomp_for: Option<u64>,
     /// `no-new-privileges`.
     pub no_new_privileges: bool,
     /// `--ulimit`; others are those of the engine.
@@ -142,6 +145,7 @@ impl ProcessSpec {
             terminal: None,
             capabilities: Capabilities::docker(crate::caps::DEFAULT),
             seccomp: Seccomp::Default,
+            seccomp_for: None,
             no_new_privileges: false,
             rlimits: Vec::new(),
             oom_score_adj: 0,
