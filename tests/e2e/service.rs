@@ -143,7 +143,11 @@ manager=$!
 until as 'systemctl --user is-system-running' > /dev/null 2>&1; do kill -0 $manager 2>/dev/null || exit 77; done
 code=0; as "$S" || code=$?
 as '$L down; $L service uninstall; systemctl --user exit' > /dev/null 2>&1 || true
-wait; exit $code
+wait
+for tree in systemd unified; do
+  echo $$ > /sys/fs/cgroup/$tree/cgroup.procs; find /sys/fs/cgroup/$tree/$U -depth -type d -exec rmdir {} +
+done
+exit $code
 "#;
 
 #[test]
