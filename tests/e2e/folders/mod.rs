@@ -38,7 +38,7 @@ fn both_with_programs(test: &str, work: impl Fn(&Host)) {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if loaded.insert(host.home().to_owned()) {
             // Read here: the user may not look where the archive lies.
-            let bytes = std::fs::read(&archive).unwrap();
+            let bytes = std::fs::read(&archive).expect("readable");
             host.docker_with(&["load"], &bytes).ok();
         }
         drop(loaded);

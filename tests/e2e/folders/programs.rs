@@ -30,7 +30,7 @@ fn c_project_of_the_host_is_built_and_belongs_to_its_user() {
             ),
         ];
         for (name, text) in files {
-            fs::write(folder.join(name), text).unwrap();
+            fs::write(folder.join(name), text).expect("readable");
         }
         host.own(&folder);
         let bind = format!("{}:/w", folder.display());
@@ -42,7 +42,7 @@ fn c_project_of_the_host_is_built_and_belongs_to_its_user() {
         let said = make(&["make", "-j2"]);
         assert!(said.contains("-o prog main.o add.o"), "{said}");
         for made in ["prog", "main.o", "add.o"] {
-            let meta = fs::metadata(folder.join(made)).unwrap();
+            let meta = fs::metadata(folder.join(made)).expect("readable");
             assert_eq!(meta.uid(), host.user_id(), "the owner of {made}");
         }
         assert_eq!(make(&["./prog"]), "42\n");
@@ -53,7 +53,7 @@ fn c_project_of_the_host_is_built_and_belongs_to_its_user() {
             folder.join("add.c"),
             "int add(int a, int b) { return a * b; }\n",
         )
-        .unwrap();
+        .expect("readable");
         assert!(make(&["make"]).contains("add.c"));
         assert_eq!(make(&["./prog"]), "80\n");
         make(&["make", "clean"]);
@@ -160,8 +160,9 @@ fn redis_owns_fills_and_keeps_a_folder_of_the_host() {
 fn start(host: &Host, name: &str, entrypoint: &str, data: &Path, at: &str) {
     let scripts = host.folder("entrypoints");
     let script = scripts.join(name);
-    fs::write(&script, entrypoint).unwrap();
-    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::write(&script, entrypoint).expect("readable");
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("readable");
     host.own(&scripts);
     let bind = format!("{}:{at}", data.display());
     let entry = format!("{}:/entrypoint.sh:ro", script.display());
@@ -199,9 +200,9 @@ fn stops_well(host: &Host, name: &str) {
 }
 
 fn owned_by_the_user(host: &Host, folder: &Path) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let entry = entry.unwrap();
-        let meta = entry.metadata().unwrap();
+    for entry in fs::read_dir(folder).expect("readable") {
+        let entry = entry.expect("readable");
+        let meta = entry.metadata().expect("readable");
         assert_eq!(
             meta.uid(),
             host.user_id(),
