@@ -1,6 +1,8 @@
 //! `lighter` at a terminal: typed into, resized, let go of, ended from outside; and strangers' text
 //! that would steer it.
 
+use std::time::{Duration, Instant};
+
 use lighter_tests::terminal::Terminal;
 use lighter_tests::{Host, env};
 
@@ -93,12 +95,18 @@ fn a_terminal_is_as_it_was_when_the_command_is_ended_from_outside() {
                 "clear; {command}; echo code $?; stty -g | cmp - $HOME/stty-before && echo same $((1+1))"
             ),
         );
+        let ours = format!("lighter {}", command.trim_start_matches("l "));
+        // The screen may still show the last one's prompt: it is cleared once this one runs.
+        let limit = Instant::now() + Duration::from_secs(60);
+        while host.processes(&ours).is_empty() {
+            assert!(Instant::now() < limit, "{command} does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         if command.contains("attach") {
             terminal.keys(&["Enter"]);
         }
         terminal.shows("/ #");
-        let ours = command.trim_start_matches("l ");
-        let ended = host.signal("TERM", &format!("lighter {ours}"));
+        let ended = host.signal("TERM", &ours);
         assert_eq!(ended, 1, "{command}");
         terminal.shows(&format!("code {code}"));
         terminal.shows("same 2");

@@ -2,8 +2,9 @@
 //! socket.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use lighter_tests::{Finished, Host, env, run};
@@ -35,12 +36,33 @@ fn fresh(test: &str) -> Option<Host> {
     host
 }
 
+/// Program and image where every user may look, and the folder that holds them.
+fn readable_copies() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let done = |command: &mut Command| command.status().is_ok_and(|status| status.success());
+    let copy = |variable| {
+        let from = env::path(variable).expect("it is there");
+        let to = dir.path().join(variable);
+        assert!(done(Command::new("cp").arg("-rL").args([&from, &to])));
+        to
+    };
+    let (lighter, image) = (copy(env::LIGHTER), copy("LIGHTER_IMAGE_DIR"));
+    assert!(done(
+        Command::new("chmod").args(["-R", "a+rX"]).arg(dir.path())
+    ));
+    (dir, lighter, image)
+}
+
 /// A user of this host for one test.
 struct User(String);
 
+/// Tests of one process run beside each other.
+static USERS: AtomicU32 = AtomicU32::new(0);
+
 impl User {
     fn add() -> Option<Self> {
-        let name = format!("lighter-{}", std::process::id());
+        let number = USERS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("lighter-{}-{number}", std::process::id());
         let made = Command::new("useradd").args(["-m", &name]).output().ok()?;
         made.status.success().then_some(Self(name))
     }
@@ -169,12 +191,13 @@ fn a_real_service_manager_starts_takes_over_and_stops_the_daemon() {
         test "$($L inspect -f "{{.State.ExitCode}}" steady)" = 7
         $L down; systemctl --user is-active lighter.socket
         $L run --rm --network none lighter/hello echo through the socket"#;
-    let path = |variable| env::path(variable).expect("it is there");
+    let (_copies, lighter, image) = readable_copies();
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "bash", "-c"])
         .arg(format!("mount -t tmpfs tmpfs /run; {MANAGER}"))
-        .env("L", path(env::LIGHTER))
+        .env("L", lighter)
+        .env("LIGHTER_IMAGE_DIR", image)
         .env("U", &user.0)
         .env("S", steps)
         .env("HOME", host.home());

@@ -45,16 +45,26 @@ pub(crate) fn fallible(chunks: mpsc::Receiver<io::Result<Bytes>>) -> Body {
     BodyExt::boxed_unsync(StreamBody::new(stream))
 }
 
-/// A body that ends early when `gone` does: its client has left.
-pub(crate) fn until(body: Body, gone: impl Future<Output = ()> + Send + 'static) -> Body {
+/// Marks an answer, in its extensions, that must not look whole if its client left before its end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whole;
+
+/// A body that ends early when `gone` does: its client has left. With `whole` it breaks off.
+pub(crate) fn until(
+    body: Body,
+    gone: impl Future<Output = ()> + Send + 'static,
+    whole: bool,
+) -> Body {
     BodyExt::boxed_unsync(Until {
         body,
         gone: Box::pin(gone),
+        whole,
     })
 }
 
 struct Until {
     body: Body,
+    whole: bool,
     gone: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -68,7 +78,12 @@ impl hyper::body::Body for Until {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         // What is there is still sent: only waiting ends.
         match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Pending => self.gone.as_mut().poll(context).map(|()| None),
+            Poll::Pending => {
+                let left = self
+                    .whole
+                    .then(|| Err(io::ErrorKind::ConnectionAborted.into()));
+                self.gone.as_mut().poll(context).map(|()| left)
+            }
             ready => ready,
         }
     }

@@ -134,10 +134,11 @@ async fn answer(
         // The session says the rest; this is dropped with what speaks HTTP.
         return std::future::pending().await;
     }
+    let whole = response.extensions().get::<body::Whole>().is_some();
     let mut response = response.map(|body| match body.size_hint().exact() {
         Some(_) => body,
         // Like dockerd: who has closed its sending half waits for no further news.
-        None => body::until(body, wire.ended()),
+        None => body::until(body, wire.ended(), whole),
     });
     for (name, value) in HEADERS {
         response.headers_mut().insert(

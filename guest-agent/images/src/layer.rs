@@ -143,8 +143,16 @@ impl PendingLayer {
         };
         let mut tar = File::open(&path).map_err(failed)?;
         let mut blocks = extra.blocks;
-        tree.lift_tail(self.tar_bytes, &mut tar, &mut extra.writer()?, &mut blocks)
-            .map_err(failed)?;
+        let limit = EXTRA_FREE.saturating_add(self.tar_bytes.saturating_mul(4));
+        let tar_bytes = self.tar_bytes;
+        tree.lift_tail(
+            tar_bytes,
+            &mut tar,
+            &mut extra.writer()?,
+            &mut blocks,
+            limit,
+        )
+        .map_err(failed)?;
         extra.blocks = blocks;
         Ok(())
     }
@@ -249,14 +257,15 @@ fn check(promised: &Descriptor, digest: &Digest, size: u64) -> Result<()> {
     Ok(())
 }
 
-struct Hashing<R> {
+/// Passes a stream on and hashes it.
+pub(crate) struct Hashing<R> {
     input: R,
     hash: Sha256,
     size: u64,
 }
 
 impl<R: Read> Hashing<R> {
-    fn new(input: R) -> Self {
+    pub(crate) fn new(input: R) -> Self {
         Self {
             input,
             hash: Sha256::new(),
@@ -275,7 +284,7 @@ impl<R: Read> Hashing<R> {
     }
 
     /// Digest and size of what was read so far.
-    fn finish(&self) -> (Digest, u64) {
+    pub(crate) fn finish(&self) -> (Digest, u64) {
         let digest = Digest::from_bytes(self.hash.clone().finalize().into());
         (digest, self.size)
     }

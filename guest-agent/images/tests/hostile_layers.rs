@@ -520,6 +520,23 @@ fn a_sparse_giant_takes_neither_memory_nor_disk() {
 }
 
 #[test]
+fn a_giant_without_its_last_padding_takes_neither_memory_nor_disk() {
+    let records = [
+        ("GNU.sparse.major", &b"0"[..]),
+        ("GNU.sparse.minor", b"1"),
+        ("GNU.sparse.size", b"549755813988"),
+        ("GNU.sparse.map", b"549755813888,100"),
+    ];
+    let mut archive = Tar::default().pax(&records).file("a", &[7; 100]).0;
+    while archive.ends_with(&[0]) {
+        archive.pop();
+    }
+    let test = TestStore::new();
+    let layer = test.add(&archive).unwrap();
+    assert!(fs::metadata(&layer.index).unwrap().len() < 32 << 20);
+}
+
+#[test]
 fn a_tar_without_its_last_padding_is_read_to_its_last_byte() {
     in_mount_namespace(
         "a_tar_without_its_last_padding_is_read_to_its_last_byte",

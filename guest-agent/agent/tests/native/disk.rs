@@ -77,7 +77,7 @@ fn full_disk_is_said_and_loses_nothing() {
     let other = archive(disk.0.path(), "other");
     let refused = load(&machine, &other).is(500);
     assert!(
-        refused.text().contains("No space left"),
+        refused.text().contains("no space left on device"),
         "{}",
         refused.text()
     );

@@ -10,7 +10,7 @@ use lighter_engine::images::channel;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::body::{fallible, with_type};
+use crate::body::{Whole, fallible, with_type};
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::router::Answer;
@@ -95,9 +95,7 @@ pub(super) fn save(call: &Call, names: &[String]) -> Answer {
             sender.send(Err(std::io::Error::other(error))).await.ok();
         }
     });
-    Ok(with_type(
-        StatusCode::OK,
-        "application/x-tar",
-        fallible(body),
-    ))
+    let mut response = with_type(StatusCode::OK, "application/x-tar", fallible(body));
+    response.extensions_mut().insert(Whole);
+    Ok(response)
 }

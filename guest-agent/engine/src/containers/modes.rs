@@ -90,7 +90,8 @@ impl Engine {
             match self.containers().find(reference) {
                 Ok(other) => *mode = format!("container:{}", other.id()),
                 Err(error) if may_come_later && error.kind() == Kind::NotFound => {}
-                Err(error) => return Err(error),
+                // Not as something that is not found: clients would pull the image and ask again.
+                Err(error) => return Err(Error::invalid(error.text())),
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ use super::writer::TarWriter;
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::layer::Hashing;
 use crate::manifest::{
     Descriptor, Index, Manifest, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST,
 };
@@ -135,8 +136,18 @@ impl Documents {
                 continue;
             }
             let layer = store.require_layer(digest)?;
-            let mut file = File::open(&layer.tar).map_err(Error::file("open", &layer.tar))?;
+            let file = File::open(&layer.tar).map_err(Error::file("open", &layer.tar))?;
+            let mut file = Hashing::new(file);
             tar.file(&path, layer.tar_bytes, &mut file)?;
+            let (actual, _) = file.finish();
+            // Damage at rest must not leave the machine as a good archive.
+            if actual != *digest {
+                return Err(Error::Mismatch {
+                    what: "layer".into(),
+                    expected: *digest,
+                    actual,
+                });
+            }
         }
         let index = Index {
             schema_version: 2,

@@ -14,6 +14,10 @@ pub(super) const MAX_CHUNKS: u64 = 1 << 20;
 /// ext4's largest file; a sparse file beyond it could not be copied up by anyone.
 pub(crate) const MAX_SPARSE: u64 = 16 << 40;
 
+/// The largest chunk: one may have to be copied, whole, into memory and into the index's own data.
+/// With [`MAX_CHUNKS`] of them a file reaches [`MAX_SPARSE`].
+pub(super) const MAX_BITS: u32 = 24;
+
 /// Where a chunk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chunk {
@@ -67,7 +71,11 @@ pub(super) fn map_in_place(segments: &[Segment], size: u64, block: u32) -> Optio
 /// The largest chunk on whose multiples all pieces begin and (but for the file's end) end.
 fn chunk_bits(segments: &[Segment], size: u64) -> Option<u32> {
     // Without any piece the whole file is one hole.
-    let mut bits = size.max(BLOCK).next_power_of_two().trailing_zeros().min(40);
+    let mut bits = size
+        .max(BLOCK)
+        .next_power_of_two()
+        .trailing_zeros()
+        .min(MAX_BITS);
     for segment in segments {
         let end = segment.offset + segment.length;
         for edge in [segment.offset, if end == size { 0 } else { end }] {
@@ -156,7 +164,10 @@ mod tests {
             [Chunk::Hole, Chunk::Tar(7), Chunk::Tar(15), Chunk::Hole]
         );
         assert_eq!(map.chunks.last(), Some(&Chunk::Tar(23)));
-        assert_eq!(map_in_place(&[], 1 << 30, 0).unwrap().chunks, [Chunk::Hole]);
+        assert_eq!(
+            map_in_place(&[], 2 << MAX_BITS, 0).unwrap().chunks,
+            [Chunk::Hole; 2]
+        );
     }
 
     #[test]

@@ -12,13 +12,15 @@ use super::tree::{Data, Tree};
 
 impl Tree {
     /// Copies the chunk that reaches into the last, partial block of a tar of `tar_bytes`; `used`
-    /// counts the blocks of `extra`.
+    /// counts the blocks of `extra`, which may not take more than `limit` bytes in all: an entry whose
+    /// data ends before the last block can have a chunk that reaches into it, and so can many.
     pub(crate) fn lift_tail(
         &mut self,
         tar_bytes: u64,
         tar: &mut (impl Read + Seek),
         extra: &mut impl Write,
         used: &mut u32,
+        limit: u64,
     ) -> io::Result<()> {
         let last = tar_bytes / BLOCK;
         for at in 0..self.inodes.len() {
@@ -42,6 +44,9 @@ impl Tree {
             let Chunk::Tar(first) = *chunk else {
                 continue;
             };
+            if (u64::from(*used) + blocks) * BLOCK > limit {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             let start = u64::from(first) * BLOCK;
             let mut piece = Vec::new();
             tar.seek(SeekFrom::Start(start))?;

@@ -247,7 +247,7 @@ mod tests {
         assert!(
             identity("", &unknown, PASSWD, GROUP)
                 .unwrap_err()
-                .starts_with("Unable to find")
+                .starts_with("unable to find")
         );
     }
 }
