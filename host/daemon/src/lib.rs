@@ -32,7 +32,7 @@ use std::time::Duration;
 use lighter_platform::HostPaths;
 use lighter_platform::sys;
 use lighter_protocol::ShutdownReason;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use host_port::{Dials, HostPort};
 use shares::AllowList;
@@ -51,8 +51,8 @@ pub struct Daemon {
     ending: watch::Receiver<bool>,
     /// Becomes true when the machine has ended and the daemon is about to.
     ended: watch::Receiver<bool>,
-    /// Told when a client that asked for the end has its answer.
-    answered: Notify,
+    /// How many clients that asked for the end have no answer yet.
+    unanswered: watch::Sender<usize>,
 }
 
 /// A wish for the daemon's end.
@@ -109,6 +109,27 @@ async fn run(notify: bool) -> ExitCode {
     }
 }
 
+/// A client that asked for the end and waits for the answer, for as long as this lives.
+struct Asker<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Asker<'a> {
+    fn of(unanswered: &'a watch::Sender<usize>) -> Self {
+        unanswered.send_modify(|count| *count += 1);
+        Self(unanswered)
+    }
+}
+
+impl Drop for Asker<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+async fn all_answered(unanswered: &watch::Sender<usize>) {
+    // It cannot be closed while its sender is here.
+    let _ = unanswered.subscribe().wait_for(|count| *count == 0).await;
+}
+
 fn announce(notify: bool, readiness: &Readiness) {
     if !notify {
         return;
@@ -159,7 +180,7 @@ async fn live(started: Started) {
         dials,
         ending,
         ended,
-        answered: Notify::new(),
+        unanswered: watch::Sender::new(0),
     });
     let (end, mut wishes) = mpsc::channel(4);
     let Sockets { docker, control } = sockets;
@@ -196,10 +217,27 @@ async fn live(started: Started) {
     }
     control.unlink();
     ended_in.send_replace(true);
-    if asked.is_some() {
-        // Whoever asked may have gone; the end does not depend on it.
-        let _ = tokio::time::timeout(LAST_WORDS, daemon.answered.notified()).await;
-    }
+    // Whoever asked, before a signal or after it, may have gone; the end does not depend on it.
+    let _ = tokio::time::timeout(LAST_WORDS, all_answered(&daemon.unanswered)).await;
     drop(lock);
     tracing::info!("daemon is down");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn everybody_who_asked_for_the_end_is_waited_for() {
+        let unanswered = watch::Sender::new(0);
+        all_answered(&unanswered).await;
+        let (first, second) = (Asker::of(&unanswered), Asker::of(&unanswered));
+        let moment = Duration::from_millis(10);
+        let waited = tokio::time::timeout(moment, all_answered(&unanswered));
+        assert!(waited.await.is_err());
+        drop(first);
+        let waited = tokio::time::timeout(moment, all_answered(&unanswered));
+        assert!(waited.await.is_err(), "one is not all");
+        tokio::join!(all_answered(&unanswered), async { drop(second) });
+    }
 }

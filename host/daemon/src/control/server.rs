@@ -14,7 +14,7 @@ use super::{Event, MOST_LINE, MachineStatus, Request, Status};
 use crate::settings::Settings;
 use crate::vm::boot::no_room;
 use crate::vm::{Failure, Guest, Phase};
-use crate::{Daemon, End};
+use crate::{Asker, Daemon, End};
 
 /// Most characters of a name that the guest gives.
 const MOST_NAME: usize = 100;
@@ -76,12 +76,14 @@ async fn converse(
         Request::Ping => send(&mut stream, &Event::Done).await,
         Request::Up { folder } => up(&mut stream, daemon, folder).await,
         Request::Down { force } => {
+            let _asker = Asker::of(&daemon.unanswered);
             let processes = processes(daemon).await;
             send(&mut stream, &Event::Leaving { processes }).await?;
             let wish = if force { End::Force } else { End::Down };
             leave(&mut stream, daemon, end, wish).await
         }
         Request::Leave => {
+            let _asker = Asker::of(&daemon.unanswered);
             // A machine that is only half there could not be taken over.
             if matches!(*daemon.vm.watch().borrow(), Phase::Booting(_)) {
                 let _ = daemon.vm.ready().await;
@@ -119,9 +121,7 @@ async fn leave(
         tracing::debug!("already ending");
     }
     until_ended(daemon).await?;
-    send(stream, &Event::Done).await?;
-    daemon.answered.notify_one();
-    Ok(())
+    send(stream, &Event::Done).await
 }
 
 async fn until_ended(daemon: &Arc<Daemon>) -> io::Result<()> {

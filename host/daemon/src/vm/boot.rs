@@ -15,6 +15,7 @@ use lighter_protocol::{
 };
 use tokio::sync::{mpsc, watch};
 
+use super::patience::{LOOK, waits_for_room, within};
 use super::stream::StreamError;
 use super::{Failure, Guest, Launched, Link, MessageStream, prepare};
 use crate::folders::Folders;
@@ -91,15 +92,25 @@ pub async fn boot(
     let _ = guests.send(service).await;
     let hello = hello(recipe, &settings, &prepared, &machine);
     progress("waiting for the guest");
+    // One that was found runs containers: it is not ended for want of room.
+    let full = || async {
+        let full = !fresh && waits_for_room(&machine).await;
+        if full {
+            progress("waiting for room on the host's disk");
+        }
+        full
+    };
     let greeted = tokio::select! {
-        greeted = tokio::time::timeout(recipe.boot_limit, greet(&machine, &hello, progress)) => greeted,
+        greeted = within(recipe.boot_limit, greet(&machine, &hello, progress), full) => greeted,
         reason = machine.exited() => return Err(Failure::from_exit(&reason)),
-        () = disk_is_full(&machine) => return Err(no_room(&recipe.paths)),
+        () = disk_is_full(&machine), if fresh => return Err(no_room(&recipe.paths)),
     };
     let (stream, welcome) = match greeted {
-        Ok(Ok(greeted)) => greeted,
-        Ok(Err(failure)) => return Err(failure.with_console(&prepare::console_tail(&recipe.paths))),
-        Err(_) => return Err(silent(recipe)),
+        Some(Ok(greeted)) => greeted,
+        Some(Err(failure)) => {
+            return Err(failure.with_console(&prepare::console_tail(&recipe.paths)));
+        }
+        None => return Err(silent(recipe)),
     };
     let boot_time = fresh.then(|| began.elapsed());
     tracing::info!(
@@ -118,9 +129,6 @@ pub async fn boot(
         boot_time,
     })
 }
-
-/// How often a machine is asked whether it waits for room on the host's disk.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Waits until the machine says that its disk image cannot be written for want of room.
 async fn disk_is_full(machine: &Machine) {
@@ -175,7 +183,7 @@ async fn prepare_files(
     // Unpacking and disk writes would hold up every other client of this one-threaded process.
     let prepare = move || match fresh {
         true => prepare::prepare(&paths, disk),
-        false => prepare::found(&paths),
+        false => Ok(prepare::found(&paths)),
     };
     tokio::task::spawn_blocking(prepare)
         .await

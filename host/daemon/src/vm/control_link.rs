@@ -2,7 +2,8 @@
 //!
 //! One task owns the stream. The agent may die and be restarted by its init at any time: then the
 //! stream ends, and the task greets the new one with the same secret. Only a guest that stays
-//! silent for [`SILENCE`] is given up.
+//! silent for [`SILENCE`] is given up, and not for as long as its machine waits for room on the
+//! host's disk.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::MessageStream;
 use super::boot::{introduce, unix_now};
+use super::patience::{waits_for_room, within};
 use super::stream::StreamError;
 
 /// Time between two signs of life.
@@ -23,6 +25,8 @@ const BEAT: Duration = Duration::from_secs(5);
 /// A guest that gives no sign of life for this long is given up. Long, because an emulated guest
 /// under load is slow, and giving up ends every container.
 const SILENCE: Duration = Duration::from_secs(120);
+/// A guest that gives none for this long may be on a machine that stands still.
+const QUIET: Duration = Duration::from_secs(10);
 /// A clock that went this far from the host's is set again, at the next beat.
 const DRIFT: Duration = Duration::from_millis(500);
 /// The clock is set this often whatever it shows: an emulated guest's runs at its own pace.
@@ -165,9 +169,10 @@ impl Talk {
                 Err(error) => tracing::info!(%error, "the agent is gone; greeting the next"),
             }
             self.asked.clear();
-            match tokio::time::timeout(SILENCE, self.greet_again()).await {
-                Ok(fresh) => stream = fresh,
-                Err(_) => return silent(),
+            let full = || waits_for_room(&self.machine);
+            match within(SILENCE, self.greet_again(), full).await {
+                Some(fresh) => stream = fresh,
+                None => return silent(),
             }
         }
     }
@@ -175,6 +180,7 @@ impl Talk {
     /// Until the stream breaks (an error) or the conversation is over.
     async fn converse(&mut self, stream: &mut MessageStream) -> Result<LinkEnd, StreamError> {
         self.last_sign = Instant::now();
+        let mut full = false;
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -191,6 +197,14 @@ impl Talk {
                     None => return Ok(LinkEnd::Bye),
                 },
                 _ = beat.tick() => {
+                    if full || self.last_sign.elapsed() > QUIET {
+                        full = waits_for_room(&self.machine).await;
+                    }
+                    if full {
+                        // It is alive, and what it was sent now would only pile up.
+                        self.last_sign = Instant::now();
+                        continue;
+                    }
                     if self.last_sign.elapsed() > SILENCE {
                         return Ok(silent());
                     }

@@ -15,6 +15,7 @@
 pub mod boot;
 mod control_link;
 mod failure;
+mod patience;
 pub mod prepare;
 mod stream;
 
@@ -110,7 +111,8 @@ impl Vm {
         Self { wishes, phase }
     }
 
-    /// The guest, after starting a machine if there is none. Bounded by the boot's own limit.
+    /// The guest, after starting a machine if there is none. Bounded by the boot's own limit, in
+    /// which the time that a found machine waits for room on the host's disk does not count.
     ///
     /// # Errors
     /// Why there is no machine. Calling again tries again.
@@ -239,22 +241,32 @@ impl Owner {
     ) -> Result<Guest, Failure> {
         let phase = &self.phase;
         let progress = |step| {
-            phase.send_replace(Phase::Booting(step));
+            phase.send_if_modified(|now| {
+                let said = matches!(now, Phase::Booting(last) if *last == step);
+                *now = Phase::Booting(step);
+                !said
+            });
         };
         let runs = found.is_some();
+        // A machine that waits for room on the host's disk may take any time; an end that was asked
+        // for may not.
+        let mut last_call = None;
         let attempt = boot::boot(&self.recipe, found, launched, &self.guests, &progress);
         tokio::pin!(attempt);
         loop {
             tokio::select! {
                 outcome = &mut attempt => return outcome,
+                () = reached(last_call) => return Err(stopped()),
                 wish = self.inbox.recv() => match wish {
                     Some(Wish::Start(reply)) => self.waiting.push(reply),
                     Some(Wish::Stop(stop)) => {
                         let later = runs && !stop.at_once;
                         self.stopping.push(stop);
                         if !later {
-                            return Err(Failure::plain("the machine was stopped while it started"));
+                            return Err(stopped());
                         }
+                        let limit = self.recipe.boot_limit;
+                        last_call = last_call.or_else(|| Instant::now().checked_add(limit));
                     }
                     None => return Err(Failure::plain("the daemon is ending")),
                 },
@@ -366,6 +378,18 @@ impl Owner {
         tracing::warn!("the guest did not say bye in time; the machine is ended");
         end_at_once(&guest.machine).await;
         ExitReason::Killed
+    }
+}
+
+fn stopped() -> Failure {
+    Failure::plain("the machine was stopped while it started")
+}
+
+/// Waits for this moment, if there is one.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -131,24 +131,35 @@ fn one_image(dir: PathBuf) -> PathBuf {
 }
 
 /// What a machine was started with that is running already: nothing is made, unpacked or grown
-/// under it, and what is no longer there does not matter to it.
-///
-/// # Errors
-/// This installation's identity or the disk cannot be read.
-pub fn found(paths: &HostPaths) -> Result<Prepared, PrepareError> {
+/// under it, and what is no longer there does not matter to it. Its guest knows disk and identity
+/// from its first hello and goes by that.
+#[must_use]
+pub fn found(paths: &HostPaths) -> Prepared {
     let image = paths.image_dir();
     let disk = paths.disk_image();
-    let length = fs::metadata(&disk).map_err(|source| PrepareError::Make {
-        path: disk.clone(),
-        source,
-    })?;
-    Ok(Prepared {
+    let disk_bytes = fs::metadata(&disk).map_or_else(
+        |error| {
+            tracing::warn!(%error, path = %disk.display(), "the running machine's disk is not there");
+            0
+        },
+        |facts| facts.len(),
+    );
+    let identity = paths.machine_id();
+    let machine_id = match kept_machine_id(&identity) {
+        Ok(Some(kept)) => kept,
+        unknown => {
+            let error = unknown.err().map(|error| super::chain(&error));
+            tracing::warn!(error, path = %identity.display(), "no identity for the running machine");
+            String::new()
+        }
+    };
+    Prepared {
         kernel: image.join("vmlinux"),
         initramfs: image.join("initramfs.cpio"),
-        disk_bytes: length.len(),
+        disk_bytes,
         disk,
-        machine_id: machine_id(&paths.machine_id())?,
-    })
+        machine_id,
+    }
 }
 
 /// Refuses what is no disk, and a disk whose identity is missing: making another would lock its
@@ -282,23 +293,23 @@ fn write_new(target: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> i
     written
 }
 
+/// The identity, if there is one already.
+fn kept_machine_id(path: &Path) -> Result<Option<String>, PrepareError> {
+    let source = match fs::read_to_string(path) {
+        Ok(text) if is_machine_id(text.trim()) => return Ok(Some(text.trim().to_owned())),
+        Ok(_) => io::Error::new(io::ErrorKind::InvalidData, "it is no machine id"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => error,
+    };
+    Err(PrepareError::Make {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
 fn machine_id(path: &Path) -> Result<String, PrepareError> {
-    match fs::read_to_string(path) {
-        Ok(text) if is_machine_id(text.trim()) => return Ok(text.trim().to_owned()),
-        Ok(_) => {
-            let source = io::Error::new(io::ErrorKind::InvalidData, "it is no machine id");
-            return Err(PrepareError::Make {
-                path: path.to_path_buf(),
-                source,
-            });
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => {
-            return Err(PrepareError::Make {
-                path: path.to_path_buf(),
-                source,
-            });
-        }
+    if let Some(kept) = kept_machine_id(path)? {
+        return Ok(kept);
     }
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|error| PrepareError::Make {
@@ -437,9 +448,17 @@ mod tests {
         };
         fs::write(paths.disk_image(), b"data").unwrap();
         let id = machine_id(&paths.machine_id()).unwrap();
-        let found = found(&paths).unwrap();
-        assert_eq!((found.disk_bytes, found.machine_id), (4, id));
+        let known = found(&paths);
+        assert_eq!((known.disk_bytes, known.machine_id), (4, id));
         assert_eq!(fs::metadata(paths.disk_image()).unwrap().len(), 4);
+        // Nor an identity or a disk: its guest has both.
+        fs::write(paths.machine_id(), "nonsense").unwrap();
+        assert_eq!(found(&paths).machine_id, "");
+        fs::remove_file(paths.machine_id()).unwrap();
+        fs::remove_file(paths.disk_image()).unwrap();
+        let lost = found(&paths);
+        assert_eq!((lost.disk_bytes, lost.machine_id.as_str()), (0, ""));
+        assert!(!paths.machine_id().exists() && !paths.disk_image().exists());
     }
 
     #[test]

@@ -64,8 +64,12 @@ struct Numbers {
 
 #[derive(Default, Deserialize)]
 struct EventData {
+    /// The error was a want of room.
     #[serde(default)]
     nospace: bool,
+    /// What QEMU did: `stop` means that it has paused the machine.
+    #[serde(default)]
+    action: String,
 }
 
 /// Listens until QEMU ends, on a thread of its own; the version is sent once.
@@ -85,6 +89,7 @@ fn listen(
     disk_full: &DiskFull,
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(socket.try_clone()?);
+    let mut told: Option<Instant> = None;
     loop {
         let mut text = Vec::new();
         let mut limited = std::io::Read::take(&mut lines, MAX_LINE);
@@ -110,17 +115,56 @@ fn listen(
             socket.write_all(b"{\"execute\":\"qmp_capabilities\"}\n")?;
         }
         if line.event.as_deref() == Some("BLOCK_IO_ERROR") {
-            let full = line.data.unwrap_or_default().nospace;
+            let EventData { nospace, action } = line.data.unwrap_or_default();
             // Said once, and not every second for as long as it lasts.
-            if !disk_full.now() {
+            if told.is_none_or(|at| at.elapsed() > RETRY * 3) {
                 tracing::warn!(
-                    full,
-                    "the disk image could not be written: the machine waits"
+                    full = nospace,
+                    action,
+                    "the disk image could not be read or written"
                 );
             }
-            disk_full.note();
-            std::thread::sleep(RETRY);
-            socket.write_all(b"{\"execute\":\"cont\"}\n")?;
+            told = Some(Instant::now());
+            if nospace {
+                disk_full.note();
+            }
+            if action == "stop" {
+                std::thread::sleep(RETRY);
+                socket.write_all(b"{\"execute\":\"cont\"}\n")?;
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is answered to one error of the disk, and whether the host's disk counts as full then.
+    fn after(data: &str) -> (String, bool) {
+        let (ours, mut qemus) = UnixStream::pair().unwrap();
+        let event = format!("{{\"event\":\"BLOCK_IO_ERROR\",\"data\":{data}}}\n");
+        qemus.write_all(event.as_bytes()).unwrap();
+        qemus.shutdown(std::net::Shutdown::Write).unwrap();
+        let disk_full = DiskFull::default();
+        listen(ours, &mpsc::channel().0, &disk_full).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut qemus, &mut answer).unwrap();
+        (answer, disk_full.now())
+    }
+
+    #[test]
+    fn only_a_want_of_room_counts_as_a_full_disk_and_only_a_paused_machine_goes_on() {
+        let cont = "{\"execute\":\"cont\"}\n";
+        let written = |action: &str, nospace: bool| {
+            after(&format!(
+                "{{\"device\":\"\",\"operation\":\"write\",\"action\":\"{action}\",\"nospace\":{nospace},\
+                 \"reason\":\"\"}}"
+            ))
+        };
+        assert_eq!(written("stop", true), (cont.to_owned(), true));
+        assert_eq!(written("stop", false), (cont.to_owned(), false));
+        assert_eq!(written("report", false), (String::new(), false));
+        assert_eq!(after("{}"), (String::new(), false));
     }
 }
