@@ -36,6 +36,11 @@ fn login_dir() -> Option<PathBuf> {
     (found.is_dir() && std::os::unix::fs::MetadataExt::uid(&found) == uid).then_some(dir)
 }
 
+/// Whether a socket listens.
+pub(super) fn listens(socket: &OwnedFd) -> io::Result<bool> {
+    Ok(rustix::net::sockopt::socket_acceptconn(socket)?)
+}
+
 /// What registers a program with the user's session.
 pub const SERVICE_MANAGER: Option<&str> = Some("systemd");
 

@@ -236,7 +236,7 @@ fn adopt_listener(raw: RawFd) -> io::Result<(String, LocalListener)> {
     // call below fails on one that is not open, before anything else uses it.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
     rustix::io::fcntl_setfd(fd.as_fd(), rustix::io::FdFlags::CLOEXEC)?;
-    if !rustix::net::sockopt::socket_acceptconn(&fd)? {
+    if !super::listens(&fd)? {
         return Err(io::Error::other("a handed-over socket does not listen"));
     }
     let listener = StdUnixListener::from(fd);
