@@ -116,13 +116,21 @@ impl Folders {
         for path in allowed.read_only() {
             client.protect(&path).map_err(|error| not_added(&error))?;
         }
-        let added = match client.add_share(&id, &target, read_only, &label) {
+        // A folder with keys that passed the judgement is one that the settings name; it may be hidden still.
+        let add = || {
+            if allowed.is_key_folder(&real) {
+                client.add_named_share(&id, &target, read_only, &label)
+            } else {
+                client.add_share(&id, &target, read_only, &label)
+            }
+        };
+        let added = match add() {
             Err(FilesError::Refused {
                 code: RefusalCode::TooMany,
                 ..
             }) => {
                 remove_stale(&client);
-                client.add_share(&id, &target, read_only, &label)
+                add()
             }
             other => other,
         };

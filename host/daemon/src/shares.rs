@@ -222,7 +222,9 @@ impl AllowList {
         listed.map(|entry| entry.path.clone()).collect()
     }
 
-    fn is_key_folder(&self, path: &Path) -> bool {
+    /// Whether a path lies in a folder that holds keys.
+    #[must_use]
+    pub fn is_key_folder(&self, path: &Path) -> bool {
         KEY_FOLDERS
             .iter()
             .any(|folder| path.starts_with(self.home.join(folder)))

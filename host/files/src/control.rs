@@ -81,6 +81,9 @@ pub enum Request {
         id: ShareId,
         /// Every change through this share is refused with EROFS.
         read_only: bool,
+        /// The user named this very folder: it is served even if it lies in a hidden one.
+        #[serde(default)]
+        named: bool,
         /// What the share is, for the log and for `Status`; never opened.
         label: String,
     },
@@ -128,7 +131,7 @@ pub enum RefusalCode {
     Exists,
     /// No share of this id.
     NotFound,
-    /// The descriptor is missing, or is neither a directory nor a regular file.
+    /// The descriptor is missing, is neither a directory nor a regular file, or is of something hidden.
     NotShareable,
     /// [`MAX_SHARES`] are active, or [`MAX_HIDDEN`] places of a rule named.
     TooMany,
@@ -193,9 +196,10 @@ mod tests {
         let add = Request::AddShare {
             id: ShareId::new("h").expect("valid"),
             read_only: true,
+            named: false,
             label: "/home/ann".into(),
         };
-        let text = r#"{"request":"add_share","id":"h","read_only":true,"label":"/home/ann"}"#;
+        let text = r#"{"request":"add_share","id":"h","read_only":true,"named":false,"label":"/home/ann"}"#;
         assert_eq!(serde_json::to_string(&add).expect("plain data"), text);
         assert_eq!(serde_json::from_str::<Request>(text).expect("same"), add);
         assert!(

@@ -89,6 +89,20 @@ impl FilesClient {
         match self.0 {}
     }
 
+    /// Serves an opened directory or file that the user named himself.
+    ///
+    /// # Errors
+    /// None on this system, where there is no process.
+    pub fn add_named_share<T>(
+        &self,
+        _id: &ShareId,
+        _target: T,
+        _read_only: bool,
+        _label: &str,
+    ) -> Result<(), FilesError> {
+        match self.0 {}
+    }
+
     /// Serves the directory or file at a path.
     ///
     /// # Errors

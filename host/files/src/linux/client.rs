@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
     socketpair,
@@ -30,7 +31,8 @@ use super::packet::{self, PacketError};
 use crate::CONTROL_SOCKET;
 use crate::control::{RefusalCode, Reply, Request, ShareId, Status};
 
-/// How long an answer of the files process may take: it does no file I/O before answering but one `fstat`.
+/// How long an answer of the files process may take: it does no file I/O before answering but a look at
+/// the target and the directories above.
 pub const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// The files process could not be started, reached or persuaded.
@@ -165,7 +167,7 @@ impl FilesClient {
         let socket = seqpacket()?;
         match connect(&socket, &address) {
             Ok(()) => Self::from_socket(socket).map(Some),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => Ok(None),
+            Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
             Err(error) => Err(FilesError::Path {
                 what: "connecting to",
                 path,
@@ -179,7 +181,8 @@ impl FilesClient {
     /// Adding the same target under the same id and flag again is no error.
     ///
     /// # Errors
-    /// [`FilesError::Refused`] where the id is taken, the target is of another kind or there are too many.
+    /// [`FilesError::Refused`] where the id is taken, the target is of another kind or inside what is hidden,
+    /// or there are too many.
     pub fn add_share(
         &self,
         id: &ShareId,
@@ -187,9 +190,34 @@ impl FilesClient {
         read_only: bool,
         label: &str,
     ) -> Result<(), FilesError> {
+        self.add(id, target, (read_only, false), label)
+    }
+
+    /// The same for a folder that the user named himself, which may lie in a hidden one.
+    ///
+    /// # Errors
+    /// As [`Self::add_share`].
+    pub fn add_named_share(
+        &self,
+        id: &ShareId,
+        target: impl AsFd,
+        read_only: bool,
+        label: &str,
+    ) -> Result<(), FilesError> {
+        self.add(id, target, (read_only, true), label)
+    }
+
+    fn add(
+        &self,
+        id: &ShareId,
+        target: impl AsFd,
+        (read_only, named): (bool, bool),
+        label: &str,
+    ) -> Result<(), FilesError> {
         let request = Request::AddShare {
             id: id.clone(),
             read_only,
+            named,
             label: label.to_owned(),
         };
         packet::send(&self.socket, &request, &[target.as_fd()])?;
@@ -227,9 +255,14 @@ impl FilesClient {
 
     /// Makes `path` and all below it read-only in every share, whether it exists or not. Again changes nothing.
     ///
+    /// `/` lies below no share but itself, whose own flag says what may be done there.
+    ///
     /// # Errors
     /// As [`Self::hide`].
     pub fn protect(&self, path: &Path) -> Result<(), FilesError> {
+        if path == Path::new("/") {
+            return Ok(());
+        }
         self.name_place(path, "protecting", |name| Request::Protect { name })
     }
 
@@ -250,9 +283,11 @@ impl FilesClient {
         ) else {
             return Err(failed(std::io::ErrorKind::InvalidInput.into()));
         };
-        let directory = match File::open(parent) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(failed)?,
+        // Whoever may only pass through the directory can name what is in it.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = match openat(CWD, parent, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(|error| failed(error.into()))?,
         };
         packet::send(
             &self.socket,
@@ -376,5 +411,53 @@ fn remove_stale(path: &Path) -> Result<(), FilesError> {
             source: e,
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sys::control_server::Server;
+    use crate::sys::fs::places::Rules;
+    use crate::sys::fs::shares::Shares;
+
+    #[test]
+    fn any_place_can_be_protected_that_can_be_reached() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let listener = control_listener(&dir.path().join("control")).expect("free");
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .expect("sockets");
+        let rules = Arc::new(Rules::default());
+        let server = Server::new(listener, Arc::new(Shares::default()), Arc::clone(&rules));
+        std::thread::spawn(move || server.run(Some(theirs)));
+        let client = FilesClient::from_socket(ours).expect("socket");
+        // Nothing is above it: no share can be a way round its own flag.
+        client.protect(Path::new("/")).expect("nothing to do");
+        assert!(rules.read_only.is_empty());
+        let passage = dir.path().join("passage");
+        std::fs::create_dir_all(passage.join("place")).expect("made");
+        std::fs::set_permissions(&passage, PermissionsExt::from_mode(0o111)).expect("own");
+        client.protect(&passage.join("place")).expect("protected");
+        let above = passage.metadata().expect("present");
+        assert!(
+            rules
+                .read_only
+                .has_name((above.dev(), above.ino()), b"place")
+        );
+        std::fs::set_permissions(&passage, PermissionsExt::from_mode(0o700)).expect("own");
+        client
+            .protect(&dir.path().join("no/where"))
+            .expect("nothing to do");
+        client
+            .hide(Path::new("/"))
+            .expect_err("all would be hidden");
     }
 }

@@ -109,8 +109,10 @@ impl Server {
             Request::AddShare {
                 id,
                 read_only,
+                named,
                 label,
             } => match (descriptors.next(), descriptors.next()) {
+                (Some(root), None) if named => self.shares.add_named(id, root, read_only, label),
                 (Some(root), None) => self.shares.add(id, root, read_only, label),
                 _ => Err(ShareError::NotShareable(id)),
             },

@@ -85,8 +85,8 @@ fn run() -> Result<(), ProcessError> {
     let descriptors = sandbox::prepare().map_err(system("giving up what is not needed"))?;
     let side = Sidecar::open(setup.side_directory)
         .map_err(|e| system("reading the marks of files without attributes")(e.into()))?;
-    let shares = Arc::new(Shares::default());
     let rules = Arc::new(Rules::default());
+    let shares = Arc::new(Shares::new(Arc::clone(&rules)));
     let fs = ShareFs::new(
         Arc::clone(&shares),
         Arc::clone(&rules),

@@ -78,6 +78,18 @@ impl ShareFs {
         Ok(name)
     }
 
+    /// Refuses to move, replace or remove a directory above a place with a rule: the daemon grants by path.
+    ///
+    /// No race: what may not be moved cannot come to a name after it was looked at, but by the host's hand.
+    fn may_move(&self, directory: &Located, name: &CStr) -> Result<()> {
+        let found = self.with_descriptor(|| sys::open_child(&directory.fd, name));
+        match found.and_then(sys::stat) {
+            Ok(host) if self.rules.stays(&host) => Err(Errno::BUSY),
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn make_directory(
         &self,
         who: Caller,
@@ -296,6 +308,9 @@ impl ShareFs {
     pub(super) fn remove(&self, parent: u64, name: &CStr, directory: bool) -> Result<()> {
         let parent = self.directory_to_change(parent)?;
         let name = self.name_to_change(&parent, name)?;
+        if directory {
+            self.may_move(&parent, name)?;
+        }
         let marked = self.marked_beside(&parent, name);
         let flags = if directory {
             AtFlags::REMOVEDIR
@@ -329,6 +344,8 @@ impl ShareFs {
         if old.share.serial != new.share.serial {
             return Err(Errno::XDEV);
         }
+        self.may_move(&old, old_name)?;
+        self.may_move(&new, new_name)?;
         // RENAME_WHITEOUT makes a device.
         let flags = RenameFlags::from_bits(flags)
             .filter(|f| (RenameFlags::NOREPLACE | RenameFlags::EXCHANGE).contains(*f))

@@ -5,13 +5,18 @@
 //! directory's inode with the name, so that the rule holds for one made later too and a rename of a directory
 //! above changes nothing, and the inode itself where there is one, so that another way to it is no way either.
 //!
-//! Called by the control server, which adds, and by the file system for every name.
+//! The daemon grants by path. So kept is also every directory above a place, up to `/`: the guest may not
+//! rename or remove one, for below its new path the place, or an empty name in its stead, would be granted anew.
+//! Only the host's user can still move one; a share that would begin inside what is hidden is refused all the same.
+//!
+//! Called by the control server, which adds, by the shares, and by the file system for every name.
 
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::sync::{PoisonError, RwLock};
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::sys::{self, HostStat, Result};
@@ -26,6 +31,13 @@ pub struct Rules {
     pub read_only: Places,
 }
 
+impl Rules {
+    /// Whether a directory is one above a place of either rule, and thus stays where it is.
+    pub fn stays(&self, host: &HostStat) -> bool {
+        self.hidden.is_below(host) || self.read_only.is_below(host)
+    }
+}
+
 /// A set of names and inodes.
 #[derive(Debug, Default)]
 pub struct Places {
@@ -36,19 +48,26 @@ pub struct Places {
 struct Sets {
     names: HashSet<(u64, u64, Vec<u8>)>,
     inodes: HashSet<(u64, u64)>,
+    /// The directories above, the one in which the name lies first of them.
+    above: HashSet<(u64, u64)>,
 }
 
 impl Places {
-    /// Adds `name` in `directory`; again changes nothing.
+    /// Adds `name` in `directory`; again changes nothing but to see what is there now.
     pub fn add(&self, directory: impl AsFd, name: &str) -> Result<()> {
         let name = CString::new(name).map_err(|_| Errno::INVAL)?;
         sys::component(&name)?;
         let parent = sys::stat(&directory)?;
         let present = match sys::open_child(&directory, &name).and_then(sys::stat) {
-            Ok(host) => Some((host.dev, host.ino)),
+            Ok(host) => Some(host.identity()),
             Err(Errno::NOENT) => None,
             Err(error) => return Err(error),
         };
+        let mut above = Vec::new();
+        sys::any_upwards(&directory, |_, host| {
+            above.push(host.identity());
+            Ok(false)
+        })?;
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
         let place = (parent.dev, parent.ino, name.into_bytes());
         if sets.names.len() >= MAX_HIDDEN && !sets.names.contains(&place) {
@@ -56,6 +75,7 @@ impl Places {
         }
         sets.names.insert(place);
         sets.inodes.extend(present);
+        sets.above.extend(above);
         Ok(())
     }
 
@@ -77,6 +97,44 @@ impl Places {
     /// Whether an inode is one of them.
     pub fn has(&self, host: &HostStat) -> bool {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
-        sets.inodes.contains(&(host.dev, host.ino))
+        sets.inodes.contains(&host.identity())
+    }
+
+    /// Whether one of them lies below a directory.
+    pub fn is_below(&self, host: &HostStat) -> bool {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        sets.above.contains(&host.identity())
+    }
+
+    /// Whether what `fd` names is one of them or lies in one, wherever that is now.
+    ///
+    /// From a file there is no way up: of one, only itself is compared.
+    pub fn holds(&self, fd: impl AsFd) -> Result<bool> {
+        if self.is_empty() {
+            return Ok(false);
+        }
+        let mut below = sys::stat(&fd)?;
+        if self.has(&below) || below.kind() != FileType::Directory {
+            return Ok(self.has(&below));
+        }
+        sys::any_upwards(fd, |directory, host| {
+            let found = self.has(host)
+                || self.names_in(host).iter().any(|name| {
+                    let child = sys::open_child(directory, name).and_then(sys::stat);
+                    child.is_ok_and(|child| child.identity() == below.identity())
+                });
+            below = *host;
+            Ok(found)
+        })
+    }
+
+    fn names_in(&self, directory: &HostStat) -> Vec<CString> {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        let here = sets
+            .names
+            .iter()
+            .filter(|(dev, ino, _)| (*dev, *ino) == directory.identity());
+        here.filter_map(|(.., name)| CString::new(name.as_slice()).ok())
+            .collect()
     }
 }

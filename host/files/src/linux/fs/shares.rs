@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::{FileType, fstat};
 
+use super::places::Rules;
 use super::sys::check_file_system;
 use crate::control::{MAX_SHARES, RefusalCode, ShareId, ShareStatus};
 
@@ -57,6 +58,9 @@ pub enum ShareError {
     /// Neither directory nor regular file.
     #[error("share `{0}` is neither a directory nor a regular file")]
     NotShareable(ShareId),
+    /// Inside a place that no share shows.
+    #[error("share `{0}` lies in a folder that is never shared")]
+    Hidden(ShareId),
     /// The descriptor cannot be looked at.
     #[error("share `{0}` cannot be read")]
     Unreadable(ShareId, #[source] rustix::io::Errno),
@@ -71,7 +75,9 @@ impl ShareError {
         match self {
             Self::Exists(_) => RefusalCode::Exists,
             Self::NotFound(_) => RefusalCode::NotFound,
-            Self::NotShareable(_) | Self::Unreadable(..) => RefusalCode::NotShareable,
+            Self::NotShareable(_) | Self::Hidden(_) | Self::Unreadable(..) => {
+                RefusalCode::NotShareable
+            }
             Self::TooMany => RefusalCode::TooMany,
         }
     }
@@ -81,6 +87,7 @@ impl ShareError {
 #[derive(Debug, Default)]
 pub struct Shares {
     table: RwLock<Table>,
+    rules: Arc<Rules>,
 }
 
 #[derive(Debug, Default)]
@@ -90,8 +97,34 @@ struct Table {
 }
 
 impl Shares {
+    /// None yet; what the rules hide will be none.
+    pub fn new(rules: Arc<Rules>) -> Self {
+        Self {
+            rules,
+            ..Self::default()
+        }
+    }
+
     /// Activates a share; the same target under the same id and flag again changes nothing.
+    ///
+    /// What is hidden is refused, whatever path now leads there. A read-only place is not: how much of it
+    /// is given is the daemon's to say, whose settings may have changed.
     pub fn add(
+        &self,
+        id: ShareId,
+        root: OwnedFd,
+        read_only: bool,
+        label: String,
+    ) -> Result<(), ShareError> {
+        match self.rules.hidden.holds(&root) {
+            Ok(false) => self.add_named(id, root, read_only, label),
+            Ok(true) => Err(ShareError::Hidden(id)),
+            Err(error) => Err(ShareError::Unreadable(id, error)),
+        }
+    }
+
+    /// The same for a folder that the user named in spite of its being hidden.
+    pub fn add_named(
         &self,
         id: ShareId,
         root: OwnedFd,

@@ -23,6 +23,9 @@ const ONE_COMPONENT: ResolveFlags = ResolveFlags::BENEATH
 /// File systems whose files act on the kernel or on this process when written or merely read.
 const REFUSED_FILE_SYSTEMS: [i64; 2] = [libc::PROC_SUPER_MAGIC, libc::SYSFS_MAGIC];
 
+/// Most directories above one another that are followed up: more than a path can name.
+const MAX_DEPTH: usize = 4096;
+
 /// What the host says of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostStat {
@@ -55,6 +58,11 @@ pub struct HostStat {
 }
 
 impl HostStat {
+    /// Which inode it is.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.dev, self.ino)
+    }
+
     /// The type part of the mode.
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.mode)
@@ -129,6 +137,31 @@ pub fn open_child(parent: impl AsFd, name: &CStr) -> Result<OwnedFd> {
             ONE_COMPONENT,
         )
     })
+}
+
+/// Shows `visit` a directory and then each one above it, up to `/`, until it answers true; whether it did.
+///
+/// The one way up there is, for what the daemon names and never for the guest. It takes no more than the right
+/// to pass through these directories.
+pub fn any_upwards(
+    directory: impl AsFd,
+    mut visit: impl FnMut(BorrowedFd<'_>, &HostStat) -> Result<bool>,
+) -> Result<bool> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = openat(directory, c".", flags, Mode::empty())?;
+    let mut host = stat(&at)?;
+    for _ in 0..MAX_DEPTH {
+        if visit(at.as_fd(), &host)? {
+            return Ok(true);
+        }
+        let above = openat(&at, c"..", flags, Mode::empty())?;
+        let above_host = stat(&above)?;
+        if above_host.identity() == host.identity() {
+            return Ok(false);
+        }
+        (at, host) = (above, above_host);
+    }
+    Err(Errno::LOOP)
 }
 
 /// Creates the regular file `name` in `parent`, which must not exist.

@@ -154,8 +154,8 @@ impl Guest {
 
     pub fn with_limits(limits: Limits) -> Self {
         let side = tempfile::tempdir().expect("temporary directory");
-        let shares = Arc::new(Shares::default());
         let rules = Arc::new(Rules::default());
+        let shares = Arc::new(Shares::new(Arc::clone(&rules)));
         let sidecar =
             Sidecar::open(File::open(side.path()).expect("open").into()).expect("empty directory");
         let fs = Arc::new(

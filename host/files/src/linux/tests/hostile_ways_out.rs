@@ -15,6 +15,7 @@ use super::scene::{picture, tree};
 use crate::control::ShareId;
 use crate::sys::fs::Limits;
 use crate::sys::fs::nodes::NodeLimits;
+use crate::sys::fs::shares::ShareError;
 
 #[test]
 fn names_that_lead_elsewhere_are_refused_in_every_request() {
@@ -374,9 +375,11 @@ fn hidden_names_are_not_seen_reached_made_or_moved() {
         assert_eq!(guest.unlink(share, name), Err(Errno::ACCESS));
     }
     // The directory above under another name, and the inode itself under another.
-    guest
-        .rename((top, c"share"), (top, c"renamed"), 0)
-        .expect("not hidden itself");
+    assert_eq!(
+        guest.rename((top, c"share"), (top, c"renamed"), 0),
+        Err(Errno::BUSY)
+    );
+    std::fs::rename(&at, dir.path().join("renamed")).expect("the host may");
     assert_eq!(
         guest.walk(top, "renamed/.ssh").map(drop),
         Err(Errno::ACCESS)
@@ -391,6 +394,111 @@ fn hidden_names_are_not_seen_reached_made_or_moved() {
         Err(Errno::ACCESS)
     );
     assert_eq!(guest.walk(top, "renamed/sub").map(drop), Ok(()));
+}
+
+/// Else a place would be reached, or changed, by a path that the daemon has no rule for.
+#[test]
+fn folders_above_a_place_are_neither_moved_nor_replaced_nor_removed() {
+    let dir = tree();
+    let at = |path: &str| dir.path().join(path);
+    for path in [".config/lighter", "w/x/ro", "w/empty", "free"] {
+        std::fs::create_dir_all(at(path)).expect("made");
+    }
+    let guest = Guest::new();
+    let open = |path| File::open(at(path)).expect("open");
+    let rules = &guest.rules;
+    rules.hidden.add(open(".config"), "lighter").expect("place");
+    rules.read_only.add(open("w/x"), "ro").expect("place");
+    // One that is not there yet.
+    rules.read_only.add(open("w/empty"), "ro").expect("place");
+    let top = guest.share("rw", dir.path(), false);
+    let w = guest.lookup(top, c"w").expect("present").0;
+    let busy = Err(Errno::BUSY);
+    for (parent, name) in [(top, c".config"), (top, c"w"), (w, c"x"), (w, c"empty")] {
+        assert_eq!(
+            guest.rename((parent, name), (top, c"y"), 0),
+            busy,
+            "{name:?}"
+        );
+        assert_eq!(
+            guest.rename((top, c"free"), (parent, name), 0),
+            busy,
+            "{name:?}"
+        );
+        // 2 is RENAME_EXCHANGE.
+        for (from, to) in [
+            ((parent, name), (top, c"free")),
+            ((top, c"free"), (parent, name)),
+        ] {
+            assert_eq!(guest.rename(from, to, 2), busy, "{name:?}");
+        }
+        assert_eq!(guest.rmdir(parent, name), busy, "{name:?}");
+        let again = guest.mkdir(parent, name, 0o755).map(drop);
+        assert_eq!(again, Err(Errno::EXIST), "{name:?}");
+    }
+    // A share that begins below the top has the same rule.
+    let inner = guest.share("w", &at("w"), false);
+    assert_eq!(guest.rename((inner, c"x"), (inner, c"y"), 0), busy);
+    // What lies beside a place is free.
+    let config = guest.lookup(top, c".config").expect("present").0;
+    guest.mkdir(config, c"other", 0o755).expect("free");
+    guest
+        .rename((config, c"other"), (w, c"other"), 0)
+        .expect("free");
+    guest.rmdir(w, c"other").expect("free");
+    guest.rename((top, c"free"), (w, c"free"), 0).expect("free");
+}
+
+#[test]
+fn no_share_begins_in_a_hidden_place() {
+    let dir = tree();
+    let at = |path: &str| dir.path().join(path);
+    for path in [".config/lighter/deep/er", "w/ro/sub"] {
+        std::fs::create_dir_all(at(path)).expect("made");
+    }
+    std::fs::write(at(".key"), "key").expect("made");
+    let guest = Guest::new();
+    let open = |path: &str| File::open(at(path)).expect("open");
+    let hidden = &guest.rules.hidden;
+    hidden.add(open(".config"), "lighter").expect("place");
+    hidden.add(open("."), ".later").expect("place");
+    hidden.add(open("."), ".key").expect("place");
+    guest.rules.read_only.add(open("w"), "ro").expect("place");
+    let id = || ShareId::new("s").expect("id");
+    let share = |path: &str| {
+        let added = guest
+            .shares
+            .add(id(), open(path).into(), false, path.into());
+        added.inspect(|()| drop(guest.shares.remove(&id())))
+    };
+    std::fs::create_dir_all(at(".later/sub")).expect("made");
+    let inside = [
+        ".config/lighter",
+        ".config/lighter/deep/er",
+        ".later",
+        ".later/sub",
+        ".key",
+    ];
+    for path in inside {
+        let refused = share(path);
+        assert!(
+            matches!(refused, Err(ShareError::Hidden(_))),
+            "{path}: {refused:?}"
+        );
+        let named = guest
+            .shares
+            .add_named(id(), open(path).into(), false, path.into());
+        named.expect("the user named it");
+        guest.shares.remove(&id()).expect("present");
+    }
+    // The user's own hands may have moved it.
+    std::fs::rename(at(".config"), at(".cfg")).expect("the host may");
+    let refused = share(".cfg/lighter/deep");
+    assert!(matches!(refused, Err(ShareError::Hidden(_))), "{refused:?}");
+    // Above it, beside it, and where only writing has a rule.
+    for path in [".", ".cfg", "share", "share/file", "w/ro", "w/ro/sub"] {
+        share(path).expect(path);
+    }
 }
 
 #[test]
