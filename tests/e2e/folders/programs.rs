@@ -64,6 +64,8 @@ fn c_project_of_the_host_is_built_and_belongs_to_its_user() {
 const POSTGRES: &str = r#"#!/bin/bash
 set -e
 if [ "$(id -u)" = 0 ]; then
+    # The image has its packages' files and none of what their scripts make.
+    [ -e /var/run ] || ln -s /run /var/run
     mkdir -p "$PGDATA" /run/postgresql
     chown -R postgres "$PGDATA" /run/postgresql
     chmod 700 "$PGDATA"
