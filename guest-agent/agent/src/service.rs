@@ -122,8 +122,8 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         if let Some(engine) = engine {
-            // Each container gets the time it was promised.
-            let limit = engine.stop_limit(limit).unwrap_or(NO_LIMIT);
+            // Each container gets the time it was promised, as far as the host waits for it.
+            let limit = engine.stop_limit(limit).unwrap_or(NO_LIMIT).min(NO_LIMIT);
             match tokio::time::timeout(limit, engine.shutdown()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "the engine did not stop cleanly"),

@@ -28,6 +28,14 @@ struct State {
     last: u64,
 }
 
+impl State {
+    /// An end that is somebody else's stays for them.
+    fn claim(&mut self, pid: i32, own: impl FnOnce(&Exit) -> bool) -> Option<Exit> {
+        self.unclaimed.get(&pid).filter(|exit| own(exit))?;
+        self.unclaimed.remove(&pid)
+    }
+}
+
 /// Keeps ends nobody waits for while it lives.
 pub(crate) struct Starting(Arc<Exits>);
 
@@ -79,9 +87,19 @@ impl Exits {
 
     /// The end of `pid`, now or later.
     pub(crate) fn wait(&self, pid: i32) -> oneshot::Receiver<Exit> {
+        self.wait_for(pid, |_| true)
+    }
+
+    /// The end of `pid`, now or later. `own` tells it from that of an earlier process with the
+    /// same id.
+    pub(crate) fn wait_for(
+        &self,
+        pid: i32,
+        own: impl FnOnce(&Exit) -> bool,
+    ) -> oneshot::Receiver<Exit> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.lock();
-        match state.unclaimed.remove(&pid) {
+        match state.claim(pid, own) {
             Some(exit) => {
                 // The receiver is in hand: this cannot fail.
                 let _ = sender.send(exit);
@@ -101,9 +119,10 @@ impl Exits {
         }
     }
 
-    /// The end of `pid`, if it came before this engine and nobody has asked for it yet.
-    pub(crate) fn unclaimed(&self, pid: i32) -> Option<Exit> {
-        self.lock().unclaimed.remove(&pid)
+    /// The end of `pid`, if it came before this engine and nobody has asked for it yet. `own` as for
+    /// [`Exits::wait_for`].
+    pub(crate) fn unclaimed(&self, pid: i32, own: impl FnOnce(&Exit) -> bool) -> Option<Exit> {
+        self.lock().claim(pid, own)
     }
 
     /// Says that what follows from `exit` is recorded.
@@ -145,5 +164,27 @@ impl Drop for Starting {
         let stray: Vec<Exit> = state.unclaimed.drain().map(|(_, exit)| exit).collect();
         drop(state);
         stray.iter().for_each(|exit| self.0.forget(exit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_earlier_process_with_the_same_id_is_left_alone() {
+        let exit = Exit {
+            seq: 1,
+            pid: 7,
+            status: 0,
+            at_unix_ns: 100,
+        };
+        let mut state = State::default();
+        state.unclaimed.insert(7, exit);
+        let since = |started: i64| move |exit: &Exit| exit.at_unix_ns >= started;
+        assert!(state.claim(7, since(101)).is_none());
+        assert!(state.claim(8, since(0)).is_none());
+        assert!(state.claim(7, since(100)).is_some());
+        assert!(state.unclaimed.is_empty());
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -200,6 +201,36 @@ fn stops_kills_and_removals_meet_ends_and_never_hang() {
 }
 
 #[test]
+fn a_stop_ends_a_crash_loop_whenever_it_comes() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let mut looping = container("exit 3");
+    looping["HostConfig"]["RestartPolicy"] = json!({ "Name": "always" });
+    for round in 0..count(20, 200) {
+        let name = format!("loop{round}");
+        run(&machine, &name, &looping);
+        // Around the first start by the policy, a tenth of a second after the end.
+        std::thread::sleep(Duration::from_millis(
+            100 + u64::try_from(round % 20 * 8).unwrap(),
+        ));
+        post(&machine, &format!("/containers/{name}/stop?t=20")).is(204);
+        std::thread::sleep(Duration::from_millis(250));
+        let state = state(&machine, &name);
+        assert_eq!(state["Status"], "exited", "round {round}: {state}");
+        assert_eq!(state["ExitCode"], 3, "round {round}: {state}");
+        assert_eq!(state["Error"], "", "round {round}: {state}");
+        call(
+            &machine,
+            "DELETE",
+            &format!("/containers/{name}"),
+            &Value::Null,
+        )
+        .is(204);
+    }
+    machine.nothing_left();
+}
+
+#[test]
 fn a_client_that_leaves_stops_nothing_half_way() {
     let dir = tempdir().unwrap();
     let machine = started(dir.path());
@@ -295,7 +326,7 @@ fn clients_that_vanish_and_execs_that_fail_leave_nothing() {
         drop(attach(&machine, "silent", "stream=1&stdout=1&stderr=1"));
         drop(attach(&machine, "silent", "stream=1&stdin=1&stdout=1"));
     }
-    let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let limit = std::time::Instant::now() + Duration::from_secs(60);
     // A session looks after its client every few seconds.
     while machine.agent_descriptors() > before {
         let now = machine.agent_descriptors();
@@ -303,7 +334,7 @@ fn clients_that_vanish_and_execs_that_fail_leave_nothing() {
             std::time::Instant::now() < limit,
             "{before} descriptors became {now}"
         );
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     call(
         &machine,

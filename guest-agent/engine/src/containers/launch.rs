@@ -207,6 +207,16 @@ impl Outputs {
         ))
     }
 
+    /// Passes nothing on.
+    pub(crate) fn none(hub: Arc<crate::io::Hub>, keeper: Keeper) -> Self {
+        Self {
+            captures: Vec::new(),
+            log: None,
+            hub,
+            keeper,
+        }
+    }
+
     /// Takes up the scratch pipes an earlier engine left, and what was on its way into the log.
     pub(crate) fn recover(&mut self, kept: &mut Kept, bench: &mut Bench) -> std::io::Result<()> {
         let Some(log) = &self.log else { return Ok(()) };

@@ -39,6 +39,15 @@ pub(super) fn wanted_at_boot(policy: &RestartPolicy, run: &RunState) -> bool {
     }
 }
 
+/// Whether a container that was `before` for the last engine is to be started by the next one in
+/// the same run of the machine, which found that it does not run.
+pub(super) fn wanted_at_take_up(policy: &RestartPolicy, before: Status, run: &RunState) -> bool {
+    match before {
+        Status::Restarting => !run.manually_stopped,
+        before => before.is_running() && decide(policy, run).is_some(),
+    }
+}
+
 fn wants(policy: &RestartPolicy, run: &RunState) -> bool {
     match policy.name.as_str() {
         "always" | "unless-stopped" => true,
@@ -75,13 +84,26 @@ impl Engine {
             self.stay_stopped(container).await;
             return;
         }
-        container.change(|state| {
+        let before = container.change(|state| {
+            let before = state.run.clone();
             let run = &mut state.run;
             run.restart_count += 1;
             run.backoff = if steady(run) { 1 } else { run.backoff + 1 };
+            before
         });
-        if let Err(error) = self.start_locked(container).await {
-            tracing::warn!(error = error.text(), "a container cannot be started again");
+        if let Err(error) = self.start_locked(container, false).await {
+            if container.state().run.manually_stopped {
+                // No failure: its last run is still the one before.
+                container.change(|state| {
+                    state.last_exit = (before.exit_code, String::new());
+                    state.run = RunState {
+                        manually_stopped: true,
+                        ..before
+                    };
+                });
+            } else {
+                tracing::warn!(error = error.text(), "a container cannot be started again");
+            }
             self.stay_stopped(container).await;
         }
     }
@@ -150,6 +172,13 @@ mod tests {
         assert_eq!(decide(&policy("always", 0), &stopped), None);
         assert!(wanted_at_boot(&policy("always", 0), &stopped));
         assert!(!wanted_at_boot(&policy("unless-stopped", 0), &stopped));
+        let taken_up =
+            |before, run: &RunState| wanted_at_take_up(&policy("always", 0), before, run);
+        for before in [Status::Restarting, Status::Running, Status::Paused] {
+            assert!(taken_up(before, &run(1, 0, 1)));
+            assert!(!taken_up(before, &stopped), "{before:?}");
+        }
+        assert!(!taken_up(Status::Exited, &run(1, 0, 1)));
         let never = RunState::default();
         assert!(!wanted_at_boot(&policy("always", 0), &never));
     }

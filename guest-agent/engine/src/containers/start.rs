@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use lighter_runtime::{ContainerFds, ContainerSpec, FailureKind, Operation, StartError};
 
+use super::container::State;
 use super::launch::{self, Ends, Outputs, Started, Streams};
 use super::record::Status;
 use super::{Container, Live, Record, files, lock, spec};
@@ -50,16 +51,25 @@ impl Engine {
             }
             Status::Created | Status::Exited => {}
         }
-        container.change(|state| (state.run.restart_count, state.run.backoff) = (0, 0));
-        let started = self.start_locked(container).await;
+        // Whoever stops it from here on means this run too.
+        let was_stopped = container.change(|state| {
+            (state.run.restart_count, state.run.backoff) = (0, 0);
+            std::mem::replace(&mut state.run.manually_stopped, false)
+        });
+        let started = self.start_locked(container, was_stopped).await;
         if started.is_err() && container.record().host_config.auto_remove {
             self.remove_locked(container, true).await?;
         }
         started
     }
 
-    /// Starts it; the caller holds `op` and has looked at the state.
-    pub(super) async fn start_locked(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+    /// Starts it; the caller holds `op` and has looked at the state. `was_stopped` says that until
+    /// now its user wanted it to stay stopped.
+    pub(super) async fn start_locked(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        was_stopped: bool,
+    ) -> Result<()> {
         let clearing = lock(&container.clearing).take();
         if let Some(clearing) = clearing {
             // A panic in there was reported already.
@@ -67,7 +77,7 @@ impl Engine {
         }
         let record = container.record();
         let before = container.state().run;
-        match self.launch(container, &record).await {
+        match self.launch(container, &record, was_stopped).await {
             Ok(()) => {
                 self.container_event(container, "start", &[]);
                 Ok(())
@@ -96,12 +106,13 @@ impl Engine {
         self: &Arc<Self>,
         container: &Arc<Container>,
         record: &Arc<Record>,
+        was_stopped: bool,
     ) -> Result<(), (Error, i32)> {
         let plain = |error: Error| (error, 128);
         let plan = self.plan(record).await.map_err(plain)?;
         let log = self.open_log(container, record).map_err(plain)?;
-        let intent_changes = container.state().run.manually_stopped
-            && record.host_config.restart_policy.name == "unless-stopped";
+        let intent_changes =
+            was_stopped && record.host_config.restart_policy.name == "unless-stopped";
         let task = {
             let (engine, container) = (Arc::clone(self), Arc::clone(container));
             tokio::task::spawn_blocking(move || {
@@ -114,17 +125,16 @@ impl Engine {
         let (mut started, mut ends) = joined?;
         let keeper = self.keeper(container);
         let streams = Outputs::new(&mut ends, log, Arc::clone(&container.hub), keeper);
-        let cgroup = started
-            .cgroup
-            .take()
-            .ok_or_else(|| Error::unavailable("the container has no cgroup"));
-        let parts = streams.and_then(|streams| Ok((streams, cgroup?)));
-        let ((outputs, stdin), cgroup) = match parts {
-            Ok(parts) => parts,
-            Err(error) => {
+        let ((outputs, stdin), cgroup) = match (streams, started.cgroup.take()) {
+            (Ok(streams), Some(cgroup)) => (streams, cgroup),
+            (streams, cgroup) => {
                 // It runs and nobody could look after it.
                 launch::abandon(started, &self.keeper(container), self.exits());
-                return Err(plain(error));
+                if let Some(cgroup) = cgroup {
+                    self.clear_group(container, Arc::new(cgroup));
+                }
+                let missing = || Error::unavailable("the container has no cgroup");
+                return Err(plain(streams.err().unwrap_or_else(missing)));
             }
         };
         for warning in &started.warnings {
@@ -222,14 +232,7 @@ impl Engine {
             .map_err(start_error)?;
         let keeper = self.keeper(container);
         let begun = |pid: i32| {
-            container.change(|state| {
-                let run = &mut state.run;
-                run.pid = pid;
-                run.manually_stopped = false;
-                run.started = Timestamp::now();
-                run.finished = Timestamp::NEVER;
-                state.recorded = Some(Status::Running);
-            });
+            container.change(|state| begin(state, pid))?;
             // Whether it is to run after a restart of the machine is what its user said.
             let sync = if intent_changes {
                 Sync::Durable
@@ -303,6 +306,20 @@ struct Plan {
     namespaces: Vec<OwnedFd>,
 }
 
+/// Notes a process that is about to pass its gate, unless somebody stopped the container while it
+/// was made: nobody but its user takes that back.
+fn begin(state: &mut State, pid: i32) -> Result<()> {
+    let run = &mut state.run;
+    if run.manually_stopped {
+        return Err(Error::conflict("the container was stopped meanwhile"));
+    }
+    run.pid = pid;
+    run.started = Timestamp::now();
+    run.finished = Timestamp::NEVER;
+    state.recorded = Some(Status::Running);
+    Ok(())
+}
+
 /// The error of a start, and the exit code that goes with it.
 #[expect(
     clippy::needless_pass_by_value,
@@ -319,4 +336,21 @@ fn start_error(error: StartError) -> (Error, i32) {
         FailureKind::Kernel => Kind::Internal,
     };
     (Error::new(kind, error.docker_text(Operation::Create)), code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_does_not_undo_a_stop_that_came_meanwhile() {
+        let mut state = State::default();
+        begin(&mut state, 7).unwrap();
+        assert_eq!(state.row().status, Status::Running);
+        let mut state = State::default();
+        state.run.manually_stopped = true;
+        assert!(begin(&mut state, 7).is_err());
+        assert!(state.run.manually_stopped);
+        assert_eq!((state.run.pid, state.recorded), (0, None));
+    }
 }

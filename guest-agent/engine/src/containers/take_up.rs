@@ -5,11 +5,13 @@
 //! without a descriptor ended with the machine.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use lighter_init::Exit;
 use lighter_runtime::Cgroup;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::launch::{Ends, Outputs};
 use super::record::{Record, RunState, Status};
@@ -82,7 +84,7 @@ impl Engine {
         if run.status.is_running() {
             if let Some(mut kept) = kept
                 && let Some(pidfd) = kept.remove("pidfd")
-                && self.go_on(container, pidfd, kept)?
+                && self.go_on(container, pidfd, kept)
             {
                 return Ok(false);
             }
@@ -90,8 +92,7 @@ impl Engine {
         } else if kept.is_some() {
             self.keeper(container).clear();
         }
-        let was_restarting = run.status == Status::Restarting;
-        if was_restarting {
+        if run.status == Status::Restarting {
             container.change(|state| state.run.status = Status::Exited);
         }
         if same_boot {
@@ -107,9 +108,8 @@ impl Engine {
             return Ok(false);
         }
         let now = container.state().run;
-        let unseen = run.status.is_running();
         Ok(if same_boot {
-            was_restarting || (unseen && restart::decide(policy, &now).is_some())
+            restart::wanted_at_take_up(policy, run.status, &now)
         } else {
             restart::wanted_at_boot(policy, &now)
         })
@@ -118,8 +118,11 @@ impl Engine {
     /// Notes the end of a container that is gone with all that was kept of it: with the machine, or
     /// between two steps of an engine that recorded its end.
     async fn ended_unseen(&self, container: &Arc<Container>, same_boot: bool) {
-        let pid = container.state().run.pid;
-        let ended = same_boot.then(|| self.exits().unclaimed(pid)).flatten();
+        let run = container.state().run;
+        let own = |exit: &Exit| exit.at_unix_ns >= run.started.unix_ns();
+        let ended = same_boot
+            .then(|| self.exits().unclaimed(run.pid, own))
+            .flatten();
         container.change(|state| {
             let run = &mut state.run;
             run.status = Status::Exited;
@@ -159,15 +162,10 @@ impl Engine {
     }
 
     /// Goes on with a container that has a process, or had one when the last engine ended.
-    fn go_on(
-        self: &Arc<Self>,
-        container: &Arc<Container>,
-        pidfd: OwnedFd,
-        mut kept: Kept,
-    ) -> Result<bool> {
+    fn go_on(self: &Arc<Self>, container: &Arc<Container>, pidfd: OwnedFd, mut kept: Kept) -> bool {
         let record = container.record();
         let Some(cgroup) = self.group_of(container) else {
-            return Ok(false);
+            return false;
         };
         // The container's layers must not be unmounted while it lives. Trouble with one container
         // must not keep the engine from the others.
@@ -176,19 +174,30 @@ impl Engine {
                 tracing::error!(error = error.text(), "a layer in use cannot be held");
             }
         }
-        let pid = container.state().run.pid;
-        let exit = self.exits().wait(pid);
+        let run = container.state().run;
+        let pid = run.pid;
+        // The journal may still have an earlier process under the same id. While this one lives
+        // an end from before its start is that; the clock alone, which may be set back, does not
+        // say so.
+        let lives = lives(pidfd.as_fd());
+        let own = |exit: &Exit| !lives || exit.at_unix_ns >= run.started.unix_ns();
+        let exit = self.exits().wait_for(pid, own);
         let mut ends = Ends::left(&mut kept);
         let log = self.open_log(container, &record).unwrap_or_else(|error| {
             tracing::error!(error = error.text(), "output of a container is not logged");
             None
         });
-        if let Some(log) = &log {
+        let keeper = || self.keeper(container);
+        let hub = Arc::clone(&container.hub);
+        let (mut outputs, stdin) = Outputs::new(&mut ends, log, Arc::clone(&hub), keeper())
+            .unwrap_or_else(|error| {
+                // It can still be stopped, and the store has its pipes for the next engine.
+                tracing::error!(error = error.text(), "a container goes on without streams");
+                (Outputs::none(hub, keeper()), None)
+            });
+        if let Some(log) = &outputs.log {
             log.file.set_open(true);
         }
-        let keeper = self.keeper(container);
-        let (mut outputs, stdin) =
-            Outputs::new(&mut ends, log, Arc::clone(&container.hub), keeper)?;
         let recovered = outputs.recover(&mut kept, &mut super::lock(self.bench()));
         if let Err(error) = recovered {
             tracing::error!(%error, "output that was on its way into a log is lost");
@@ -210,7 +219,7 @@ impl Engine {
             };
         });
         self.spawn_run(container, live, outputs, exit);
-        Ok(true)
+        true
     }
 
     /// Removes directories that belong to no container.
@@ -237,6 +246,13 @@ impl Engine {
             .collect();
         tokio::task::spawn_blocking(move || old.iter().for_each(|path| remove_tree(path)));
     }
+}
+
+/// Whether a process has not ended. What cannot be asked counts as ended.
+fn lives(pidfd: BorrowedFd<'_>) -> bool {
+    let mut ready = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    let now = Timespec::default();
+    matches!(rustix::event::poll(&mut ready, Some(&now)), Ok(0))
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -18,6 +18,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE as KEEP_LOG;
 use rustix::fs::{FallocateFlags, fallocate};
 use tokio::sync::oneshot;
 
@@ -223,15 +224,24 @@ impl Drop for Db {
 }
 
 fn connect(path: &Path, earlier: Option<&str>) -> Result<Connection, DbError> {
+    let lost = |what: &str| DbError::Lost {
+        path: path.to_owned(),
+        what: what.to_owned(),
+    };
+    // Before SQLite sees it: beside an empty file it deletes the log, the only copy there may be.
+    if let Some(what) = earlier
+        && is_empty(path)?
+    {
+        return Err(lost(what));
+    }
     let mut connection = Connection::open(path)?;
+    // A file that is refused below keeps its log as it is.
+    connection.set_db_config(KEEP_LOG, true)?;
     // Exclusive: one process owns the file, so SQLite needs no shared-memory index beside it.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     let version = schema::version(&connection)?;
     if let Some(what) = earlier.filter(|_| version == 0) {
-        return Err(DbError::Lost {
-            path: path.to_owned(),
-            what: what.to_owned(),
-        });
+        return Err(lost(what));
     }
     schema::refuse_newer(version)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -245,6 +255,7 @@ fn connect(path: &Path, earlier: Option<&str>) -> Result<Connection, DbError> {
             reason: check,
         });
     }
+    connection.set_db_config(KEEP_LOG, false)?;
     schema::migrate(&mut connection, version)?;
     for (name, bytes) in [("engine.db", RESERVE), ("engine.db-wal", RESERVE)] {
         if let Err(error) = reserve(&path.with_file_name(name), bytes) {
@@ -253,6 +264,14 @@ fn connect(path: &Path, earlier: Option<&str>) -> Result<Connection, DbError> {
         }
     }
     Ok(connection)
+}
+
+fn is_empty(path: &Path) -> std::io::Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(file) => Ok(file.len() == 0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Bytes kept beyond the end of each file: a full disk must not keep anybody from removing things,
@@ -409,6 +428,47 @@ mod tests {
             std::fs::write(&path, "").unwrap();
         }
         Db::open(dir.path(), None).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refused_database_keeps_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Db::open(dir.path(), None).unwrap());
+        let db = Db::open(dir.path(), None).unwrap();
+        db.write(Sync::Durable, |c| put(c, "a")).await.unwrap();
+        // As after a crash: the log was not taken into the file.
+        let whole = std::fs::read(dir.path().join("engine.db")).unwrap();
+        let log = std::fs::read(dir.path().join("engine.db-wal")).unwrap();
+        assert!(!log.is_empty());
+        let mut damaged = whole.clone();
+        damaged[4096..8192].fill(0xff);
+        let mut newer = whole.clone();
+        newer[60..64].copy_from_slice(&999_u32.to_be_bytes());
+        let mut versionless = whole.clone();
+        versionless[60..64].fill(0);
+        for (file, earlier) in [
+            (None, Some("2 volumes")),
+            (Some(Vec::new()), Some("2 volumes")),
+            (Some(versionless), Some("2 volumes")),
+            (Some(newer), None),
+            (Some(damaged.clone()), Some("2 volumes")),
+            (Some(damaged), None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("engine.db");
+            if let Some(file) = &file {
+                std::fs::write(&path, file).unwrap();
+            }
+            std::fs::write(dir.path().join("engine.db-wal"), &log).unwrap();
+            let error = Db::open(dir.path(), earlier).err().expect("it is refused");
+            assert_eq!(std::fs::read(&path).ok(), file, "{error}");
+            let left = std::fs::read(dir.path().join("engine.db-wal")).ok();
+            assert!(left.as_ref() == Some(&log), "the log is another: {error}");
+            // With the right file in its place, all is there.
+            std::fs::write(&path, &whole).unwrap();
+            let db = Db::open(dir.path(), earlier).unwrap();
+            assert_eq!(names(&db).await, ["a"]);
+        }
     }
 
     #[tokio::test]
