@@ -88,6 +88,8 @@ impl Engine {
                     state.run.error = error.text();
                     state.run.exit_code = code;
                     state.run.pid = 0;
+                    // It is as it was: only a start that came about takes the stop back.
+                    state.run.manually_stopped |= was_stopped;
                     (state.run.started, state.run.finished) = (before.started, before.finished);
                     state.last_exit = (code, String::new());
                     state.recorded = None;
