@@ -246,7 +246,11 @@ impl Engine {
         match launch::start(prepared, &mut ends, &keeper, self.exits(), begun) {
             Ok(Ok(started)) => Ok((started, ends)),
             Ok(Err(error)) => Err(start_error(error)),
-            Err(error) => Err(plain(error)),
+            Err(error) => {
+                // The process ends at its gate; its group stays.
+                self.clear_left_group(container);
+                Err(plain(error))
+            }
         }
     }
 

@@ -147,8 +147,8 @@ impl Engine {
         }
     }
 
-    /// Removes the group that an engine was killed before removing; a start waits for it.
-    fn clear_left_group(&self, container: &Arc<Container>) {
+    /// Removes the group of a run that nobody looks after; a start waits for it.
+    pub(super) fn clear_left_group(&self, container: &Arc<Container>) {
         if let Some(cgroup) = self.group_of(container) {
             self.clear_group(container, Arc::new(cgroup));
         }
