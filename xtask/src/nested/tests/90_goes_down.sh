@@ -2,5 +2,6 @@
 # The machine says goodbye, and nothing of it stays.
 set -e
 lighter down
-! pidof qemu-system-x86_64
-! pidof lighter
+# `set -e` does not look at what `!` makes of a code.
+if pidof qemu-system-x86_64; then exit 1; fi
+if pidof lighter; then exit 1; fi
