@@ -93,7 +93,7 @@ fn shared_memory_goes_where_the_ipc_namespace_goes() {
         "failed to join IPC namespace: container ",
     );
     let missing = with("true", &[("IpcMode", "container:nobody")]);
-    let answer = call(&machine, "POST", "/containers/create?name=xc", &missing).is(404);
+    let answer = call(&machine, "POST", "/containers/create?name=xc", &missing).is(400);
     assert!(answer.text().contains("No such container: nobody"));
 
     for name in ["second", "renamed", "closed"] {
