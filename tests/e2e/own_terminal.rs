@@ -63,7 +63,8 @@ fn our_own_run_is_typed_into_resized_detached_and_attached_again() {
     terminal.keys(&["Enter"]);
     terminal.shows("/ #");
     // Ctrl-C is the container's, not ours.
-    type_line(&terminal, "sleep 1000");
+    type_line(&terminal, "echo asleep $((40+4)); sleep 1000");
+    terminal.shows("asleep 44");
     terminal.keys(&["C-c"]);
     type_line(&terminal, "echo again $((40+3)); exit 5");
     terminal.shows("again 43");

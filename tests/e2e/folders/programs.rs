@@ -64,10 +64,8 @@ fn c_project_of_the_host_is_built_and_belongs_to_its_user() {
 const POSTGRES: &str = r#"#!/bin/bash
 set -e
 if [ "$(id -u)" = 0 ]; then
-    # The image has its packages' files and none of what their scripts make.
-    [ -e /var/run ] || ln -s /run /var/run
-    mkdir -p "$PGDATA" /run/postgresql
-    chown -R postgres "$PGDATA" /run/postgresql
+    mkdir -p "$PGDATA" /var/run/postgresql
+    chown -R postgres "$PGDATA" /var/run/postgresql
     chmod 700 "$PGDATA"
     find "$PGDATA" \! -user postgres -exec chown postgres '{}' +
     exec setpriv --reuid=postgres --regid=postgres --clear-groups "$BASH_SOURCE" "$@"
@@ -88,7 +86,7 @@ fn postgres_owns_fills_and_keeps_a_folder_of_the_host() {
             let line = format!(
                 "until pg_isready -qU postgres; do sleep 0.1; done; psql -U postgres -AtXc \"{text}\""
             );
-            host.docker(&["exec", "pg", "timeout", "120", "bash", "-c", &line])
+            host.docker(&["exec", "pg", "timeout", "280", "bash", "-c", &line])
                 .ok()
                 .out()
         };
@@ -142,7 +140,7 @@ fn redis_owns_fills_and_keeps_a_folder_of_the_host() {
             let line = format!(
                 "until redis-cli -s /tmp/redis.sock ping >/dev/null 2>&1; do sleep 0.1; done; redis-cli -s /tmp/redis.sock {args}"
             );
-            host.docker(&["exec", "redis", "timeout", "120", "bash", "-c", &line])
+            host.docker(&["exec", "redis", "timeout", "280", "bash", "-c", &line])
                 .ok()
                 .out()
         };
