@@ -236,7 +236,7 @@ pub async fn connect_local(path: &Path) -> io::Result<LocalStream> {
             Ok(client) => return Ok(LocalStream::Client(client)),
             // All instances are taken; the server makes the next one at once.
             Err(error) if error.raw_os_error() == Some(ERROR_PIPE_BUSY as i32) => {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Err(error) => return Err(error),
         }
