@@ -150,7 +150,6 @@ fn logs_and_their_options() {
         wait talks
         logs talks
         logs -f talks
-        logs --tail 2 talks
         logs --tail 0 talks
         logs --tail -1 talks
         logs --tail bogus talks
@@ -165,6 +164,12 @@ fn logs_and_their_options() {
         logs --since 1s --until 1h talks
         logs nobody
         rm talks
+        # One stream: the order of two is whoever reads them first.
+        D --name tails busybox sh -c 'echo one; echo two; echo three; printf four'
+        wait tails
+        logs --tail 2 tails
+        logs --tail 1 -t tails
+        rm tails
         D --name mute --log-driver none busybox echo nothing
         wait mute
         logs mute

@@ -56,10 +56,8 @@ fn both(test: &str) -> Option<&'static Both> {
 /// The reference sits in a static, which is never dropped: end it when the tests end.
 fn at_exit() {
     extern "C" fn stop() {
-        if let Some(Some(both)) = BOTH.get()
-            && let Ok(mut reference) = both.reference.lock()
-        {
-            reference.stop();
+        if let Some(Some(both)) = BOTH.get() {
+            both.reference().stop();
         }
     }
     lighter_tests::at_exit::call(stop);

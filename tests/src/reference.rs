@@ -81,12 +81,18 @@ impl Reference {
         format!("unix://{}/docker.sock", self.dir.path().display())
     }
 
-    /// Ends it; it stops its containers and unmounts.
+    /// Ends it; it stops its containers and unmounts, if it can within a minute.
     pub fn stop(&mut self) {
         let _ = Command::new("kill")
             .arg(self.daemon.id().to_string())
             .status();
-        let _ = self.daemon.wait();
+        let limit = Instant::now() + Duration::from_secs(60);
+        while let Ok(None) = self.daemon.try_wait() {
+            if Instant::now() > limit {
+                let _ = self.daemon.kill();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let _ = std::fs::remove_dir_all(self.dir.path());
     }
 

@@ -10,7 +10,8 @@
 //! Started by `lighter-init`, which starts it again whenever it dies; so everything that must
 //! last is in init's store (listeners, the accepted hello, what the engine puts there), on the
 //! data disk or under the run directory. After a restart the agent takes up the stored hello and
-//! serves at once, without waiting for the host.
+//! serves at once, without waiting for the host. If its engine cannot be opened then, it says why to
+//! every client and makes way for another try.
 //!
 //! It never listens on TCP, and dials nothing itself in the guest: it has no network to do so.
 
@@ -66,6 +67,9 @@ pub enum AgentError {
         /// What went wrong.
         source: std::io::Error,
     },
+    /// The engine could not be opened again: the next agent tries once more.
+    #[error("the engine cannot be taken up, trying again: {0}")]
+    TakeUp(String),
     /// The control link cannot be served any more.
     #[error("the control link failed: {0}")]
     Control(std::io::Error),
@@ -106,14 +110,19 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         vec![api, docker],
     ));
     let boot = Arc::new(Boot::new(places, Arc::clone(&supervisor), boot));
-    if let Some(hello) = boot.accepted().await {
+    let earlier = boot.accepted().await;
+    if let Some(hello) = &earlier {
         tracing::info!("taking up after a restart");
-        service.start(&hello);
+        service.start(hello);
     }
-    let sessions = Arc::new(Control::new(boot, service, supervisor));
+    let sessions = Arc::new(Control::new(boot, Arc::clone(&service), supervisor));
     if let Some(stored) = shutdown {
         let sessions = Arc::clone(&sessions);
         tokio::spawn(async move { sessions.resume_shutdown(stored).await });
     }
-    sessions.serve(control).await.map_err(AgentError::Control)
+    tokio::select! {
+        served = sessions.serve(control) => served.map_err(AgentError::Control),
+        // At the first start the host ends the machine; later there are containers to go on with.
+        reason = service.gives_up(), if earlier.is_some() => Err(AgentError::TakeUp(reason)),
+    }
 }

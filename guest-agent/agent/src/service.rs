@@ -15,6 +15,11 @@ use crate::places::Places;
 /// How long a container may take that was given all the time it wants: the host waits no longer.
 const NO_LIMIT: Duration = Duration::from_secs(3600);
 
+/// So many failures in a row are taken for bad luck, and followed by another try at once.
+const FREE_TRIES: u32 = 3;
+/// How long clients are told the reason before the next try.
+const RETRY: Duration = Duration::from_secs(3);
+
 /// What an engine takes from the agent, once.
 #[derive(Debug)]
 struct Supplies {
@@ -84,19 +89,47 @@ impl Service {
             engine_config::of(&self.places, hello, &self.supervisor, supplies.events);
         let engine = match Engine::open(config, links).await {
             Ok(engine) => engine,
-            Err(error) => {
-                tracing::error!(error = error.text(), "the engine cannot be opened");
-                self.change(EngineState::Failed {
-                    message: error.text(),
-                });
-                return;
-            }
+            Err(error) => return self.fail(&error, supplies.listeners),
         };
         *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&engine));
         for listener in supplies.listeners {
             tokio::spawn(lighter_api::serve(Arc::clone(&engine), listener));
         }
         self.change(EngineState::Ready);
+    }
+
+    /// Nobody is left waiting for an engine that does not come; but while that may be bad luck, they
+    /// wait in the listeners for the next one.
+    fn fail(&self, error: &lighter_engine::Error, listeners: Vec<Listener>) {
+        let message = error.text();
+        tracing::error!(error = message, "the engine cannot be opened");
+        if !self.may_be_bad_luck() {
+            for listener in listeners {
+                let reason = format!("the engine cannot be opened: {message}");
+                tokio::spawn(lighter_api::refuse(reason, listener));
+            }
+        }
+        self.change(EngineState::Failed { message });
+    }
+
+    fn may_be_bad_luck(&self) -> bool {
+        let info = self.supervisor.info();
+        info.is_ok_and(|info| info.failed_starts < FREE_TRIES)
+    }
+
+    /// Returns the reason once the engine could not be opened and it is time for another try.
+    /// Another process makes it: nothing half-opened is in its way.
+    pub async fn gives_up(&self) -> String {
+        let mut state = self.state.subscribe();
+        let failed = state.wait_for(|state| matches!(state, EngineState::Failed { .. }));
+        // No sender: as above.
+        let Ok(EngineState::Failed { message }) = failed.await.as_deref().cloned() else {
+            return std::future::pending().await;
+        };
+        if !self.may_be_bad_luck() {
+            tokio::time::sleep(RETRY).await;
+        }
+        message
     }
 
     /// Moves on, unless the engine is on its way down.

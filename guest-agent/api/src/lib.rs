@@ -26,4 +26,4 @@ mod version;
 mod volumes;
 mod wire;
 
-pub use serve::{Listener, serve, serve_connection};
+pub use serve::{Listener, refuse, serve, serve_connection};

@@ -56,7 +56,28 @@ impl Listener for tokio::net::UnixListener {
 }
 
 /// Serves the API to every connection of `listener` until the task is dropped.
-pub async fn serve<L: Listener>(engine: Arc<Engine>, mut listener: L) {
+pub async fn serve<L: Listener>(engine: Arc<Engine>, listener: L) {
+    each_connection(listener, |stream| {
+        serve_connection(Arc::clone(&engine), stream)
+    })
+    .await;
+}
+
+/// Answers every request on every connection of `listener` with 503 and `reason`, until the task is
+/// dropped: for an engine that could not be opened.
+pub async fn refuse<L: Listener>(reason: String, listener: L) {
+    let reason: Arc<str> = reason.into();
+    each_connection(listener, |stream| {
+        refuse_connection(Arc::clone(&reason), stream)
+    })
+    .await;
+}
+
+async fn each_connection<L, F>(mut listener: L, serve: impl Fn(UnixStream) -> F)
+where
+    L: Listener,
+    F: Future<Output = ()> + Send + 'static,
+{
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -64,9 +85,9 @@ pub async fn serve<L: Listener>(engine: Arc<Engine>, mut listener: L) {
         };
         match listener.accept().await {
             Ok(stream) => {
-                let engine = Arc::clone(&engine);
+                let served = serve(stream);
                 tokio::spawn(async move {
-                    serve_connection(engine, stream).await;
+                    served.await;
                     drop(place);
                 });
             }
@@ -90,13 +111,7 @@ pub async fn serve_connection(engine: Arc<Engine>, stream: UnixStream) {
             async move { Ok::<_, Infallible>(answer(engine, request, wire, hand_over).await) }
         })
     };
-    let mut connection = http1::Builder::new()
-        // A client may close its sending half and still read.
-        .half_close(true)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(wire), service);
+    let mut connection = http().serve_connection(TokioIo::new(wire), service);
     let hijacked: Option<Hijacked> = tokio::select! {
         hijacked = handed_over.recv() => hijacked,
         ended = &mut connection => {
@@ -111,6 +126,28 @@ pub async fn serve_connection(engine: Arc<Engine>, stream: UnixStream) {
         let parts = connection.into_parts();
         hijacked.run(parts.io.into_inner(), parts.read_buf).await;
     }
+}
+
+async fn refuse_connection(reason: Arc<str>, stream: UnixStream) {
+    let service = service_fn(move |_: Request<Incoming>| {
+        let error = ApiError::from(Error::unavailable(&*reason));
+        async move { Ok::<_, Infallible>(dress(error.into_response())) }
+    });
+    let served = http().serve_connection(TokioIo::new(stream), service).await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+fn http() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // A client may close its sending half and still read.
+        .half_close(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(64 * 1024);
+    builder
 }
 
 async fn answer(
@@ -135,11 +172,14 @@ async fn answer(
         return std::future::pending().await;
     }
     let whole = response.extensions().get::<body::Whole>().is_some();
-    let mut response = response.map(|body| match body.size_hint().exact() {
+    dress(response.map(|body| match body.size_hint().exact() {
         Some(_) => body,
         // Like dockerd: who has closed its sending half waits for no further news.
         None => body::until(body, wire.ended(), whole),
-    });
+    }))
+}
+
+fn dress(mut response: Response<Body>) -> Response<Body> {
     for (name, value) in HEADERS {
         response.headers_mut().insert(
             HeaderName::from_static(name),

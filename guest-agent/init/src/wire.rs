@@ -59,6 +59,8 @@ pub enum End {
 pub struct Info {
     /// How often the agent was started since boot, this time included.
     pub agent_starts: u32,
+    /// How many starts in a row the agent ended by itself soon after; 0 once one has lasted.
+    pub failed_starts: u32,
     /// Descriptors held.
     pub descriptors: u32,
     /// Exits not forgotten yet.
@@ -298,6 +300,7 @@ impl Reply {
                 let mut packet = vec![INFO_REPLY];
                 for value in [
                     info.agent_starts,
+                    info.failed_starts,
                     info.descriptors,
                     info.exits,
                     info.exits_lost,
@@ -333,6 +336,7 @@ impl Reply {
             }
             INFO_REPLY => Self::Info(Info {
                 agent_starts: fields.u32()?,
+                failed_starts: fields.u32()?,
                 descriptors: fields.u32()?,
                 exits: fields.u32()?,
                 exits_lost: fields.u32()?,
@@ -388,9 +392,10 @@ mod tests {
             },
             Reply::Info(Info {
                 agent_starts: 1,
-                descriptors: 2,
-                exits: 3,
-                exits_lost: 4,
+                failed_starts: 2,
+                descriptors: 3,
+                exits: 4,
+                exits_lost: 5,
             }),
         ] {
             assert_eq!(Reply::decode(&reply.encode()), Some(reply));

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lighter_protocol::{
     BootSettings, Decoder, EngineState, Health, Hello, Message, Refused, Secret, VERSION, Welcome,
@@ -39,6 +39,14 @@ impl Machine {
         for name in ["control.sock", "api.sock", "docker.sock"] {
             let _ = std::fs::remove_file(dir.join(name));
         }
+        let enter = dir.join("lighter-enter");
+        if !enter.exists() {
+            std::fs::hard_link(program("lighter-runtime", "lighter-enter"), &enter)
+                .or_else(|_| {
+                    std::fs::copy(program("lighter-runtime", "lighter-enter"), &enter).map(drop)
+                })
+                .unwrap();
+        }
         let process = Command::new("unshare")
             .args([
                 "--pid",
@@ -55,10 +63,7 @@ impl Machine {
                 Path::new("--agent"),
                 Path::new(env!("CARGO_BIN_EXE_lighter-agent")),
             ])
-            .args([
-                Path::new("--enter"),
-                &program("lighter-runtime", "lighter-enter"),
-            ])
+            .args([Path::new("--enter"), &enter])
             .spawn()
             .unwrap();
         let mut machine = Self {
@@ -86,8 +91,10 @@ impl Machine {
     }
 
     pub fn control(&self) -> Host {
+        let stream = self.connect("control.sock");
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
         Host {
-            stream: self.connect("control.sock"),
+            stream,
             decoder: Decoder::new(),
         }
     }
@@ -162,7 +169,7 @@ impl Machine {
 
     /// Fails unless nothing of any container is left: no process, directory, descriptor, exit.
     pub fn nothing_left(&self) {
-        let limit = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let limit = std::time::Instant::now() + Duration::from_secs(30);
         loop {
             let left = self.left();
             if left.is_empty() {
@@ -170,7 +177,7 @@ impl Machine {
             }
             // Directories and groups go in the background.
             assert!(std::time::Instant::now() < limit, "left behind: {left:?}");
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -219,13 +226,25 @@ impl Drop for Machine {
     }
 }
 
-pub fn ping_on(mut stream: UnixStream) -> String {
+/// How long anything may take before a test fails rather than waits.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+pub fn ping_on(stream: UnixStream) -> String {
+    let answer = answer_to_ping(stream);
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The whole answer to `GET /_ping`.
+pub fn answer_to_ping(mut stream: UnixStream) -> String {
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream
         .write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .unwrap();
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.lines().next().unwrap_or_default().to_owned()
+    stream
+        .read_to_string(&mut answer)
+        .expect("an answer in time");
+    answer
 }
 
 pub fn secret(byte: u8) -> Secret {
@@ -267,7 +286,12 @@ impl Host {
             if let Some(message) = self.decoder.next_message().unwrap() {
                 return Some(message);
             }
-            let count = self.stream.read(&mut buffer).unwrap_or(0);
+            let count = match self.stream.read(&mut buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    panic!("no message in time")
+                }
+                count => count.unwrap_or(0),
+            };
             if count == 0 {
                 return None;
             }

@@ -10,11 +10,12 @@ mod machine;
 mod shared;
 
 use std::io::Write;
+use std::time::Instant;
 
 use lighter_protocol::{
     Bye, ByeOk, ByeReason, Message, RefusedCode, Shutdown, ShutdownReason, Status, encode_frame,
 };
-use machine::{Machine, hello, ping_on, secret};
+use machine::{LIMIT, Machine, answer_to_ping, hello, ping_on, secret};
 use tempfile::tempdir;
 
 #[test]
@@ -119,6 +120,27 @@ fn engine_serves_again_after_each_of_fifty_kills_without_a_hello() {
     };
     assert_eq!((status.seq, status.agent_starts), (3, 51));
     assert!(status.memory_total_bytes > 0 && status.disk_total_bytes > 0);
+}
+
+#[test]
+fn an_engine_that_cannot_be_opened_again_says_why_and_tries_again() {
+    let dir = tempdir().unwrap();
+    let machine = Machine::start(dir.path());
+    machine.greeted();
+    let (there, away) = (dir.path().join("lighter-enter"), dir.path().join("away"));
+    std::fs::rename(&there, &away).unwrap();
+    machine.kill_agent();
+    let refused = answer_to_ping(machine.connect("docker.sock"));
+    assert!(
+        refused.starts_with("HTTP/1.1 503 Service Unavailable"),
+        "{refused}"
+    );
+    assert!(refused.contains("the engine cannot be opened"), "{refused}");
+    std::fs::rename(&away, &there).unwrap();
+    let limit = Instant::now() + LIMIT;
+    while machine.ping("docker.sock") != "HTTP/1.1 200 OK" {
+        assert!(Instant::now() < limit, "it is not tried again");
+    }
 }
 
 #[test]

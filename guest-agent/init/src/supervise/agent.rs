@@ -206,8 +206,9 @@ pub fn describe(status: i32) -> String {
     }
 }
 
-/// A life shorter than this counts as a failed start.
-const SHORT_LIFE: Duration = Duration::from_millis(200);
+/// A life shorter than this counts as a failed start: longer than an engine takes to find out, on a
+/// busy machine, that it cannot be opened.
+const SHORT_LIFE: Duration = Duration::from_secs(10);
 /// So many failed starts in a row are taken for bad luck.
 const FREE_TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -227,6 +228,11 @@ impl Restarts {
     /// How often it was started.
     pub fn starts(&self) -> u32 {
         self.starts
+    }
+
+    /// Failed starts in a row.
+    pub fn failed(&self) -> u32 {
+        self.failed
     }
 
     /// It was started.

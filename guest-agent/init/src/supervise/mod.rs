@@ -190,6 +190,7 @@ impl Supervisor {
             Request::End(_) => Reply::Done(1),
             Request::Info => Reply::Info(Info {
                 agent_starts: self.restarts.starts(),
+                failed_starts: self.restarts.failed(),
                 descriptors: self.store.count(),
                 exits: self.journal.count(),
                 exits_lost: self.journal.lost(),
