@@ -15,13 +15,21 @@ use serde::{Deserialize, Serialize};
 pub struct Outcome {
     /// Its path within the binary.
     pub name: String,
-    /// `ok`, `failed`, `ignored`, or `unfinished` if the binary ended before it.
+    /// `ok`, `failed`, `ignored`, `unfinished` if the binary ended before it, or `flaky` if it passed
+    /// only the second time.
     pub result: String,
     /// How long it ran, where that is known.
     pub seconds: Option<f64>,
     /// What it said, if it failed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub said: String,
+}
+
+impl Outcome {
+    /// Whether it failed, or never came to its end.
+    pub fn is_bad(&self) -> bool {
+        self.result == "failed" || self.result == "unfinished"
+    }
 }
 
 /// Follows the lines of one test binary.
@@ -70,11 +78,14 @@ impl Follower {
 
     /// Everything there is to know, once the binary has ended.
     pub fn finish(mut self, now: Instant) -> Vec<Outcome> {
-        for (name, began) in &self.clock.running {
+        let begun = self.clock.running.iter();
+        let begun = begun.map(|(name, began)| (name, Some((now - *began).as_secs_f64())));
+        let waiting = self.clock.waiting.iter().map(|name| (name, None));
+        for (name, seconds) in begun.chain(waiting) {
             self.outcomes.push(Outcome {
                 name: name.clone(),
                 result: "unfinished".to_owned(),
-                seconds: Some((now - *began).as_secs_f64()),
+                seconds,
                 said: String::new(),
             });
         }
@@ -222,7 +233,11 @@ mod tests {
         let mut follower = Follower::new("a: test\nb: test\nc: test\n", 1, start);
         follower.line("test a ... ignored, needs root", start);
         let outcomes = follower.finish(at(start, 9));
-        let expected = [("a", "ignored", Some(0.0)), ("b", "unfinished", Some(9.0))];
+        let expected = [
+            ("a", "ignored", Some(0.0)),
+            ("b", "unfinished", Some(9.0)),
+            ("c", "unfinished", None),
+        ];
         assert_eq!(seconds(&outcomes), expected);
     }
 

@@ -43,6 +43,7 @@ const NEEDED: &[Package] = &[
     package("busybox-static"),
     package("e2fsprogs"),
     package("fakeroot"),
+    package("cpio"),
     Package {
         name: "qemu-system-x86",
         suite: Some("bookworm-backports"),
@@ -64,6 +65,9 @@ pub struct Args {
     /// Make the random choices of an earlier run again
     #[arg(long)]
     seed: Option<u64>,
+    /// Run a test that fails once more, by itself, and name it as flaky if it passes then
+    #[arg(long)]
+    retry: bool,
 }
 
 impl Args {
@@ -98,7 +102,11 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(reason) = left_out {
         run.notes.skip(reason)?;
     }
-    let outcome = cmd::run(&mut run.command(only)?);
+    let mut command = run.command(only)?;
+    if args.retry {
+        command.env(runner::RETRY, "1");
+    }
+    let outcome = cmd::run(&mut command);
     run.notes.finish(started.elapsed(), &outcome)?;
     outcome
 }
@@ -257,6 +265,7 @@ mod tests {
             counts_or_name: word(0),
             name: word(1),
             seed: None,
+            retry: false,
         }
     }
 

@@ -155,8 +155,11 @@ impl Report {
     }
 
     fn failures(&self) -> Vec<(&Ran, &Outcome)> {
-        let bad = |test: &Outcome| test.result == "failed" || test.result == "unfinished";
-        self.tests().filter(|(_, test)| bad(test)).collect()
+        self.tests().filter(|(_, test)| test.is_bad()).collect()
+    }
+
+    fn flaky(&self) -> impl Iterator<Item = (&Ran, &Outcome)> {
+        self.tests().filter(|(_, test)| test.result == "flaky")
     }
 
     fn print(&self, took: Duration) {
@@ -185,6 +188,9 @@ impl Report {
         for line in &self.skips {
             println!("SKIP {line}");
         }
+        for (ran, test) in self.flaky() {
+            println!("FLAKY {} {}\n{}", ran.binary, test.name, test.said);
+        }
         for (ran, test) in self.failures() {
             println!(
                 "{} {} {}",
@@ -197,8 +203,9 @@ impl Report {
             println!("FAILED {} ended with {}", ran.binary, ran.code);
         }
         println!(
-            "{} passed; {} failed; {} unfinished; {} ignored; {} skipped; {} s in all",
+            "{} passed; {} flaky; {} failed; {} unfinished; {} ignored; {} skipped; {} s in all",
             self.number("ok"),
+            self.number("flaky"),
             self.number("failed"),
             self.number("unfinished"),
             self.number("ignored"),
@@ -220,9 +227,9 @@ impl Report {
                 "seconds": test.seconds, "loops": of(ran, test),
             })
         });
-        let failures = self.failures().into_iter().map(
-            |(ran, test)| json!({ "binary": ran.binary, "name": test.name, "said": test.said }),
-        );
+        let named = |(ran, test): (&Ran, &Outcome)| json!({ "binary": ran.binary, "name": test.name, "said": test.said });
+        let failures = self.failures().into_iter().map(named);
+        let flaky: Vec<Value> = self.flaky().map(named).collect();
         let binaries = self
             .ran
             .iter()
@@ -230,10 +237,10 @@ impl Report {
         // On one CPU a test does not know its name: what it reported stands apart, with its place.
         let unnamed = self.loops.iter().filter(|note| note["test"].is_null());
         json!({
-            "passed": self.number("ok"), "failed": self.number("failed"),
+            "passed": self.number("ok"), "flaky": flaky.len(), "failed": self.number("failed"),
             "unfinished": self.number("unfinished"), "ignored": self.number("ignored"),
             "skipped": self.skips, "binaries": binaries.collect::<Vec<_>>(),
-            "failures": failures.collect::<Vec<_>>(), "tests": tests.collect::<Vec<_>>(),
+            "flaky_tests": flaky, "failures": failures.collect::<Vec<_>>(), "tests": tests.collect::<Vec<_>>(),
             "other_loops": unnamed.collect::<Vec<_>>(),
         })
     }

@@ -1,7 +1,10 @@
 //! `cargo xtask test-binary PROGRAM …`: what cargo starts in place of each test binary.
 //!
 //! Hidden: only `cargo xtask test` names it to cargo as the runner. It starts the binary as cargo
-//! would have, passes on what it prints, and adds one line about it to the file of results.
+//! would have, passes on what it prints, and adds one line about it to the file of results. A binary
+//! in which no test ends for a long time is killed, and its tests are named as unfinished. With
+//! [`RETRY`] what failed or did not finish is run once more, one test at a time; what passes then is
+//! `flaky`, never `ok`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -17,6 +20,12 @@ use super::libtest::{Follower, Outcome};
 
 /// The file to which each binary adds one line of JSON.
 pub const RESULTS: &str = "LIGHTER_TEST_RESULTS";
+/// Set where tests that fail are to be run a second time.
+pub const RETRY: &str = "LIGHTER_TEST_RETRY";
+/// How long a binary may go without a test's end.
+const SILENCE: Duration = Duration::from_secs(10 * 60);
+/// The same with the large counts.
+const LONG_SILENCE: Duration = Duration::from_secs(3 * 60 * 60);
 /// How long words may still arrive after the binary has ended: something it left running may hold
 /// its standard output open for ever.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -60,7 +69,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let error = Command::new(&args.program).args(&args.arguments).exec();
         return Err(error).with_context(|| args.program.display().to_string());
     };
-    let ran = follow(args, &mut std::io::stdout())?;
+    let silence = match std::env::var_os("LIGHTER_LONG") {
+        Some(_) => LONG_SILENCE,
+        None => SILENCE,
+    };
+    let mut ran = follow(args, silence, &mut std::io::stdout())?;
+    if std::env::var_os(RETRY).is_some() {
+        retry(args, silence, &mut ran, &mut std::io::stdout())?;
+    }
     let mut line = serde_json::to_string(&ran)?;
     line.push('\n');
     std::fs::OpenOptions::new()
@@ -72,7 +88,42 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(ran.code).unwrap_or(101)))
 }
 
-fn follow(args: &Args, out: &mut impl Write) -> Result<Ran> {
+/// Runs what did not pass once more and notes what passes now.
+fn retry(args: &Args, silence: Duration, ran: &mut Ran, out: &mut impl Write) -> Result<()> {
+    let names: Vec<String> = ran
+        .tests
+        .iter()
+        .filter(|test| test.is_bad())
+        .map(|test| test.name.clone())
+        .collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "once more, one at a time: {}", names.join(" "))?;
+    let again = Args {
+        program: args.program.clone(),
+        arguments: ["--test-threads=1", "--exact"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(names)
+            .collect(),
+    };
+    let second = follow(&again, silence, out)?;
+    for test in ran.tests.iter_mut().filter(|test| test.is_bad()) {
+        match second.tests.iter().find(|other| other.name == test.name) {
+            Some(other) if other.result == "ok" => "flaky".clone_into(&mut test.result),
+            // Its own end says more than that of the binary around it.
+            Some(other) if test.result == "unfinished" => test.clone_from(other),
+            _ => {}
+        }
+    }
+    if second.code == 0 && !ran.tests.iter().any(Outcome::is_bad) {
+        ran.code = 0;
+    }
+    Ok(())
+}
+
+fn follow(args: &Args, silence: Duration, out: &mut impl Write) -> Result<Ran> {
     let list = list(args)?;
     let start = Instant::now();
     let mut child = Command::new(&args.program)
@@ -82,16 +133,29 @@ fn follow(args: &Args, out: &mut impl Write) -> Result<Ran> {
         .with_context(|| args.program.display().to_string())?;
     let mut follower = Follower::new(&list, threads(&args.arguments), start);
     let lines = lines_of(child.stdout.take().context("no output")?);
+    let id = child.id();
     let ended = wait_beside(move || child.wait());
+    let mut heard = start;
     let status = loop {
         match lines.recv_timeout(Duration::from_millis(100)) {
-            Ok((line, at)) => show(out, &mut follower, &line, at)?,
+            Ok((line, at)) => {
+                // The harness speaks of slow tests again and again: that is no news.
+                if !line.ends_with(b"seconds\n") {
+                    heard = at;
+                }
+                show(out, &mut follower, &line, at)?;
+            }
             // No more words: only the end itself is missing.
             Err(mpsc::RecvTimeoutError::Disconnected) => break ended.recv()?,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 if let Ok(status) = ended.try_recv() {
                     last_words(out, &lines, &mut follower)?;
                     break status;
+                }
+                if heard.elapsed() > silence {
+                    writeln!(out, "no test has ended for {} s: killed", silence.as_secs())?;
+                    kill(id)?;
+                    heard = Instant::now();
                 }
             }
         }
@@ -105,6 +169,16 @@ fn follow(args: &Args, out: &mut impl Write) -> Result<Ran> {
             .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
         tests: follower.finish(end),
     })
+}
+
+/// Ends a binary that is stuck.
+fn kill(id: u32) -> Result<()> {
+    let status = Command::new("kill")
+        .args(["-KILL", &id.to_string()])
+        .status()
+        .context("kill")?;
+    anyhow::ensure!(status.success(), "the test binary cannot be killed");
+    Ok(())
 }
 
 fn last_words(
@@ -202,7 +276,74 @@ mod tests {
             arguments: vec![program.display().to_string()],
         };
         // The list is asked for through the same shell, whose own options it would be: no list then.
-        follow(&args, &mut std::io::sink()).expect("followed")
+        follow(&args, Duration::from_secs(60), &mut std::io::sink()).expect("followed")
+    }
+
+    /// What came of a binary with three tests that does so when called the first time, and `after`
+    /// when called again.
+    fn played_twice(first: &str, after: &str) -> Ran {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("played");
+        let script = format!(
+            "#!/bin/sh
+cd {}
+case $1 in --list) printf 'a: test\\nb: test\\nc: test\\n';;
+--test-threads=1) echo \"$*\" > again; {after};;
+*) {first};;
+esac",
+            folder.path().display()
+        );
+        std::fs::write(&program, script).expect("written");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, executable).expect("executable");
+        let args = Args {
+            program,
+            arguments: vec![],
+        };
+        let mut out = std::io::sink();
+        let silence = Duration::from_millis(300);
+        let mut ran = follow(&args, silence, &mut out).expect("followed");
+        retry(&args, silence, &mut ran, &mut out).expect("followed again");
+        ran
+    }
+
+    fn results(ran: &Ran) -> Vec<(&str, &str)> {
+        let each = ran.tests.iter();
+        let mut results: Vec<_> = each.map(|t| (t.name.as_str(), t.result.as_str())).collect();
+        results.sort_unstable();
+        results
+    }
+
+    #[test]
+    fn what_passes_the_second_time_is_flaky_and_what_fails_again_has_failed() {
+        let first =
+            "echo 'test a ... ok'; echo 'test b ... FAILED'; echo 'test c ... FAILED'; exit 101";
+        let ran = played_twice(
+            first,
+            "echo 'test b ... ok'; echo 'test c ... FAILED'; exit 101",
+        );
+        assert_eq!(
+            results(&ran),
+            [("a", "ok"), ("b", "flaky"), ("c", "failed")]
+        );
+        assert_eq!(ran.code, 101);
+        let ran = played_twice(first, "echo 'test b ... ok'; echo 'test c ... ok'");
+        assert_eq!(results(&ran), [("a", "ok"), ("b", "flaky"), ("c", "flaky")]);
+        assert_eq!(ran.code, 0);
+    }
+
+    #[test]
+    fn a_binary_that_is_stuck_is_killed_and_no_test_of_it_is_forgotten() {
+        let stuck = "echo 'test a ... ok'; exec sleep 1000";
+        let ran = played_twice(
+            stuck,
+            "echo 'test b ... ok'; echo 'test c ... FAILED'; exit 101",
+        );
+        assert_eq!(
+            results(&ran),
+            [("a", "ok"), ("b", "flaky"), ("c", "failed")]
+        );
+        assert_eq!(ran.code, 137);
     }
 
     #[test]
