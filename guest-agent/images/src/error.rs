@@ -102,9 +102,6 @@ pub enum Error {
     /// A layer over one of the limits.
     #[error("layer refused: {0}")]
     LayerLimit(String),
-    /// A compression this engine cannot undo.
-    #[error("{0} compression is not supported (gzip, zstd and none are)")]
-    Compression(&'static str),
     /// An archive of images that is not what `docker load` takes.
     #[error("invalid archive of images: {0}")]
     Archive(String),

@@ -10,6 +10,9 @@ use crate::error::Error;
 
 /// Largest zstd window: 128 MiB, what `zstd --ultra -22` needs. A frame may ask for 2 GiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// Largest xz dictionary, in KiB: 128 MiB (`xz -9` needs 64) and what the decoder itself takes. The
+/// next size there is has 192 MiB; a block may ask for 4 GiB.
+const XZ_MEMORY: u32 = (128 << 10) + 1024;
 const BUFFER: usize = 128 << 10;
 
 /// The forms content comes in.
@@ -18,20 +21,22 @@ pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
+    Bzip2,
+    Xz,
 }
 
 impl Compression {
-    /// Tells the form by the first bytes; those that are known but not supported are an error.
-    pub(crate) fn of(start: &[u8]) -> Result<Self, Error> {
+    /// Tells the form by the first bytes.
+    pub(crate) fn of(start: &[u8]) -> Self {
         let skippable =
             |b: &[u8]| b.len() >= 4 && b[0] & 0xf0 == 0x50 && b[1..4] == [0x2a, 0x4d, 0x18];
         match start {
-            [0x1f, 0x8b, ..] => Ok(Self::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Self::Zstd),
-            _ if skippable(start) => Ok(Self::Zstd),
-            [b'B', b'Z', b'h', ..] => Err(Error::Compression("bzip2")),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err(Error::Compression("xz")),
-            _ => Ok(Self::None),
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            _ if skippable(start) => Self::Zstd,
+            [b'B', b'Z', b'h', ..] => Self::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            _ => Self::None,
         }
     }
 }
@@ -57,6 +62,8 @@ enum Decoder<R: Read> {
     None(Source<R>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<Source<R>>>),
     Zstd(zstd::stream::read::Decoder<'static, Source<R>>),
+    Bzip2(bzip2::bufread::MultiBzDecoder<Source<R>>),
+    Xz(Box<lzma_rust2::XzReader<Source<R>>>),
 }
 
 type Source<R> = BufReader<Counting<io::Chain<io::Cursor<Vec<u8>>, R>>>;
@@ -78,7 +85,7 @@ impl<R: Read> Inflate<R> {
             .take(MARK)
             .read_to_end(&mut start)
             .map_err(read)?;
-        let compression = Compression::of(&start)?;
+        let compression = Compression::of(&start);
         let counting = Counting {
             inner: io::Cursor::new(start).chain(input),
             count: Arc::clone(&consumed),
@@ -94,6 +101,10 @@ impl<R: Read> Inflate<R> {
                 decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(read)?;
                 Decoder::Zstd(decoder)
             }
+            Compression::Bzip2 => Decoder::Bzip2(bzip2::bufread::MultiBzDecoder::new(source)),
+            Compression::Xz => Decoder::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(
+                source, true, XZ_MEMORY,
+            ))),
         };
         Ok(Self {
             decoder,
@@ -110,6 +121,8 @@ impl<R: Read> Read for Inflate<R> {
             Decoder::None(source) => return source.read(buffer),
             Decoder::Gzip(decoder) => decoder.read(buffer)?,
             Decoder::Zstd(decoder) => decoder.read(buffer)?,
+            Decoder::Bzip2(decoder) => decoder.read(buffer)?,
+            Decoder::Xz(decoder) => decoder.read(buffer).map_err(xz_failed)?,
         };
         self.produced += count as u64;
         let consumed = self.consumed.load(Ordering::Relaxed);
@@ -123,6 +136,17 @@ impl<R: Read> Read for Inflate<R> {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
         }
         Ok(count)
+    }
+}
+
+/// Says which memory it was that is not given.
+fn xz_failed(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::OutOfMemory => io::Error::new(
+            io::ErrorKind::QuotaExceeded,
+            "content asks for an xz dictionary of more than 128 MiB",
+        ),
+        _ => error,
     }
 }
 
@@ -140,104 +164,4 @@ impl<R: Read> Read for Counting<R> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    const WIDE: Growth = Growth {
-        ratio: 10_000,
-        floor: 1 << 30,
-    };
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    fn inflate(bytes: &[u8], growth: Growth) -> io::Result<Vec<u8>> {
-        let mut out = Vec::new();
-        Inflate::new(bytes, growth)
-            .map_err(io::Error::other)?
-            .read_to_end(&mut out)?;
-        Ok(out)
-    }
-
-    #[test]
-    fn every_form_and_its_concatenations_unpack() {
-        assert_eq!(inflate(b"plain", WIDE).unwrap(), b"plain");
-        assert_eq!(inflate(b"", WIDE).unwrap(), b"");
-        assert_eq!(
-            inflate(&[gzip(b"a"), gzip(b"b")].concat(), WIDE).unwrap(),
-            b"ab"
-        );
-        let zstd = |bytes: &[u8]| zstd::stream::encode_all(bytes, 1).unwrap();
-        let skippable = [0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
-        let frames = [&skippable[..], &zstd(b"a"), &skippable, &zstd(b"b")].concat();
-        assert_eq!(inflate(&frames, WIDE).unwrap(), b"ab");
-    }
-
-    /// Gives one byte at a time, as a slow connection may.
-    struct Drip<'a>(&'a [u8]);
-
-    impl Read for Drip<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let count = 1.min(buffer.len());
-            self.0.read(&mut buffer[..count])
-        }
-    }
-
-    #[test]
-    fn the_form_does_not_depend_on_how_the_bytes_come() {
-        let zstd = zstd::stream::encode_all(&b"content"[..], 1).unwrap();
-        for packed in [gzip(b"content"), zstd, b"content".to_vec()] {
-            let mut out = Vec::new();
-            let mut inflate = Inflate::new(Drip(&packed), WIDE).unwrap();
-            inflate.read_to_end(&mut out).unwrap();
-            assert_eq!(out, b"content");
-        }
-        assert!(matches!(
-            Inflate::new(Drip(b"BZh91AY"), WIDE),
-            Err(Error::Compression("bzip2"))
-        ));
-    }
-
-    #[test]
-    fn damaged_and_unknown_streams_are_errors() {
-        let packed = gzip(&[7; 1000]);
-        assert!(inflate(&packed[..packed.len() - 1], WIDE).is_err());
-        let mut flipped = packed.clone();
-        let last = flipped.len() - 5;
-        flipped[last] ^= 1;
-        assert!(inflate(&flipped, WIDE).is_err());
-        assert!(inflate(&[&packed[..], b"garbage"].concat(), WIDE).is_err());
-        assert!(matches!(
-            Compression::of(b"BZh9"),
-            Err(Error::Compression("bzip2"))
-        ));
-        assert!(matches!(
-            Compression::of(b"\xfd7zXZ\0"),
-            Err(Error::Compression("xz"))
-        ));
-    }
-
-    #[test]
-    fn bombs_stop_at_the_ratio() {
-        let bomb = gzip(&vec![0; 8 << 20]);
-        let growth = Growth {
-            ratio: 100,
-            floor: 1 << 20,
-        };
-        let error = inflate(&bomb, growth).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
-        assert_eq!(inflate(&bomb, WIDE).unwrap().len(), 8 << 20);
-    }
-
-    #[test]
-    fn zstd_windows_beyond_the_limit_are_refused() {
-        // A frame header that asks for 2^31 bytes of window: descriptor 0, exponent 21.
-        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x01, 0x00, 0x00];
-        assert!(inflate(&frame, WIDE).is_err());
-    }
-}
+mod tests;

@@ -78,13 +78,36 @@ fn an_archive_loads_whatever_pieces_it_comes_in() {
         let images = load(&test.store, Pieces(&whole, size)).unwrap();
         assert_eq!(names(&images), ["docker.io/library/a:1"]);
         assert_eq!(images[0].config.rootfs.diff_ids.len(), 2);
-        let packed = {
-            std::fs::write(test.path("a"), &whole).unwrap();
-            run(std::process::Command::new("gzip")
-                .arg("-c")
-                .arg(test.path("a")))
-        };
-        load(&test.store, Pieces(&packed, size)).unwrap();
+        load(&test.store, Pieces(&packed("gzip", &whole), size)).unwrap();
+    }
+}
+
+/// What a program makes of it.
+fn packed(program: &str, bytes: &[u8]) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a"), bytes).unwrap();
+    run(std::process::Command::new(program)
+        .arg("-c")
+        .arg(dir.path().join("a")))
+}
+
+#[test]
+fn an_archive_and_its_layers_may_be_packed_in_every_way() {
+    let layers = [layer("one"), layer("two")];
+    for program in ["gzip", "zstd", "bzip2", "xz"] {
+        let inside = archive(&layers, r#"["a:1"]"#, "")
+            .file("0.tar", &packed(program, &layers[0]))
+            .file("1.tar", &packed(program, &layers[1]))
+            .end();
+        for bytes in [&inside, &packed(program, &inside)] {
+            let test = TestStore::new();
+            let images = load(&test.store, &bytes[..]).unwrap();
+            assert_eq!(names(&images), ["docker.io/library/a:1"], "{program}");
+            for layer in &layers {
+                let files = test.store.layer(&Digest::of(layer)).unwrap();
+                assert!(std::fs::read(files.tar).unwrap() == *layer, "{program}");
+            }
+        }
     }
 }
 
@@ -278,12 +301,15 @@ fn archives_that_are_none_say_why() {
         &good().symlink("0.tar", "../../../etc/passwd").end(),
         "is missing",
     );
-    refused(
-        &good()
-            .file("0.tar", &[b"BZh91AY&SY", &[0; 600][..]].concat())
-            .end(),
-        "bzip2 compression is not supported",
-    );
+    for start in [
+        &b"BZh91AY&SY"[..],
+        b"\xfd7zXZ\0",
+        b"\x1f\x8b\x08",
+        b"\x28\xb5\x2f\xfd",
+    ] {
+        let damaged = [start, &[0; 600]].concat();
+        refused(&good().file("0.tar", &damaged).end(), "invalid tar");
+    }
     let hostile = Tar::default().file("../x", b"").end();
     refused(&good().file("0.tar", &hostile).end(), "leads outside");
 }

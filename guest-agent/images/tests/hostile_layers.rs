@@ -389,7 +389,7 @@ fn limited(limits: LayerLimits) -> TestStore {
 }
 
 #[test]
-fn bombs_of_gzip_and_zstd_stop_at_the_limits() {
+fn bombs_of_every_compression_stop_at_the_limits() {
     let zeros = Tar::default().file("zeros", &vec![0; 64 << 20]).end();
     let digest = Digest::of(&zeros);
     let zip = |program: &str| {
@@ -399,7 +399,7 @@ fn bombs_of_gzip_and_zstd_stop_at_the_limits() {
             .args(["-c"])
             .arg(dir.path().join("t")))
     };
-    for packed in [zip("gzip"), zip("zstd")] {
+    for packed in ["gzip", "zstd", "bzip2", "xz"].map(zip) {
         let test = limited(LayerLimits {
             ratio: 100,
             ratio_floor: 1 << 20,

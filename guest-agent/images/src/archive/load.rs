@@ -372,8 +372,8 @@ fn blob_path(digest: &Digest) -> String {
 /// Compressed, or a tar, by the first block.
 fn may_be_layer(start: &[u8]) -> bool {
     match Compression::of(start) {
-        Ok(Compression::None) => begins_tar(start),
-        Ok(_) | Err(_) => true,
+        Compression::None => begins_tar(start),
+        _ => true,
     }
 }
 
