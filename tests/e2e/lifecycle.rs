@@ -1,6 +1,10 @@
 //! Containers that live longer than one command.
 
-use lighter_tests::{Host, env};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use lighter_tests::{Host, env, http};
 
 #[test]
 fn detached_container_logs_execs_stops_and_goes() {
@@ -234,9 +238,9 @@ fn a_client_that_is_killed_leaves_nothing_waiting_for_it() {
 
 /// Asks until it is so; each question is a command of its own.
 fn until(what: &str, so: impl Fn() -> bool) {
-    let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let limit = Instant::now() + Duration::from_secs(60);
     while !so() {
-        assert!(std::time::Instant::now() < limit, "never: {what}");
+        assert!(Instant::now() < limit, "never: {what}");
     }
 }
 
@@ -262,7 +266,7 @@ fn events_come_in_dockers_order() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let until = (now.expect("after 1970").as_secs() + 1).to_string();
     events.args(["--until", &until]);
-    let seen = lighter_tests::run(events, b"", std::time::Duration::from_secs(60))
+    let seen = lighter_tests::run(events, b"", Duration::from_secs(60))
         .ok()
         .out();
     let seen: Vec<&str> = seen.lines().collect();
@@ -301,4 +305,70 @@ fn events_come_in_dockers_order() {
         seen
     };
     assert_eq!(seen, expected);
+}
+
+/// docker-py reads the head of an exec through a buffer and goes on with the bare socket: what comes
+/// together with the head is lost to it.
+#[test]
+fn the_head_of_a_session_is_read_alone() {
+    let Some(host) = Host::shared("the_head_of_a_session_is_read_alone") else {
+        return;
+    };
+    let name = "session-head";
+    host.docker(&[
+        "run",
+        "-d",
+        "--name",
+        name,
+        "--network",
+        "none",
+        "busybox",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    let words = r#"{"AttachStdout":true,"AttachStderr":true,"Cmd":["echo","said"]}"#;
+    let (_, made) = http::ask(
+        &host.socket(),
+        "POST",
+        &format!("/v1.51/containers/{name}/exec"),
+        Some(words),
+    );
+    let made: serde_json::Value = serde_json::from_slice(&made).expect("JSON");
+    let id = made["Id"].as_str().expect("an id");
+    let mut stream = UnixStream::connect(host.socket()).expect("connected");
+    let start = "{\"Detach\":false,\"Tty\":false}";
+    write!(
+        stream,
+        "POST /v1.51/exec/{id}/start HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{start}",
+        start.len()
+    )
+    .expect("sent");
+    // Nothing is read before all has been said.
+    let limit = Instant::now() + Duration::from_secs(60);
+    loop {
+        let (_, exec) = http::ask(
+            &host.socket(),
+            "GET",
+            &format!("/v1.51/exec/{id}/json"),
+            None,
+        );
+        let exec: serde_json::Value = serde_json::from_slice(&exec).expect("JSON");
+        if exec["Running"] == false && exec["ExitCode"] == 0 {
+            break;
+        }
+        assert!(Instant::now() < limit, "it does not end: {exec}");
+    }
+    let mut bytes = [0; 8192];
+    let count = stream.read(&mut bytes).expect("a head");
+    let head = String::from_utf8_lossy(&bytes[..count]);
+    assert!(
+        head.starts_with("HTTP/1.1 101 ") && head.ends_with("\r\n\r\n"),
+        "{head:?}"
+    );
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("the rest");
+    assert_eq!(rest, b"\x01\0\0\0\0\0\0\x05said\n");
+    host.docker(&["rm", "-f", name]).ok();
 }

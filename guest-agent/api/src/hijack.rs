@@ -181,6 +181,9 @@ async fn send(
     output: Option<Output>,
     failure: Option<String>,
 ) {
+    // There are clients that read the head through a buffer and go on with the bare socket: what came
+    // together with the head would be lost to them.
+    writer.read_by_client().await;
     let mut buffer = Vec::new();
     let form = Form {
         tty,

@@ -4,11 +4,13 @@
 //! asks [`Wire::ended`], because nobody reads the connection meanwhile.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{RecvFlags, Shutdown};
+use lighter_engine::io::unread_by_peer;
+use rustix::net::{AddressFamily, RecvFlags, Shutdown, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 
@@ -40,6 +42,26 @@ impl Wire {
                 Ok(0) | Err(_) => return,
             }
         }
+    }
+}
+
+impl Wire {
+    /// Waits until the client has read all that was sent to it, or is gone.
+    ///
+    /// For what must not reach it in one piece with what came before. Only a Unix socket tells of
+    /// reads; the host's end of the link does the same for its own clients.
+    pub(crate) async fn read_by_client(&self) {
+        if sockopt::socket_domain(&*self.0) != Ok(AddressFamily::UNIX) {
+            return;
+        }
+        let look = || match unread_by_peer(self.0.as_fd()) {
+            // While it tells of the last bytes that were read, the kernel still counts one.
+            Ok(0 | 1) => Ok(()),
+            Ok(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => Err(error.into()),
+        };
+        // A failure is one of the connection, and the next write meets it too.
+        let _ = self.0.async_io(Interest::WRITABLE, look).await;
     }
 }
 
@@ -132,6 +154,25 @@ mod tests {
         assert_eq!(client.read_u8().await.unwrap(), b'y');
         reader.shutdown().await.unwrap();
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_read_of_the_client_is_seen() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let mut wire = Wire::new(server);
+        wire.write_all(b"head").await.unwrap();
+        let waiting = wire.clone();
+        let read = tokio::spawn(async move { waiting.read_by_client().await });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!read.is_finished());
+        let mut bytes = [0; 64];
+        assert_eq!(client.read(&mut bytes).await.unwrap(), 4);
+        read.await.unwrap();
+        wire.write_all(b"unread").await.unwrap();
+        drop(client);
+        wire.read_by_client().await;
     }
 
     #[tokio::test]

@@ -49,3 +49,12 @@ pub use spec::{
 pub fn signal(pidfd: std::os::fd::BorrowedFd<'_>, number: i32) -> rustix::io::Result<()> {
     sys::send_signal(pidfd, number)
 }
+
+/// How much of what was sent on a Unix socket its other end has not read. Not in bytes, but 1 or less
+/// only once all is read.
+///
+/// # Errors
+/// The kernel's answer: not a socket.
+pub fn unread_by_peer(socket: std::os::fd::BorrowedFd<'_>) -> rustix::io::Result<u32> {
+    sys::unread_by_peer(socket)
+}

@@ -35,6 +35,16 @@ pub fn errno_text(errno: Errno) -> String {
     })
 }
 
+/// How many bytes sent on a socket the other end has not read, as the kernel counts them: with what
+/// it keeps beside them, and one more while it tells of the last read (`SIOCOUTQ`, unix(7)).
+pub fn unread_by_peer(socket: BorrowedFd<'_>) -> Result<u32> {
+    let mut unread: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and the call writes one `int` to where it is told.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+    check(done.into())?;
+    Ok(u32::try_from(unread).unwrap_or(0))
+}
+
 /// Sends signal `number`, real-time ones included, to the process of `pidfd`.
 pub fn send_signal(pidfd: BorrowedFd<'_>, number: libc::c_int) -> Result<()> {
     // SAFETY: no memory is passed: the third argument, a `siginfo_t`, may be null.

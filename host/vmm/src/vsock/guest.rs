@@ -123,6 +123,18 @@ impl<'m> Pieces<'m> {
         Some(bytes)
     }
 
+    /// Whether the bytes begin so.
+    pub fn starts_with<const N: usize>(&self, wanted: &[u8; N]) -> bool {
+        let mut bytes = [0; N];
+        let mut at = 0;
+        for slice in &self.slices {
+            let room = &mut bytes[at..];
+            let n = slice.len().min(room.len());
+            at += slice.copy_to(&mut room[..n]);
+        }
+        at == N && bytes == *wanted
+    }
+
     /// Copies a header in; the pieces are at least that long.
     pub fn write(&self, bytes: &[u8]) {
         let mut at = 0;

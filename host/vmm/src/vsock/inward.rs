@@ -18,6 +18,7 @@ use super::{
     ring::{BadRing, Ring},
     stream::{Key, State, Stream},
     table::Id,
+    upgrade,
 };
 
 /// How long the guest waits at most for the return of buffers it does not need yet.
@@ -176,6 +177,7 @@ fn take_payload(stream: &mut Stream, header: &Header, mut pieces: Pieces<'_>) ->
         return false;
     }
     pieces.truncate(len);
+    let held_back = stream.holds_back();
     let socket = match &stream.host {
         Some(socket) if !stream.host_deaf => socket,
         // Nobody will read this; the guest is told so by a shutdown that is on its way.
@@ -185,9 +187,12 @@ fn take_payload(stream: &mut Stream, header: &Header, mut pieces: Pieces<'_>) ->
         }
     };
     let mut sent = 0;
-    if stream.buffer.waiting().is_empty() && len > 0 {
+    if stream.buffer.waiting().is_empty() && len > 0 && !held_back {
         match guest::send(socket.as_fd(), &pieces) {
-            Ok(n) => sent = n,
+            Ok(n) => {
+                sent = n;
+                stream.after_head = n == len && upgrade::is_head(&pieces, socket.as_fd());
+            }
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => {
                 stream.deafen();

@@ -27,6 +27,7 @@ mod packet;
 mod ring;
 mod stream;
 mod table;
+mod upgrade;
 mod worker;
 
 #[cfg(test)]

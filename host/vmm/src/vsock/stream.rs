@@ -23,6 +23,7 @@ use rustix::net::Shutdown;
 use super::{
     ConnectDone, host,
     packet::{HOST_CID, Header, TYPE_STREAM, op, shut},
+    upgrade,
 };
 
 /// The two ports by which a stream is known.
@@ -133,6 +134,8 @@ pub struct Stream {
     pub forwarded: Wrapping<u32>,
     /// `forwarded` as the guest was last told.
     told_forwarded: Wrapping<u32>,
+    /// The last bytes passed on were the head of an upgrade.
+    pub after_head: bool,
     /// The host's socket takes nothing any more.
     pub host_deaf: bool,
     /// The host's socket was told that no more will come.
@@ -174,6 +177,7 @@ impl Stream {
             buf_alloc,
             forwarded: Wrapping(0),
             told_forwarded: Wrapping(0),
+            after_head: false,
             host_deaf: false,
             host_told: false,
             peer_alloc: 0,
@@ -288,8 +292,20 @@ impl Stream {
         self.our_shut & shut::SEND != 0 || self.guest_shut & shut::RECEIVE != 0
     }
 
+    /// Whether bytes have to wait until the client has read the head before them.
+    pub fn holds_back(&mut self) -> bool {
+        self.after_head &= self
+            .host
+            .as_ref()
+            .is_some_and(|socket| !upgrade::is_read(socket.as_fd()));
+        self.after_head
+    }
+
     /// Writes out what waits for the host's socket.
     pub fn flush(&mut self) {
+        if self.holds_back() {
+            return;
+        }
         while let Some(socket) = &self.host
             && !self.buffer.waiting().is_empty()
         {

@@ -423,3 +423,50 @@ fn idle_stream_is_small() {
     let stream = size_of::<super::super::stream::Stream>();
     assert!(stream <= 200, "{stream} bytes");
 }
+
+#[test]
+fn the_head_of_an_upgrade_is_read_alone() {
+    let mut driver = Driver::new();
+    let (mut stream, host) = driver.open(1024);
+    let head = b"HTTP/1.1 101 UPGRADED\r\n\r\n";
+    driver.send(packet(op::RW, host, 1024), head);
+    driver.send(packet(op::RW, host, 1024), b"first ");
+    driver.send(packet(op::RW, host, 1024), b"second");
+    let mut bytes = [0; 64];
+    assert_eq!(stream.read(&mut bytes).unwrap(), head.len());
+    // The read itself is what lets the rest go.
+    driver.turn();
+    assert_eq!(stream.read(&mut bytes).unwrap(), 12);
+    assert_eq!(&bytes[..12], b"first second");
+    driver.send(packet(op::RW, host, 1024), b"third");
+    driver.send(packet(op::RW, host, 1024), b"fourth");
+    assert_eq!(stream.read(&mut bytes).unwrap(), 11);
+}
+
+#[test]
+fn what_is_held_back_behind_a_head_outlives_the_guests_end() {
+    let mut driver = Driver::new();
+    let (mut stream, host) = driver.open(1024);
+    driver.send(packet(op::RW, host, 1024), b"HTTP/1.1 101 UPGRADED\r\n\r\n");
+    driver.send(packet(op::RW, host, 1024), b"all there is");
+    let over = Header {
+        flags: shut::BOTH,
+        ..packet(op::SHUTDOWN, host, 1024)
+    };
+    driver.send(over, &[]);
+    let mut bytes = [0; 64];
+    assert_eq!(stream.read(&mut bytes).unwrap(), 25);
+    driver.turn();
+    assert_eq!(stream.read(&mut bytes).unwrap(), 12);
+    assert_eq!(stream.read(&mut bytes).unwrap(), 0);
+    driver.exchange();
+    // One that never reads the head is no burden once it is gone.
+    let (stream, host) = driver.open(1025);
+    driver.send(packet(op::RW, host, 1025), b"HTTP/1.1 101 UPGRADED\r\n\r\n");
+    driver.send(packet(op::RW, host, 1025), b"for nobody");
+    drop(stream);
+    driver.turn();
+    driver.send(packet(op::RST, host, 1025), &[]);
+    driver.turn();
+    assert_eq!(driver.device.streams(), 0);
+}
