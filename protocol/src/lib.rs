@@ -44,7 +44,7 @@ pub use frame::{Decoder, Frame, FrameError, HEADER_LENGTH, MAX_FRAME, encode_fra
 pub use message::{Message, MessageError, fuzz_decoder};
 pub use open::{ActivateShare, Dial, DialPurpose, Failed, FailedCode, Open, Opened, Request};
 pub use secret::{Secret, SecretError};
-pub use settings::{AddressPool, BootSettings, EngineSettings, HostUser, Share};
+pub use settings::{AddressPool, BootSettings, EngineSettings, HostUser, Proxies, Share};
 
 /// The version this program speaks.
 pub const VERSION: u16 = 1;

@@ -56,8 +56,16 @@ pub struct Dial {
     pub host: String,
     /// The TCP port.
     pub port: u16,
+    /// Whether TLS will be spoken on it: decides which of the host's proxies applies.
+    #[serde(default = "usual")]
+    pub tls: bool,
     /// What for: decides which targets are allowed.
     pub purpose: DialPurpose,
+}
+
+/// What a guest that does not say speaks: TLS.
+fn usual() -> bool {
+    true
 }
 
 /// What a connection is for.

@@ -29,6 +29,9 @@ pub struct BootSettings {
     /// them gets the engine's own socket in the guest.
     #[serde(default)]
     pub api_sockets: Vec<String>,
+    /// The proxies by which the host dials, for showing only.
+    #[serde(default)]
+    pub proxies: Proxies,
     /// The engine's settings.
     #[serde(default)]
     pub engine: EngineSettings,
@@ -38,6 +41,18 @@ pub struct BootSettings {
     /// The person this machine belongs to.
     #[serde(default)]
     pub host_user: HostUser,
+}
+
+/// The host's proxies, as they may be shown: without passwords.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Proxies {
+    /// For plain HTTP.
+    pub http: String,
+    /// For TLS.
+    pub https: String,
+    /// What is reached without.
+    pub none_for: String,
 }
 
 /// A host folder on the allow-list.

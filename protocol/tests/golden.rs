@@ -50,6 +50,11 @@ fn hello() {
             read_only: true,
         }],
         api_sockets: vec!["/run/lighter/docker.sock".into()],
+        proxies: Proxies {
+            https: "http://proxy.example:3128".into(),
+            none_for: "corp.example".into(),
+            ..Proxies::default()
+        },
         engine: EngineSettings {
             registry_mirrors: vec!["https://mirror.example".into()],
             insecure_registries: vec!["localhost:5000".into()],
@@ -76,6 +81,7 @@ fn hello() {
         r#""dns":["192.0.2.1"],"search":["example.org"],"trust_roots_pem":"-----BEGIN","#,
         r#""shares":[{"id":"s1","host_path":"/home/ann","read_only":true}],"#,
         r#""api_sockets":["/run/lighter/docker.sock"],"#,
+        r#""proxies":{"http":"","https":"http://proxy.example:3128","none_for":"corp.example"},"#,
         r#""engine":{"registry-mirrors":["https://mirror.example"],"#,
         r#""insecure-registries":["localhost:5000"],"log-driver":"json-file","#,
         r#""log-opts":{"max-size":"10m"},"dns":[],"dns-search":[],"dns-opts":[],"#,
@@ -183,6 +189,7 @@ fn open_and_answers() {
     let dial = Dial {
         host: "registry-1.docker.io".into(),
         port: 443,
+        tls: true,
         purpose: DialPurpose::Registry {
             user_named: true,
             registry: "docker.io".into(),
@@ -191,7 +198,7 @@ fn open_and_answers() {
     let json = format!(
         "{{\"secret\":\"{SECRET}\",{}}}",
         concat!(
-            r#""request":{"kind":"dial","host":"registry-1.docker.io","port":443,"#,
+            r#""request":{"kind":"dial","host":"registry-1.docker.io","port":443,"tls":true,"#,
             r#""purpose":{"purpose":"registry","user_named":true,"registry":"docker.io"}}"#,
         )
     );

@@ -9,6 +9,7 @@ mod lifecycle;
 mod own_cli;
 mod own_terminal;
 mod own_words;
+mod proxies;
 mod pulling;
 mod registries;
 mod service;

@@ -21,6 +21,7 @@ pub mod host;
 pub mod http;
 pub mod image;
 pub mod probe;
+pub mod proxy;
 pub mod reference;
 pub mod registry;
 pub mod run;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lighter_engine::config::{AddressPool, HostShares, Settings};
+use lighter_engine::config::{AddressPool, HostShares, Proxies, Settings};
 use lighter_engine::{EngineConfig, Links};
 use lighter_images::{Dialer, TcpDialer};
 use lighter_init::{Events, Supervisor};
@@ -35,7 +35,7 @@ pub fn of(
         machine_id: boot.machine_id.clone(),
         dns: boot.dns.clone(),
         dns_search: boot.search.clone(),
-        settings: settings(&boot.engine),
+        settings: settings(&boot.engine, &boot.proxies),
         built_in_image: Some(places.built_in_image.clone()),
         launcher: LauncherConfig {
             enter_path: places.enter.clone(),
@@ -53,7 +53,7 @@ pub fn of(
 }
 
 /// The same settings under the same names, as the engine's own type.
-fn settings(said: &EngineSettings) -> Settings {
+fn settings(said: &EngineSettings, proxies: &lighter_protocol::Proxies) -> Settings {
     let pools = said.default_address_pools.iter();
     Settings {
         registry_mirrors: said.registry_mirrors.clone(),
@@ -70,5 +70,10 @@ fn settings(said: &EngineSettings) -> Settings {
             })
             .collect(),
         labels: said.labels.clone(),
+        proxies: Proxies {
+            http_proxy: proxies.http.clone(),
+            https_proxy: proxies.https.clone(),
+            no_proxy: proxies.none_for.clone(),
+        },
     }
 }

@@ -158,6 +158,7 @@ impl Dialer for HostLink {
         let dial = Dial {
             host: target.host.clone(),
             port: target.port,
+            tls: target.tls,
             purpose: protocol::DialPurpose::Registry {
                 user_named: purpose.user_named,
                 registry: purpose.registry.clone(),

@@ -32,6 +32,20 @@ pub struct Settings {
     pub default_address_pools: Vec<AddressPool>,
     /// Labels of the engine, shown by `docker info`.
     pub labels: Vec<String>,
+    /// The host's proxies, shown by `docker info`: it is the host that dials.
+    pub proxies: Proxies,
+}
+
+/// `proxies`, without passwords.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Proxies {
+    /// For registries in plain HTTP.
+    pub http_proxy: String,
+    /// For registries with TLS.
+    pub https_proxy: String,
+    /// What is reached without.
+    pub no_proxy: String,
 }
 
 /// One entry of `default-address-pools`.

@@ -23,6 +23,8 @@ pub struct DialTarget {
     pub host: String,
     /// The TCP port.
     pub port: u16,
+    /// Whether TLS will be spoken on it; which proxy of the host applies depends on it.
+    pub tls: bool,
 }
 
 /// Why it is connected.

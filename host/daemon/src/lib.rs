@@ -158,6 +158,7 @@ async fn live(started: Started) {
     let allowed = Arc::new(AllowList::new(&home, &paths));
     allowed.set_named(&settings.shares);
     let dials = Arc::new(Dials::default());
+    dials.set_proxies(&settings.proxies);
     let (guests_in, guests) = mpsc::channel(4);
     let host_port = HostPort {
         dials: Arc::clone(&dials),

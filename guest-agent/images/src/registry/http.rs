@@ -207,6 +207,7 @@ impl Http {
         let target = DialTarget {
             host: origin.host.clone(),
             port: origin.port,
+            tls: origin.tls,
         };
         let named = &self.endpoint.origin;
         let purpose = DialPurpose {

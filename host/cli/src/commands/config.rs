@@ -101,6 +101,11 @@ fn list(paths: &HostPaths, printer: &Printer) -> Result<(), CliError> {
             Effect::NextStart => "restart",
         };
         let shown = value.filter(|value| !value.is_empty());
+        // A list is what people show to others; `get` gives the password.
+        let shown = match key.name.ends_with("-proxy") {
+            true => shown.map(|value| settings::masked(&value)),
+            false => shown,
+        };
         printer.line(&format!(
             "{:<32}{:<16}{effect:<9}{}",
             key.name,

@@ -101,6 +101,16 @@ fn text(status: &Status) -> String {
     for dial in &status.dials {
         add("", dial.clone());
     }
+    let proxies = &status.proxies;
+    for (name, value) in [
+        ("http", &proxies.http_proxy),
+        ("https", &proxies.https_proxy),
+        ("none for", &proxies.no_proxy),
+    ] {
+        if !value.is_empty() {
+            add("proxy", format!("{name} {value}"));
+        }
+    }
     for (index, share) in status.shares.iter().enumerate() {
         add(if index == 0 { "shares" } else { "" }, share.clone());
     }

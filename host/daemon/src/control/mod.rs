@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::ProxySettings;
 use crate::vm::Failure;
 
 /// The longest line either side accepts.
@@ -87,6 +88,9 @@ pub struct Status {
     pub dials_total: u64,
     /// The open ones: target, and the registry they are for.
     pub dials: Vec<String>,
+    /// The proxies that registries are reached through, without passwords.
+    #[serde(default)]
+    pub proxies: ProxySettings,
     /// Host folders that containers may be given.
     pub shares: Vec<String>,
 }

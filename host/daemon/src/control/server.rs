@@ -97,6 +97,7 @@ async fn converse(
         Request::Reload => match Settings::load(&daemon.paths.config_file()) {
             Ok(settings) => {
                 daemon.allowed.set_named(&settings.shares);
+                daemon.dials.set_proxies(&settings.proxies);
                 send(&mut stream, &Event::Done).await
             }
             Err(error) => {
@@ -215,6 +216,7 @@ async fn status(daemon: &Arc<Daemon>) -> Status {
         dials_open: u32::try_from(dials.open.len()).unwrap_or(u32::MAX),
         dials_total: dials.total,
         dials: dials.open,
+        proxies: daemon.dials.proxies().shown(),
         shares: shares.collect(),
     }
 }

@@ -1,5 +1,5 @@
 //! "Dial for me": the host connects to a registry on the engine's behalf, so that its resolver,
-//! its VPN and its routes apply, then carries bytes.
+//! its VPN, its routes and its proxy apply, then carries bytes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::carry::carry;
+use super::proxy::{Proxies, ProxyAddress, ProxySettings, TunnelError, tunnel};
 use super::rules::{is_close, is_name};
 use super::{failed, refuse};
 use crate::vm::MessageStream;
@@ -26,6 +27,10 @@ const RATE_TIME: Duration = Duration::from_secs(10);
 const RESOLVE_LIMIT: Duration = Duration::from_secs(15);
 /// Longest wait for one address; the next is tried after it.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for a proxy's answer.
+const PROXY_LIMIT: Duration = Duration::from_secs(30);
+/// Longest wait for a look at where a name leads that a proxy will resolve itself.
+const LOOK_LIMIT: Duration = Duration::from_secs(3);
 /// Most characters of a line in the book.
 const MOST_LINE: usize = 200;
 /// Most addresses of one name that are tried.
@@ -35,6 +40,7 @@ const MOST_ADDRESSES: usize = 8;
 #[derive(Debug, Default)]
 pub struct Dials {
     book: Mutex<Book>,
+    proxies: Mutex<Arc<Proxies>>,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +74,18 @@ impl Drop for Entry<'_> {
 impl Dials {
     fn book(&self) -> std::sync::MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the setting `proxies`; what is open goes on as it is.
+    pub fn set_proxies(&self, settings: &ProxySettings) {
+        let proxies = Arc::new(Proxies::here(settings));
+        *self.proxies.lock().unwrap_or_else(PoisonError::into_inner) = proxies;
+    }
+
+    /// The proxies in force.
+    #[must_use]
+    pub fn proxies(&self) -> Arc<Proxies> {
+        Arc::clone(&self.proxies.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is open now.
@@ -132,9 +150,15 @@ impl Dials {
                 Some(wait) => tokio::time::sleep(wait).await,
             }
         }
-        let addresses = resolve(&wanted.host, wanted.port).await?;
-        let allowed = allowed(addresses, *user_named, &wanted.host)?;
-        let target = first_that_answers(&allowed, &wanted.host).await?;
+        let chosen = self.proxies().choose(&wanted.host, wanted.port, wanted.tls);
+        let chosen = chosen.map_err(|e| failed(FailedCode::Unsupported, e.to_string()))?;
+        let target = match chosen {
+            None => straight(wanted, *user_named).await?,
+            Some(proxy) => {
+                look_where_it_leads(wanted, *user_named).await?;
+                through(&proxy, wanted).await?
+            }
+        };
         Ok((entry, target))
     }
 
@@ -167,6 +191,55 @@ impl Book {
         }
         self.window = Some((began, count + 1));
         None
+    }
+}
+
+async fn straight(wanted: &Dial, user_named: bool) -> Result<TcpStream, Failed> {
+    let addresses = resolve(&wanted.host, wanted.port).await?;
+    let allowed = allowed(addresses, user_named, &wanted.host)?;
+    first_that_answers(&allowed, &wanted.host).await
+}
+
+/// Refuses a target that leads to this host or its surroundings, as far as this host can tell: a
+/// proxy may well run here. A name that only the proxy can resolve is the proxy's to judge.
+async fn look_where_it_leads(wanted: &Dial, user_named: bool) -> Result<(), Failed> {
+    let looked = resolve(&wanted.host, wanted.port);
+    match tokio::time::timeout(LOOK_LIMIT, looked).await {
+        Ok(Ok(addresses)) if !addresses.is_empty() => {
+            allowed(addresses, user_named, &wanted.host).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A connection through a proxy. What goes wrong on the way names it.
+async fn through(proxy: &ProxyAddress, wanted: &Dial) -> Result<TcpStream, Failed> {
+    let named = |failed: Failed| Failed {
+        message: format!("proxyconnect tcp: proxy {proxy}: {}", failed.message),
+        ..failed
+    };
+    let addresses = resolve(&proxy.host, proxy.port).await.map_err(named)?;
+    let mut stream = first_that_answers(&addresses, &proxy.host)
+        .await
+        .map_err(named)?;
+    let target = authority(&wanted.host, wanted.port);
+    let asked = tunnel(&mut stream, proxy, &target, PROXY_LIMIT).await;
+    asked.map_err(|error| {
+        let code = match &error {
+            TunnelError::Silent(_) => FailedCode::Timeout,
+            TunnelError::Refused { status: 407, .. } => FailedCode::Denied,
+            _ => FailedCode::Unreachable,
+        };
+        named(failed(code, error.to_string()))
+    })?;
+    Ok(stream)
+}
+
+/// Host and port as a request names them.
+fn authority(host: &str, port: u16) -> String {
+    match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     }
 }
 
@@ -242,6 +315,7 @@ async fn first_that_answers(addresses: &[SocketAddr], host: &str) -> Result<TcpS
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
 
     fn addresses(list: &[&str]) -> Vec<SocketAddr> {
         list.iter().map(|text| text.parse().unwrap()).collect()
@@ -301,6 +375,7 @@ mod tests {
             let wanted = Dial {
                 host: host.into(),
                 port: 443,
+                tls: true,
                 purpose: DialPurpose::Registry {
                     user_named: true,
                     registry: registry.into(),
@@ -331,5 +406,82 @@ mod tests {
             resolve("127.0.0.1", 5000).await.unwrap(),
             addresses(&["127.0.0.1:5000"])
         );
+    }
+
+    fn wanted(host: &str, port: u16, user_named: bool) -> Dial {
+        Dial {
+            host: host.into(),
+            port,
+            tls: true,
+            purpose: DialPurpose::Registry {
+                user_named,
+                registry: "r.example".into(),
+            },
+        }
+    }
+
+    fn through_proxy(address: SocketAddr) -> Dials {
+        let dials = Dials::default();
+        let settings = ProxySettings {
+            https_proxy: format!("http://ann:secret@{address}"),
+            ..ProxySettings::default()
+        };
+        *dials.proxies.lock().unwrap() = Arc::new(Proxies::new(&settings, |_| None));
+        dials
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_asked_for_what_it_alone_can_resolve() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dials = through_proxy(listener.local_addr().unwrap());
+        let proxy = tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 31];
+            client.read_exact(&mut asked).await.unwrap();
+            assert_eq!(asked, b"CONNECT only-there.invalid:8443");
+            client
+                .write_all(b"HTTP/1.1 200 OK\r\n\r\nhi")
+                .await
+                .unwrap();
+        });
+        let wanted = wanted("only-there.invalid", 8443, false);
+        let (_entry, mut target) = dials.connect(&wanted).await.ok().unwrap();
+        let mut said = [0; 2];
+        target.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"hi");
+        proxy.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_fails_is_named_without_its_password() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let dials = through_proxy(address);
+        let proxy = tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            client
+                .write_all(b"HTTP/1.1 407 Who?\r\n\r\n")
+                .await
+                .unwrap();
+            // Until the client has gone: a reset would eat the answer.
+            let _ = client.read_to_end(&mut Vec::new()).await;
+        });
+        let wanted = wanted("only-there.invalid", 443, true);
+        let refused = dials.connect(&wanted).await.err().unwrap();
+        let text = format!("proxyconnect tcp: proxy http://{address}: 407 Who?");
+        assert_eq!((refused.code, refused.message), (FailedCode::Denied, text));
+        proxy.await.unwrap();
+        // Nobody listens there any more.
+        let refused = dials.connect(&wanted).await.err().unwrap();
+        assert_eq!(refused.code, FailedCode::ConnectionRefused);
+        assert!(refused.message.contains(&address.to_string()));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_no_way_round_to_this_host() {
+        let dials = through_proxy("127.0.0.1:9".parse().unwrap());
+        let metadata = wanted("169.254.169.254", 443, false);
+        let refused = dials.connect(&metadata).await.err().unwrap();
+        assert_eq!(refused.code, FailedCode::Denied);
     }
 }

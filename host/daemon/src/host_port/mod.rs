@@ -5,6 +5,7 @@
 
 mod carry;
 mod dial;
+pub mod proxy;
 mod rules;
 
 use std::sync::Arc;

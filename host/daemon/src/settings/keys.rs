@@ -73,6 +73,24 @@ pub const KEYS: &[Key] = &[
         "further host folders that containers may be given, such as `/srv/data` or `/etc/app:ro`",
     ),
     key(
+        "proxies.http-proxy",
+        Kind::Text,
+        Effect::AtOnce,
+        "proxy for registries in plain HTTP; default: the daemon's `HTTP_PROXY`",
+    ),
+    key(
+        "proxies.https-proxy",
+        Kind::Text,
+        Effect::AtOnce,
+        "proxy for registries with TLS; default: the daemon's `HTTPS_PROXY`",
+    ),
+    key(
+        "proxies.no-proxy",
+        Kind::Text,
+        Effect::AtOnce,
+        "hosts reached without a proxy, with commas between; default: the daemon's `NO_PROXY`",
+    ),
+    key(
         "engine.registry-mirrors",
         Kind::List,
         Effect::NextStart,

@@ -13,6 +13,9 @@ use lighter_platform::{DirError, nearest};
 use lighter_protocol::EngineSettings;
 use serde::{Deserialize, Serialize};
 
+use crate::host_port::proxy::ProxyAddress;
+
+pub use crate::host_port::proxy::{ProxySettings, masked};
 pub use keys::{Effect, KEYS, Key, Kind};
 pub use size::{ByteSize, SizeError};
 
@@ -30,6 +33,8 @@ pub struct Settings {
     pub disk: ByteSize,
     /// Host folders containers may be given, beside the ones that always are.
     pub shares: Vec<String>,
+    /// The proxies that registries are reached through.
+    pub proxies: ProxySettings,
     /// The engine's own settings, under the names `daemon.json` gives them.
     pub engine: EngineSettings,
 }
@@ -41,6 +46,7 @@ impl Default for Settings {
             memory: None,
             disk: ByteSize(64 << 30),
             shares: Vec::new(),
+            proxies: ProxySettings::default(),
             engine: EngineSettings::default(),
         }
     }
@@ -203,6 +209,17 @@ impl Settings {
                 );
             }
         }
+        let proxies = &self.proxies;
+        for (key, proxy) in [
+            ("proxies.http-proxy", &proxies.http_proxy),
+            ("proxies.https-proxy", &proxies.https_proxy),
+        ] {
+            if !proxy.trim().is_empty()
+                && let Err(error) = proxy.trim().parse::<ProxyAddress>()
+            {
+                return refuse(key, masked(proxy), error.to_string());
+            }
+        }
         Ok(())
     }
 
@@ -224,6 +241,9 @@ impl Settings {
     }
 }
 
+/// The sections of the file.
+const SECTIONS: &[&str] = &["engine", "proxies"];
+
 /// Refuses names that are no settings. `engine.log-opts` is the user's own table.
 fn check_names(table: &toml::Table, prefix: &str) -> Result<(), SettingsError> {
     for (name, value) in table {
@@ -232,7 +252,9 @@ fn check_names(table: &toml::Table, prefix: &str) -> Result<(), SettingsError> {
             continue;
         }
         match value {
-            toml::Value::Table(inner) if full == "engine" => check_names(inner, "engine.")?,
+            toml::Value::Table(inner) if SECTIONS.contains(&full.as_str()) => {
+                check_names(inner, &format!("{full}."))?;
+            }
             _ => return Err(unknown(full)),
         }
     }
@@ -245,7 +267,7 @@ fn unknown(key: String) -> SettingsError {
     let in_section = KEYS
         .iter()
         .map(|k| k.name)
-        .find(|n| n.strip_prefix("engine.") == Some(&key));
+        .find(|n| n.split_once('.').is_some_and(|(_, name)| name == key));
     let nearest = in_section.or_else(|| nearest(&key, names));
     SettingsError::Unknown { key, nearest }
 }
@@ -265,8 +287,8 @@ pub fn get(path: &Path, name: &str) -> Result<Option<String>, SettingsError> {
     let Ok(toml::Value::Table(table)) = toml::Value::try_from(&settings) else {
         return Ok(None);
     };
-    let value = match name.strip_prefix("engine.") {
-        Some(inner) => table.get("engine").and_then(|engine| engine.get(inner)),
+    let value = match name.split_once('.') {
+        Some((section, inner)) => table.get(section).and_then(|table| table.get(inner)),
         None => table.get(name),
     };
     Ok(value.map(|value| match value {
@@ -299,12 +321,12 @@ pub fn set(path: &Path, name: &str, value: &str) -> Result<&'static Key, Setting
                 message: error.to_string().trim().to_owned(),
             })?;
     let item = toml_edit::value(read_value(key, value)?);
-    match name.strip_prefix("engine.") {
-        Some(inner) => {
-            if document.get("engine").is_none() {
-                document["engine"] = toml_edit::table();
+    match name.split_once('.') {
+        Some((section, inner)) => {
+            if document.get(section).is_none() {
+                document[section] = toml_edit::table();
             }
-            document["engine"][inner] = item;
+            document[section][inner] = item;
         }
         None => document[name] = item,
     }
@@ -396,6 +418,8 @@ mod tests {
                 Some("engine.registry-mirrors"),
             ),
             ("registry-mirrors = []", Some("engine.registry-mirrors")),
+            ("[proxies]\nhttps-prox = ''", Some("proxies.https-proxy")),
+            ("no-proxy = ''", Some("proxies.no-proxy")),
             ("quux = 1", None),
             // daemon.json has it; a setting that changed nothing would be a lie.
             ("[engine]\nmax-concurrent-downloads = 5", None),
@@ -415,6 +439,8 @@ mod tests {
             "memory = '4096t'",
             "disk = '1m'",
             "shares = ['work']",
+            "[proxies]\nhttps-proxy = 'https://h'",
+            "[proxies]\nhttp-proxy = 'http://h:x'",
         ] {
             assert!(
                 matches!(parse(text), Err(SettingsError::Value { .. })),
@@ -474,8 +500,8 @@ mod tests {
         })
         .unwrap();
         for key in KEYS {
-            let found = match key.name.strip_prefix("engine.") {
-                Some(inner) => written["engine"].get(inner).is_some(),
+            let found = match key.name.split_once('.') {
+                Some((section, inner)) => written[section].get(inner).is_some(),
                 None => written.get(key.name).is_some(),
             };
             assert!(found, "{}", key.name);

@@ -19,6 +19,7 @@ use super::patience::{LOOK, waits_for_room, within};
 use super::stream::StreamError;
 use super::{Failure, Guest, Launched, Link, MessageStream, prepare};
 use crate::folders::Folders;
+use crate::host_port::proxy::Proxies;
 use crate::settings::Settings;
 use crate::shares::AllowList;
 
@@ -266,6 +267,7 @@ fn hello(
         trust_roots_pem,
         shares: recipe.allowed.announced(),
         api_sockets: api_sockets(&recipe.paths),
+        proxies: shown_proxies(settings),
         engine: settings.engine.clone(),
         disk_size_bytes: prepared.disk_bytes,
         host_user,
@@ -275,6 +277,15 @@ fn hello(
         version: VERSION,
         secret,
         boot: Box::new(boot),
+    }
+}
+
+fn shown_proxies(settings: &Settings) -> lighter_protocol::Proxies {
+    let shown = Proxies::here(&settings.proxies).shown();
+    lighter_protocol::Proxies {
+        http: shown.http_proxy,
+        https: shown.https_proxy,
+        none_for: shown.no_proxy,
     }
 }
 
