@@ -6,6 +6,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,7 @@ impl FileLock {
             source,
         };
         let mut file = crate::sys::open_lock_file(path).map_err(failed)?;
-        match file.try_lock() {
+        match take(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(LockError::Held {
@@ -69,7 +70,8 @@ impl FileLock {
         Ok(Self { file })
     }
 
-    /// Whether a process holds the lock at `path`. Takes nothing away and writes nothing down.
+    /// Whether a process holds the lock at `path`. Writes nothing down; shares the lock for a moment,
+    /// for which takers have patience.
     #[must_use]
     pub fn is_held(path: &Path) -> bool {
         File::open(path)
@@ -83,6 +85,26 @@ impl FileLock {
     }
 }
 
+/// How often a lock is tried that others only look at: each look is over in microseconds.
+const TRIES: usize = 100;
+/// Time between two tries.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// Takes the lock, if nobody holds it. Those who only look share it, and stop nobody for that.
+fn take(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {}
+            other => return other,
+        }
+        // With a holder it cannot be shared, with others who look it can.
+        file.try_lock_shared()?;
+        file.unlock().map_err(TryLockError::Error)?;
+        std::thread::sleep(MOMENT);
+    }
+    Err(TryLockError::WouldBlock)
+}
+
 fn read_pid(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     Read::take(file, 16).read_to_string(&mut text).ok()?;
@@ -92,6 +114,7 @@ fn read_pid(file: &mut File) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn second_taker_is_told_who_holds_it() {
@@ -114,6 +137,26 @@ mod tests {
         assert!(FileLock::is_held(&path));
         drop(held);
         assert!(!FileLock::is_held(&path));
+    }
+
+    #[test]
+    fn those_who_look_stop_nobody_who_takes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("machine.lock");
+        drop(FileLock::try_acquire(&path).unwrap());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let _ = FileLock::is_held(&path);
+                    }
+                });
+            }
+            let taken = (0..2000).find_map(|_| FileLock::try_acquire(&path).err());
+            done.store(true, Ordering::Relaxed);
+            assert!(taken.is_none(), "{taken:?}");
+        });
     }
 
     #[test]

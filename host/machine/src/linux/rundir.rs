@@ -7,6 +7,7 @@
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::{
@@ -19,6 +20,10 @@ use crate::Error;
 
 const LOCK: &str = "machine.lock";
 const SOCKET: &str = "machine.sock";
+/// How often a lock is tried that others only look at: each look is over in microseconds.
+const TRIES: usize = 100;
+/// Time between two tries.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// An open run directory.
 #[derive(Debug)]
@@ -39,17 +44,28 @@ impl RunDir {
         })
     }
 
-    /// Takes the lock, or says that a machine holds it.
+    /// Takes the lock, or says that a machine holds it. Whoever only looks whether one does shares it
+    /// for a moment, and stops nobody for that.
     pub fn lock(&self) -> Result<OwnedFd, Error> {
         let failed = |e| Error::system(format!("lock `{}`", self.path.join(LOCK).display()), e);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file =
             rustix::fs::openat(&self.dir, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(file),
-            Err(Errno::WOULDBLOCK) => Err(Error::AlreadyRunning),
-            Err(e) => Err(failed(e)),
+        for _ in 0..TRIES {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(Errno::WOULDBLOCK) => {}
+                Err(e) => return Err(failed(e)),
+            }
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Err(Error::AlreadyRunning),
+                Err(e) => return Err(failed(e)),
+            }
+            rustix::fs::flock(&file, FlockOperation::Unlock).map_err(failed)?;
+            std::thread::sleep(MOMENT);
         }
+        Err(Error::AlreadyRunning)
     }
 
     /// Makes the listening socket. Only the holder of the lock may call this: it removes a stale one.
@@ -121,6 +137,26 @@ mod tests {
         assert_eq!(run.lock().unwrap_err(), Error::AlreadyRunning);
         drop(copy);
         run.lock().unwrap();
+    }
+
+    #[test]
+    fn those_who_look_stop_nobody_who_takes() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::open(dir.path()).unwrap();
+        drop(run.lock().unwrap());
+        let path = dir.path().join(LOCK);
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(relaxed) {
+                    let _ = std::fs::File::open(&path).unwrap().try_lock_shared();
+                }
+            });
+            let failed = (0..2000).find_map(|_| run.lock().err());
+            done.store(true, relaxed);
+            assert_eq!(failed, None);
+        });
     }
 
     #[test]
