@@ -98,8 +98,7 @@ fn usage_error(error: &clap::Error) -> CliError {
             return wrong_number();
         }
         let flag = flag.split(['=', ' ']).next().unwrap_or(&flag).to_owned();
-        let words: Vec<String> = std::env::args().skip(1).collect();
-        return docker::unknown_flag(&flag, &words);
+        return docker::unknown_flag(&flag, &typed_words());
     }
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(name) = text(ContextKind::InvalidSubcommand)
@@ -111,6 +110,9 @@ fn usage_error(error: &clap::Error) -> CliError {
             Some(near) => format!("did you mean `{above} {near}`?"),
             None => format!("see all commands with `{above} --help`"),
         });
+    }
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        return not_utf8();
     }
     if matches!(
         error.kind(),
@@ -129,6 +131,21 @@ fn usage_error(error: &clap::Error) -> CliError {
     }
 }
 
+/// The words of the command line, for messages: what is no text is shown as such.
+fn typed_words() -> Vec<String> {
+    let words = std::env::args_os().skip(1);
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// The API carries text only: bytes that are none could not reach the engine as they are.
+fn not_utf8() -> CliError {
+    let word = std::env::args_os().find(|word| word.to_str().is_none());
+    let shown = word.unwrap_or_default().to_string_lossy().into_owned();
+    CliError::usage(format!("the argument `{shown}` is not valid UTF-8"))
+}
+
 /// Names that are missing or too many: how many the command wants, in docker's words and with its
 /// code.
 fn wrong_number() -> CliError {
@@ -141,7 +158,7 @@ fn wrong_number() -> CliError {
 fn named() -> (Command, String) {
     let mut command = cli();
     let mut name = String::from("lighter");
-    for word in std::env::args().skip(1) {
+    for word in typed_words() {
         let Some(below) = command.find_subcommand(&word).cloned() else {
             break;
         };

@@ -97,3 +97,14 @@ fn env_prints_one_line_for_a_shell() {
 ";
     assert_eq!(env, expected);
 }
+
+#[test]
+fn an_argument_that_is_no_text_is_said_to_be() {
+    let home = Home::new();
+    for command in ["\"$LIGHTER\" logs $'caf\\xe9'", "\"$LIGHTER\" $'caf\\xe9'"] {
+        let ended = home.shell(&format!("{command}; echo $?"));
+        assert!(ended.err.contains("caf\u{fffd}`"), "{ended:?}");
+        assert!(!ended.err.contains("panicked"), "{ended:?}");
+        assert!(["125\n", "1\n"].contains(&ended.out.as_str()), "{ended:?}");
+    }
+}
