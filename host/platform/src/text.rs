@@ -8,14 +8,21 @@
 #[must_use]
 pub fn without_controls(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut letters = text.chars();
+    let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {
         match letter {
             '\x1b' => {
-                if letters.next() == Some('[') {
-                    // Parameters, up to the letter that ends the sequence.
-                    while letters.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
-                }
+                let last = match letters.next_if_eq(&'[') {
+                    Some(_) => '@'..='~',
+                    None => '0'..='~',
+                };
+                // What lies between ends with the letter that closes the sequence; anything else,
+                // such as the line's end, belongs to it no more.
+                while letters
+                    .next_if(|c| (' '..*last.start()).contains(c))
+                    .is_some()
+                {}
+                letters.next_if(|c| last.contains(c));
             }
             '\n' | '\t' => out.push(letter),
             control if control.is_control() => {}
@@ -44,6 +51,13 @@ mod tests {
         let text = "\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS\r\nred: \x1b[31mno\x1b[0m\x07\n";
         assert_eq!(without_controls(text), "SeaBIOS\nred: no\n");
         assert_eq!(without_controls("cut \x1b[3"), "cut ");
+        // A sequence without its end takes nothing with it.
+        assert_eq!(without_controls("a\x1b[3\nb"), "a\nb");
+        assert_eq!(without_controls("a\x1b\nb\x1b[\tc"), "a\nb\tc");
+        assert_eq!(
+            without_controls("\x1b[1;31ma\x1b[0 qb\x1b(Bc\x1b[äd"),
+            "abcäd"
+        );
         // The same sequences in one byte of Latin-1.
         assert_eq!(without_controls("a\u{9b}2Jb"), "a2Jb");
     }
