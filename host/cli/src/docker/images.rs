@@ -293,10 +293,10 @@ async fn pull_verb(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code
 /// The whole name of what was pulled.
 fn canonical(reference: &str) -> String {
     let familiar = pull::familiar(reference);
-    match familiar.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => familiar,
-        Some(_) => format!("docker.io/{familiar}"),
-        None => format!("docker.io/library/{familiar}"),
+    match (pull::host_and_path(&familiar), familiar.contains('/')) {
+        (Some(_), _) => familiar,
+        (None, true) => format!("docker.io/{familiar}"),
+        (None, false) => format!("docker.io/library/{familiar}"),
     }
 }
 
@@ -380,5 +380,6 @@ mod tests {
         assert_eq!(canonical("busybox"), "docker.io/library/busybox:latest");
         assert_eq!(canonical("a/b:1"), "docker.io/a/b:1");
         assert_eq!(canonical("localhost:5000/a"), "localhost:5000/a:latest");
+        assert_eq!(canonical("HOST/a:1"), "HOST/a:1");
     }
 }

@@ -140,9 +140,9 @@ fn key(server: Option<&str>) -> String {
 
 /// The registry of an image's name.
 fn registry(name: &str) -> String {
-    match name.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => key(Some(host)),
-        _ => HUB.to_owned(),
+    match super::pull::host_and_path(name) {
+        Some((host, _)) => key(Some(host)),
+        None => HUB.to_owned(),
     }
 }
 

@@ -53,6 +53,14 @@ pub fn split(reference: &str) -> (String, String) {
     }
 }
 
+/// A name's registry and the rest of it; none where the registry is Docker Hub. As docker tells
+/// them apart: a registry's host has a dot, a port or a capital letter, or is `localhost`.
+pub fn host_and_path(name: &str) -> Option<(&str, &str)> {
+    let (host, path) = name.split_once('/')?;
+    let telling = |c: char| c == '.' || c == ':' || c.is_ascii_uppercase();
+    (host.contains(telling) || host == "localhost").then_some((host, path))
+}
+
 /// Refuses what no image can be called, in docker's words.
 pub fn check_reference(reference: &str) -> Result<(), CliError> {
     let wrong = |why: &str| Err(CliError::usage(format!("invalid reference format{why}")));
@@ -65,11 +73,7 @@ pub fn check_reference(reference: &str) -> Result<(), CliError> {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (rest, "latest"),
     };
-    let is_host = |host: &str| host.contains(['.', ':']) || host == "localhost";
-    let path = match name.split_once('/') {
-        Some((host, path)) if is_host(host) => path,
-        _ => name,
-    };
+    let path = host_and_path(name).map_or(name, |(_, path)| path);
     if path.contains(|c: char| c.is_ascii_uppercase()) {
         let library = if name.contains('/') { "" } else { "library/" };
         return wrong(&format!(
@@ -349,13 +353,16 @@ mod tests {
             "a/b:1",
             "localhost:5000/a/b_c__d-e.f:V1.2-x",
             "a@sha256:0000",
+            "Registry.Example:5000/a/b",
+            "HOST/a:1",
             "sha256:0000",
             "c0aa56dbf2ae",
         ] {
             assert!(check_reference(fits).is_ok(), "{fits}");
         }
         for wrong in [
-            "", "Bad", "a:b:c", "-a", "a/", "a//b", "a:.x", "a b", "a@b", "\x1b[2J",
+            "", "Bad", "a/Bad", "HOST/Bad", "a:b:c", "-a", "a/", "a//b", "a:.x", "a b", "a@b",
+            "\x1b[2J",
         ] {
             let error = check_reference(wrong).unwrap_err();
             assert!(
