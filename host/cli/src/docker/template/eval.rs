@@ -92,23 +92,22 @@ impl Scope<'_> {
                 }
             }
             Node::If(branches, otherwise) => {
-                for (condition, nodes) in branches {
-                    if functions::truth(&self.pipe(condition, dot)?) {
-                        return self.run(nodes, dot);
-                    }
-                }
-                return self.run(otherwise, dot);
+                let outer = self.variables.len();
+                let flow = self.first_that_holds(branches, otherwise, dot)?;
+                // Those that a condition names are for its branches only.
+                self.variables.truncate(outer);
+                return Ok(flow);
             }
             Node::With(subject, nodes, otherwise) => {
                 let outer = self.variables.len();
                 let subject = self.pipe(subject, dot)?;
                 let flow = if functions::truth(&subject) {
-                    self.run(nodes, &subject)
+                    self.run(nodes, &subject)?
                 } else {
-                    self.run(otherwise, dot)
+                    self.run(otherwise, dot)?
                 };
                 self.variables.truncate(outer);
-                return flow;
+                return Ok(flow);
             }
             Node::Range(subject, nodes, otherwise) => {
                 return self.range(subject, nodes, otherwise, dot);
@@ -117,6 +116,20 @@ impl Scope<'_> {
             Node::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::On)
+    }
+
+    fn first_that_holds(
+        &mut self,
+        branches: &[(Pipe, Vec<Node>)],
+        otherwise: &[Node],
+        dot: &Value,
+    ) -> Result<Flow, String> {
+        for (condition, nodes) in branches {
+            if functions::truth(&self.pipe(condition, dot)?) {
+                return self.run(nodes, dot);
+            }
+        }
+        self.run(otherwise, dot)
     }
 
     fn range(
@@ -142,26 +155,34 @@ impl Scope<'_> {
                 ));
             }
         };
-        self.variables.truncate(outer);
         if items.is_empty() {
-            return self.run(otherwise, dot);
+            let flow = self.run(otherwise, dot)?;
+            self.variables.truncate(outer);
+            return Ok(flow);
         }
         for (key, item) in items {
             match subject.names.as_slice() {
                 [] => {}
-                [name] => self.variables.push((name.clone(), item.clone())),
+                [name] => self.assign(name, item.clone())?,
                 [first, second, ..] => {
-                    self.variables.push((first.clone(), key));
-                    self.variables.push((second.clone(), item.clone()));
+                    self.assign(first, key)?;
+                    self.assign(second, item.clone())?;
                 }
             }
-            let flow = self.run(nodes, &item)?;
-            self.variables.truncate(outer);
-            if flow == Flow::Break {
+            if self.run(nodes, &item)? == Flow::Break {
                 break;
             }
         }
+        self.variables.truncate(outer);
         Ok(Flow::On)
+    }
+
+    /// Gives the innermost variable of this name another value.
+    fn assign(&mut self, name: &str, value: Value) -> Result<(), String> {
+        let found = self.variables.iter_mut().rev().find(|(n, _)| n == name);
+        let (_, known) = found.ok_or_else(|| format!("undefined variable \"${name}\""))?;
+        *known = value;
+        Ok(())
     }
 
     fn pipe(&mut self, pipe: &Pipe, dot: &Value) -> Result<Value, String> {
@@ -170,8 +191,11 @@ impl Scope<'_> {
             value = Some(self.command(command, value, dot)?);
         }
         let value = value.unwrap_or_default();
-        if let [name] = pipe.names.as_slice() {
-            self.variables.push((name.clone(), value.clone()));
+        for name in &pipe.names {
+            match pipe.assigns {
+                true => self.assign(name, value.clone())?,
+                false => self.variables.push((name.clone(), value.clone())),
+            }
         }
         Ok(value)
     }

@@ -82,6 +82,28 @@ mod tests {
             ),
             ("{{printf \"%.2s\" .ID}} {{truncate .ID 2}}", "ab ab"),
             ("{{$x := .ID}}{{$x}}-{{$x}}", "abc-abc"),
+            // An assignment reaches out of its block, a declaration does not.
+            ("{{$x := 1}}{{if .ID}}{{$x = 2}}{{end}}{{$x}}", "2"),
+            ("{{$x := 1}}{{if .ID}}{{$x := 2}}{{$x}}{{end}}{{$x}}", "21"),
+            ("{{$x := 1}}{{if $x := .ID}}{{$x}}{{end}}{{$x}}", "abc1"),
+            (
+                "{{if $x := .Config.User}}{{else}}{{json $x}}{{end}}",
+                "null",
+            ),
+            ("{{$x := 1}}{{with $x := .ID}}{{$x}}{{end}}{{$x}}", "abc1"),
+            (
+                "{{$x := 1}}{{range $x := .Names}}{{$x}}{{end}}{{$x}}",
+                "ab1",
+            ),
+            (
+                "{{$last := \"\"}}{{range .Names}}{{$last = .}}{{end}}{{$last}}",
+                "b",
+            ),
+            ("{{$x := \"\"}}{{range $x = .Names}}{{end}}{{$x}}", "b"),
+            (
+                "{{$n:=0}}{{range $i,$v:=.Names}}{{$n=$i}}{{end}}{{$n}}",
+                "1",
+            ),
             (
                 "{{if and .State.Running (not .State.ExitCode)}}y{{end}}",
                 "y",
@@ -114,6 +136,18 @@ mod tests {
             ("{{index .Names 7}}", "index out of range: 7"),
             ("{{define \"x\"}}{{end}}", "{{define}} is not supported"),
             ("{{$x}}", "undefined variable \"$x\""),
+            ("{{$x = 1}}", "undefined variable \"$x\""),
+            (
+                "{{if .ID}}{{$x := 1}}{{end}}{{$x}}",
+                "undefined variable \"$x\"",
+            ),
+            ("{{if $x := .ID}}{{end}}{{$x}}", "undefined variable \"$x\""),
+            (
+                "{{range $x := .Names}}{{end}}{{$x}}",
+                "undefined variable \"$x\"",
+            ),
+            ("{{$a, $b := .ID}}", "too many declarations"),
+            ("{{$x : 1}}", "expected :="),
             ("{{\"abc}}", "unterminated quoted string"),
             ("{{}}", "missing value for command"),
             ("{{len .Size}}", "len of"),

@@ -29,6 +29,8 @@ pub enum Node {
 pub struct Pipe {
     /// The variables it names; in a range one or two.
     pub names: Vec<String>,
+    /// Whether they are those of before (`=`), and not new ones (`:=`).
+    pub assigns: bool,
     /// The commands.
     pub commands: Vec<Vec<Operand>>,
 }
@@ -119,7 +121,7 @@ impl Parser<'_> {
                     return Err(format!("{{{{{word}}}}} is not supported"));
                 }
                 "if" | "with" | "range" => nodes.push(self.nested(word, tail)?),
-                _ => nodes.push(Node::Print(pipe(action)?)),
+                _ => nodes.push(Node::Print(one_name(pipe(action)?, "command")?)),
             }
         }
     }
@@ -139,7 +141,7 @@ impl Parser<'_> {
 
     fn branches(&mut self, condition: &str) -> Result<Node, String> {
         let mut branches = Vec::new();
-        let mut condition = pipe(condition)?;
+        let mut condition = one_name(pipe(condition)?, "if")?;
         loop {
             let (nodes, stop) = self.nodes()?;
             branches.push((condition, nodes));
@@ -149,14 +151,17 @@ impl Parser<'_> {
                 Stop::Else(again) => again,
             };
             match again.strip_prefix("if") {
-                Some(next) => condition = pipe(next)?,
+                Some(next) => condition = one_name(pipe(next)?, "if")?,
                 None => return Ok(Node::If(branches, self.last(&again)?)),
             }
         }
     }
 
     fn body(&mut self, word: &str, subject: &str) -> Result<Node, String> {
-        let subject = pipe(subject)?;
+        let subject = match word {
+            "range" => pipe(subject)?,
+            _ => one_name(pipe(subject)?, word)?,
+        };
         let (nodes, stop) = self.nodes()?;
         let otherwise = match stop {
             Stop::Eof => return Err("unexpected EOF".to_owned()),
@@ -231,12 +236,20 @@ fn pipe(text: &str) -> Result<Pipe, String> {
     pipe_of(&words, &mut at, 0)
 }
 
+/// Refuses two names where only a range has them.
+fn one_name(pipe: Pipe, place: &str) -> Result<Pipe, String> {
+    match pipe.names.len() {
+        0 | 1 => Ok(pipe),
+        _ => Err(format!("too many declarations in {place}")),
+    }
+}
+
 /// Reads a pipeline up to the end or to a closing parenthesis, which is left for the caller.
 fn pipe_of(words: &[String], at: &mut usize, depth: usize) -> Result<Pipe, String> {
     if depth > DEEPEST {
         return Err("the template is nested too deeply".to_owned());
     }
-    let names = names(words, at);
+    let (names, assigns) = names(words, at);
     let mut commands = Vec::new();
     let mut command = Vec::new();
     loop {
@@ -275,25 +288,30 @@ fn pipe_of(words: &[String], at: &mut usize, depth: usize) -> Result<Pipe, Strin
     if commands.iter().any(Vec::is_empty) {
         return Err("missing value for command".to_owned());
     }
-    Ok(Pipe { names, commands })
+    Ok(Pipe {
+        names,
+        assigns,
+        commands,
+    })
 }
 
-/// `$a :=` or `$a, $b :=`.
-fn names(words: &[String], at: &mut usize) -> Vec<String> {
-    let assigned = words.iter().position(|word| word == ":=" || word == "=");
-    let Some(assigned) = assigned.filter(|end| *end <= 3) else {
-        return Vec::new();
+/// `$a :=` or `$a, $b :=`, or the same with `=`; and whether it was that.
+fn names(words: &[String], at: &mut usize) -> (Vec<String>, bool) {
+    let rest = &words[*at..];
+    let name = |at: usize| Some(rest.get(at)?.strip_prefix('$')?.to_owned());
+    let word = |at: usize| rest.get(at).map(String::as_str);
+    let (names, sign) = match (name(0), word(1), name(2)) {
+        (Some(first), Some(","), Some(second)) => (vec![first, second], 3),
+        (Some(first), ..) => (vec![first], 1),
+        _ => (Vec::new(), 0),
     };
-    let left = &words[..assigned];
-    if left
-        .iter()
-        .any(|word| !word.starts_with('$') && word != ",")
-    {
-        return Vec::new();
+    match word(sign) {
+        Some(said @ (":=" | "=")) if !names.is_empty() => {
+            *at += sign + 1;
+            (names, said == "=")
+        }
+        _ => (Vec::new(), false),
     }
-    *at = assigned + 1;
-    let names = left.iter().filter_map(|word| word.strip_prefix('$'));
-    names.map(str::to_owned).collect()
 }
 
 /// Words, with quoted texts kept whole. The fields behind a closing parenthesis are a word of their
@@ -303,12 +321,14 @@ fn words(text: &str) -> Result<Vec<String>, String> {
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
         let plain = |rest: &str| {
-            rest.find(|c: char| c.is_whitespace() || "|(),".contains(c))
+            rest.find(|c: char| c.is_whitespace() || "|(),:=".contains(c))
                 .unwrap_or(rest.len())
         };
         let end = match first {
             '"' | '`' => quote_end(rest, 0)?,
-            '(' | '|' | ',' => 1,
+            '(' | '|' | ',' | '=' => 1,
+            ':' if rest.starts_with(":=") => 2,
+            ':' => return Err("expected :=".to_owned()),
             ')' => {
                 words.push(")".to_owned());
                 let path = &rest[1..];
