@@ -40,6 +40,28 @@ pub const VERBS: &[Verb] = &[Verb {
     run: |c, a| Box::pin(run(c, a)),
 }];
 
+/// Docker's `container inspect` and `image inspect`, which look for one kind; reached by their nouns.
+pub const BELOW_NOUNS: &[Verb] = &[
+    Verb {
+        name: "container-inspect",
+        command: || {
+            let about = "Show containers in detail";
+            let flags = &INSPECT[..2];
+            with_flags(Command::new("inspect").about(about), flags).arg(super::targets("CONTAINER"))
+        },
+        run: |c, a| Box::pin(inspect(c, a, "container", is_set(a, "size"))),
+    },
+    Verb {
+        name: "image-inspect",
+        command: || {
+            let about = "Show images in detail";
+            let flags = &INSPECT[..1];
+            with_flags(Command::new("inspect").about(about), flags).arg(super::targets("IMAGE"))
+        },
+        run: |c, a| Box::pin(inspect(c, a, "image", false)),
+    },
+];
+
 const KINDS: &[&str] = &["container", "image", "network", "volume"];
 
 async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
@@ -49,9 +71,17 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
             "unknown type: {kind:?}: must be one of \"container\", \"image\", \"network\", \"volume\""
         )));
     }
-    let size = if is_set(arguments, "size") { "1" } else { "" };
+    inspect(context, arguments, &kind, is_set(arguments, "size")).await
+}
+
+async fn inspect(
+    context: &Context<'_>,
+    arguments: &ArgMatches,
+    kind: &str,
+    size: bool,
+) -> Result<Code, CliError> {
+    let size = if size { "1" } else { "" };
     let names = texts(arguments, "targets");
-    let kind = kind.as_str();
     show(
         context,
         &names,

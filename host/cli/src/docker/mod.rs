@@ -18,6 +18,7 @@ mod lifecycle;
 mod login;
 mod logs;
 mod mounts;
+mod nouns;
 mod port_list;
 mod ports;
 mod pull;
@@ -65,7 +66,7 @@ pub struct Verb {
 }
 
 fn verbs() -> impl Iterator<Item = &'static Verb> {
-    let tables: [&'static [Verb]; 12] = [
+    let tables: [&'static [Verb]; 13] = [
         run::VERBS,
         exec::VERBS,
         containers::VERBS,
@@ -74,6 +75,7 @@ fn verbs() -> impl Iterator<Item = &'static Verb> {
         inspect::VERBS,
         images::VERBS,
         transfer::VERBS,
+        nouns::VERBS,
         volumes::VERBS,
         events::VERBS,
         info::VERBS,
@@ -114,12 +116,18 @@ pub fn run(name: &str, arguments: &ArgMatches, printer: &Printer) -> Result<Code
 /// A flag that does not exist, or that docker has and we do not honour; `words` are the command
 /// line's.
 pub fn unknown_flag(flag: &str, words: &[String]) -> CliError {
-    let verb = words.first().filter(|word| !word.starts_with('-'));
-    let verb = verb.map_or("", String::as_str);
+    let plain = |at: usize| {
+        let word = words.get(at).filter(|word| !word.starts_with('-'));
+        word.map_or("", String::as_str)
+    };
+    let (typed, below) = (plain(0), plain(1));
+    let named = nouns::verb_of(typed, below);
+    let verb = named.unwrap_or(typed);
     if refused::is_dockers(verb, flag) {
-        let help = match verb {
-            "" => "lighter --help".to_owned(),
-            verb => format!("lighter {verb} --help"),
+        let help = match (typed, named) {
+            ("", _) => "lighter --help".to_owned(),
+            (noun, Some(_)) => format!("lighter {noun} {below} --help"),
+            (verb, None) => format!("lighter {verb} --help"),
         };
         return CliError::usage(format!(
             "the flag `{flag}` of docker is not supported by lighter"
@@ -262,6 +270,15 @@ mod tests {
         assert!(host.message.contains("`-H` of docker"));
         let error = unknown("--memroy", &["run", "--memroy"]);
         assert_eq!(error.message, "unknown flag: --memroy");
+        assert_eq!(error.hint.as_deref(), Some("did you mean `--memory`?"));
+        let host = unknown("--gpus", &["container", "run", "--gpus"]);
+        assert!(host.message.contains("`--gpus` of docker"));
+        assert!(
+            host.hint
+                .unwrap()
+                .contains("`lighter container run --help`")
+        );
+        let error = unknown("--memroy", &["container", "run", "--memroy"]);
         assert_eq!(error.hint.as_deref(), Some("did you mean `--memory`?"));
         // Not a flag of that verb, in docker neither.
         let error = unknown("--gpus", &["ps", "--gpus"]);

@@ -1,0 +1,109 @@
+//! `container …` and `image …`: the verbs by the longer names docker has for them.
+//!
+//! Each line leads to a verb of the one table; nothing is done here that the verb does not do.
+
+use clap::{ArgMatches, Command};
+
+use super::{Context, Running, Verb, verbs};
+use crate::exit::Code;
+
+/// A word below a noun: the word itself, others that mean the same, and the verb.
+type Word = (&'static str, &'static [&'static str], &'static str);
+
+const CONTAINER: &[Word] = &[
+    ("attach", &[], "attach"),
+    ("create", &[], "create"),
+    ("exec", &[], "exec"),
+    ("inspect", &[], "container-inspect"),
+    ("kill", &[], "kill"),
+    ("logs", &[], "logs"),
+    ("ls", &["list", "ps"], "ps"),
+    ("pause", &[], "pause"),
+    ("rename", &[], "rename"),
+    ("restart", &[], "restart"),
+    ("rm", &["remove"], "rm"),
+    ("run", &[], "run"),
+    ("start", &[], "start"),
+    ("stop", &[], "stop"),
+    ("unpause", &[], "unpause"),
+    ("wait", &[], "wait"),
+];
+
+const IMAGE: &[Word] = &[
+    ("inspect", &[], "image-inspect"),
+    ("load", &[], "load"),
+    ("ls", &["list"], "images"),
+    ("pull", &[], "pull"),
+    ("rm", &["remove"], "rmi"),
+    ("save", &[], "save"),
+    ("tag", &[], "tag"),
+];
+
+/// The nouns of this file.
+pub const VERBS: &[Verb] = &[
+    Verb {
+        name: "container",
+        command: || noun("container", "Manage containers", CONTAINER),
+        run: |c, a| run(CONTAINER, c, a),
+    },
+    Verb {
+        name: "image",
+        command: || noun("image", "Manage images", IMAGE),
+        run: |c, a| run(IMAGE, c, a),
+    },
+];
+
+/// The verb that two words of the command line mean, if the first is a noun.
+pub fn verb_of(noun: &str, word: &str) -> Option<&'static str> {
+    let words = match noun {
+        "container" => CONTAINER,
+        "image" => IMAGE,
+        _ => return None,
+    };
+    let known = |(name, others, _): &&Word| *name == word || others.contains(&word);
+    words.iter().find(known).map(|(.., verb)| *verb)
+}
+
+fn noun(name: &'static str, about: &'static str, words: &'static [Word]) -> Command {
+    let below = words.iter().filter_map(|(word, others, verb)| {
+        let command = (find(verb)?.command)();
+        Some(command.name(*word).visible_aliases(*others))
+    });
+    Command::new(name)
+        .about(about)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(below)
+}
+
+fn find(verb: &str) -> Option<&'static Verb> {
+    let below = super::inspect::BELOW_NOUNS.iter();
+    verbs().chain(below).find(|known| known.name == verb)
+}
+
+fn run<'a>(words: &[Word], context: &'a Context<'a>, arguments: &'a ArgMatches) -> Running<'a> {
+    let named = arguments.subcommand().and_then(|(word, below)| {
+        let verb = words.iter().find(|(name, ..)| *name == word)?.2;
+        Some((find(verb)?, below))
+    });
+    match named {
+        Some((verb, below)) => (verb.run)(context, below),
+        None => Box::pin(async { Ok(Code::USAGE) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_leads_to_a_verb() {
+        for (word, _, verb) in CONTAINER.iter().chain(IMAGE) {
+            assert!(find(verb).is_some(), "{word}");
+        }
+        assert_eq!(verb_of("container", "ps"), Some("ps"));
+        assert_eq!(verb_of("image", "remove"), Some("rmi"));
+        assert_eq!(verb_of("image", "run"), None);
+        assert_eq!(verb_of("run", "run"), None);
+    }
+}
