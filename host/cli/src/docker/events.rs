@@ -68,7 +68,7 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
             .map_err(|error| CliError::new(format!("the engine's answer is no JSON: {error}")))?;
         let text = match (&template, format.as_deref()) {
             (Some(template), _) => template
-                .render(&event)
+                .render_as(&event, String::from_utf8_lossy(&line).trim())
                 .map_err(|error| CliError::new(format!("template parsing error: {error}")))?,
             (None, Some("json")) => String::from_utf8_lossy(&line).trim_end().to_owned(),
             (None, _) => shown(&event),

@@ -162,7 +162,7 @@ where
             for text in &found {
                 let value: Value =
                     serde_json::from_str(text).map_err(|error| CliError::of(&error))?;
-                let text = template.render(&value).map_err(|error| {
+                let text = template.render_as(&value, text).map_err(|error| {
                     // What docker has printed by then.
                     context.printer.line("");
                     CliError::new(format!("template parsing error: {error}"))

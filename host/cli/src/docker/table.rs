@@ -1,5 +1,6 @@
 //! Lists: docker's tables, `--quiet`, `--format`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
@@ -65,19 +66,13 @@ pub fn print(
     match format {
         Format::Json => {
             for row in rows {
-                let shown = row.iter().filter(|(field, _)| *field != LABEL);
-                let shown: Map<String, Value> =
-                    shown.map(|(k, v)| (k.clone(), v.clone())).collect();
-                let text = serde_json::to_string(&shown).map_err(|error| CliError::of(&error))?;
-                printer.line(&text);
+                printer.line(&json(row));
             }
         }
         Format::Lines(template) => {
             for row in rows {
-                let text = template
-                    .render(&Value::Object(row.clone()))
-                    .map_err(failed)?;
-                printer.line(&text);
+                let text = template.render_as(&Value::Object(row.clone()), &json(row));
+                printer.line(&text.map_err(failed)?);
             }
         }
         Format::TableOf(template) => {
@@ -87,9 +82,8 @@ pub fn print(
                 .collect();
             let mut lines = Vec::new();
             for row in std::iter::once(&heading).chain(rows) {
-                let text = template
-                    .render(&Value::Object(row.clone()))
-                    .map_err(failed)?;
+                let text = template.render_as(&Value::Object(row.clone()), &json(row));
+                let text = text.map_err(failed)?;
                 lines.push(text.split('\t').map(str::to_owned).collect());
             }
             printer.data(&aligned(&lines));
@@ -114,6 +108,23 @@ pub fn print(
         }
     }
     Ok(())
+}
+
+/// A row as docker's lists write one: names in the order of the alphabet, and what could be read as
+/// a tag of HTML escaped.
+fn json(row: &Map<String, Value>) -> String {
+    let shown: BTreeMap<&String, &Value> = row.iter().filter(|(f, _)| *f != LABEL).collect();
+    let text = serde_json::to_string(&shown).unwrap_or_default();
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            }
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 /// Columns at least ten wide and three apart, as docker sets them.
@@ -157,6 +168,13 @@ mod tests {
         assert_eq!(aligned(&lines), "ID             NAME\n123456789012   x\n");
         let narrow = [vec!["A".to_owned(), "B".to_owned()]];
         assert_eq!(aligned(&narrow), "A         B\n");
+    }
+
+    #[test]
+    fn a_row_is_written_as_docker_writes_it() {
+        let row = serde_json::json!({ "Tag": "<none>", "ID": "a&b", LABEL: { "x": "y" } });
+        let expected = r#"{"ID":"a\u0026b","Tag":"\u003cnone\u003e"}"#;
+        assert_eq!(json(row.as_object().unwrap()), expected);
     }
 
     #[test]

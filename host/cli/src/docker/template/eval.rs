@@ -52,14 +52,17 @@ enum Flow {
 
 struct Scope<'a> {
     root: &'a Value,
+    /// The root as it was written, if it is to be shown so.
+    whole: Option<&'a str>,
     variables: Vec<(String, Value)>,
     out: String,
 }
 
 /// The text that nodes make of `value`.
-pub fn render(nodes: &[Node], value: &Value) -> Result<String, String> {
+pub fn render(nodes: &[Node], value: &Value, whole: Option<&str>) -> Result<String, String> {
     let mut scope = Scope {
         root: value,
+        whole,
         variables: Vec::new(),
         out: String::new(),
     };
@@ -214,6 +217,14 @@ impl Scope<'_> {
         {
             return self.first_that_decides(name == "and", rest, piped, dot);
         }
+        if let (Operand::Function(name), [Operand::Path(base, path)], None) = (first, rest, &piped)
+            && name == "json"
+            && path.is_empty()
+            && self.is_root(base, dot)
+            && let Some(whole) = self.whole
+        {
+            return Ok(Value::String(whole.to_owned()));
+        }
         let mut arguments = Vec::new();
         for operand in rest {
             arguments.push(self.operand(operand, dot)?);
@@ -235,6 +246,14 @@ impl Scope<'_> {
             }
             other if arguments.is_empty() => self.operand(other, dot),
             _ => Err("a value has no arguments".to_owned()),
+        }
+    }
+
+    fn is_root(&self, base: &Base, dot: &Value) -> bool {
+        match base {
+            Base::Dot => std::ptr::eq(dot, self.root),
+            Base::Variable(name) => name.is_empty(),
+            Base::Pipe(_) => false,
         }
     }
 

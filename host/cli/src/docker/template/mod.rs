@@ -26,7 +26,13 @@ impl Template {
 
     /// The text it makes of `value`.
     pub fn render(&self, value: &Value) -> Result<String, String> {
-        eval::render(&self.0, value)
+        eval::render(&self.0, value, None)
+    }
+
+    /// The same where `{{json .}}` has a text of its own: the data as the engine wrote it, in its
+    /// order, or a row as docker writes one.
+    pub fn render_as(&self, value: &Value, whole: &str) -> Result<String, String> {
+        eval::render(&self.0, value, Some(whole))
     }
 }
 
@@ -120,6 +126,26 @@ mod tests {
             ("{{split \"a,b\" \",\"}}{{pad .ID 1 2}}|", "[a b] abc  |"),
         ] {
             assert_eq!(made(template).as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    #[test]
+    fn the_whole_is_as_it_was_written() {
+        let value = json!({ "B": 1, "A": ["x"] });
+        let written = r#"{"B":1,"A":["x"]}"#;
+        for (template, expected) in [
+            ("{{json .}}", written),
+            (
+                "{{json $}} {{range .A}}{{json .}}{{json $}}{{end}}",
+                &format!(r#"{written} "x"{written}"#),
+            ),
+            ("{{json .A}}", r#"["x"]"#),
+            ("{{with .A}}{{json .}}{{end}}", r#"["x"]"#),
+        ] {
+            let made = Template::parse(template)
+                .unwrap()
+                .render_as(&value, written);
+            assert_eq!(made.as_deref(), Ok(expected), "{template}");
         }
     }
 
