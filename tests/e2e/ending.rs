@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use lighter_tests::Host;
+use lighter_tests::{Host, until};
 
 /// Starts a container that says when it is ready to be stopped.
 fn start(host: &Host, name: &str, timeout: &str, trap: &str) {
@@ -43,6 +43,10 @@ fn codes(host: &Host, names: &[&str]) -> String {
     host.docker(&args).ok().out()
 }
 
+fn is_stopping(host: &Host) -> bool {
+    host.lighter(&["status"]).out().contains("stopping")
+}
+
 fn daemon_pid(host: &Host) -> String {
     std::fs::read_to_string(host.home().join("run/daemon.lock")).expect("the lock")
 }
@@ -60,6 +64,9 @@ fn a_signal_stops_containers_within_their_own_times() {
     start(&host, "quick", "60", "exit 3");
     let ended = Command::new("kill").arg(daemon_pid(&host)).status();
     assert!(ended.expect("kill").success());
+    until("the signal is heard", || {
+        is_stopping(&host) || host.processes("lighter daemon").is_empty()
+    });
     // It waits for the daemon that is going down, then starts another.
     host.lighter(&["up"]).ok();
     assert_eq!(
@@ -93,7 +100,7 @@ fn down_by_force_hurries_a_down_that_waits() {
         .stderr(Stdio::null())
         .spawn()
         .expect("lighter starts");
-    while !host.lighter(&["status"]).out().contains("stopping") {}
+    until("the machine is stopping", || is_stopping(&host));
     host.lighter(&["down", "--force"]).ok();
     assert!(patient.wait().expect("it ends").success());
     assert_eq!(host.lighter(&["status"]).code, 1);

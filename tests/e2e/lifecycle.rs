@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use lighter_tests::{Host, env, http};
+use lighter_tests::{Host, env, http, until};
 
 #[test]
 fn detached_container_logs_execs_stops_and_goes() {
@@ -234,14 +234,6 @@ fn a_client_that_is_killed_leaves_nothing_waiting_for_it() {
         client.wait().expect("it ends");
     }
     until("as many listeners as before", || listeners() <= before);
-}
-
-/// Asks until it is so; each question is a command of its own.
-fn until(what: &str, so: impl Fn() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(60);
-    while !so() {
-        assert!(Instant::now() < limit, "never: {what}");
-    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::{Child, ChildStdout, Stdio};
 
 use lighter_tests::terminal::Terminal;
-use lighter_tests::{Host, env, probe};
+use lighter_tests::{Host, env, probe, until};
 
 use crate::guest::{arm, inspect, kill_engine, life};
 
@@ -47,7 +47,9 @@ fn start_watcher(host: &Host) {
     .ok();
     host.docker(&["exec", "watcher", "touch", "/go"]).ok();
     // Its first connection is there once it says so.
-    while host.docker(&["logs", "watcher"]).ok().out() != "alive\n" {}
+    until("the watcher is connected", || {
+        host.docker(&["logs", "watcher"]).ok().out() == "alive\n"
+    });
 }
 
 /// A person at a shell in a container, whose client dies with the engine.

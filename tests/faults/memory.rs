@@ -1,7 +1,7 @@
 //! Memory runs out, in a container or in the machine; and how little of it the machine's own programs
 //! use.
 
-use lighter_tests::{Host, env};
+use lighter_tests::{Host, env, until};
 
 use crate::guest::{arm, engine, inspect};
 
@@ -56,7 +56,9 @@ fn machine_out_of_memory_takes_the_container_and_never_the_engine() {
         let run = ["run", "-d", "--name", &eater];
         host.docker(&[&run[..], &GLUTTON].concat()).ok();
         // The API answers while memory is short.
-        while inspect(&host, &eater, "{{.State.Running}}") == "true" {}
+        until("the eater is killed", || {
+            inspect(&host, &eater, "{{.State.Running}}") != "true"
+        });
         let state = "{{.State.ExitCode}} {{.State.OOMKilled}}";
         assert_eq!(inspect(&host, &eater, state), "137 true", "round {round}");
         assert_eq!(inspect(&host, "killer", "{{.State.Running}}"), "true");

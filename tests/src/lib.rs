@@ -33,5 +33,5 @@ pub mod user;
 pub use host::Host;
 pub use reference::Reference;
 pub use registry::Registry;
-pub use run::{Finished, run};
+pub use run::{Finished, run, until};
 pub use user::User;

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A program that ended, or was ended at the bound.
 #[derive(Debug)]
@@ -52,6 +52,21 @@ impl Finished {
             self.err()
         );
         self
+    }
+}
+
+/// Longest time until something is so that was caused before: long, for emulation on a busy machine.
+const COMES_TRUE: Duration = Duration::from_secs(180);
+
+/// Asks until it is so; each question is a command of its own.
+///
+/// # Panics
+///
+/// If it never is.
+pub fn until(what: &str, so: impl Fn() -> bool) {
+    let limit = Instant::now() + COMES_TRUE;
+    while !so() {
+        assert!(Instant::now() < limit, "never: {what}");
     }
 }
 
