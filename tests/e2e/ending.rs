@@ -89,6 +89,22 @@ fn down_after_a_crash_of_the_daemon_stops_containers_in_order() {
 }
 
 #[test]
+fn a_second_signal_hurries_an_end_that_waits() {
+    let Some(host) = Host::started("a_second_signal_hurries_an_end_that_waits") else {
+        return;
+    };
+    start(&host, "stubborn", "600", "");
+    for _ in 0..2 {
+        assert_eq!(host.signal("TERM", "lighter daemon"), 1);
+        // The second one ends it: then there is no answer.
+        until("it is ending", || {
+            is_stopping(&host) || host.processes("lighter daemon").is_empty()
+        });
+    }
+    until("all is gone", || host.processes("lighter").is_empty());
+}
+
+#[test]
 fn down_by_force_hurries_a_down_that_waits() {
     let Some(host) = Host::started("down_by_force_hurries_a_down_that_waits") else {
         return;

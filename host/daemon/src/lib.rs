@@ -11,7 +11,8 @@
 //! machine, `lighter-platform` for everything of the host.
 //!
 //! A crash or `kill -9` of this process leaves the machine running; the next daemon takes it over.
-//! A wanted end (SIGTERM, `lighter down`) stops the containers within their time and the machine.
+//! A wanted end (SIGTERM, `lighter down`) stops the containers within their time and the machine; a
+//! second SIGTERM or `lighter down --force` does not wait.
 //! The daemon never understands a byte of what passes over `docker.sock`.
 
 pub mod control;
@@ -130,6 +131,29 @@ async fn all_answered(unanswered: &watch::Sender<usize>) {
     let _ = unanswered.subscribe().wait_for(|count| *count == 0).await;
 }
 
+/// Waits until somebody loses patience: wants the end by force, or sends so many signals more.
+async fn impatience(wishes: &mut mpsc::Receiver<End>, mut signals: u32) {
+    while signals > 0 {
+        tokio::select! {
+            Some(wish) = wishes.recv() => if wish == End::Force {
+                return;
+            },
+            signal = sys::stop_requested() => match signal {
+                // A session that ends sends it right after SIGTERM.
+                Ok("SIGHUP") => {}
+                Ok(signal) => {
+                    tracing::info!(signal, "asked to end once more");
+                    signals -= 1;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "signals are not heard");
+                    return std::future::pending().await;
+                }
+            },
+        }
+    }
+}
+
 fn announce(notify: bool, readiness: &Readiness) {
     if !notify {
         return;
@@ -207,7 +231,8 @@ async fn live(started: Started) {
         tokio::pin!(stopped);
         // Whoever loses patience meanwhile is heard.
         let hurried = async {
-            while wishes.recv().await != Some(End::Force) {}
+            // The first signal, or one that comes while the user's own end is under way, is orderly.
+            impatience(&mut wishes, if asked.is_some() { 2 } else { 1 }).await;
             vm.stop(reason, true).await;
         };
         tokio::select! {

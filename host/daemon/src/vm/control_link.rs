@@ -34,8 +34,9 @@ const CLOCK_EVERY: u32 = 12;
 /// What a guest gets for its own part of a shutdown, beyond the containers' time.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(30);
 /// The most it gets while it says that it is still stopping containers, some of which may have been
-/// given more time than the setting.
-const SHUTDOWN_MOST: Duration = Duration::from_secs(3600);
+/// given more time than the setting. It says so itself: without a bound of ours, one that was taken
+/// over could hold up the end for ever.
+const SHUTDOWN_MOST: Duration = Duration::from_secs(600);
 /// A guest that says so said it this recently.
 const STILL_STOPPING: Duration = Duration::from_secs(20);
 /// A guest that does not read for this long gets no more to read: its next agent is greeted.
@@ -114,18 +115,26 @@ impl Link {
         {
             return self.ended().await == LinkEnd::Bye;
         }
+        self.bye_within(limit + SHUTDOWN_MARGIN, STILL_STOPPING, SHUTDOWN_MOST)
+            .await
+    }
+
+    /// Waits `first`, then as long as the guest said `recently` that it is stopping containers, up to
+    /// `most` in all.
+    async fn bye_within(&self, first: Duration, recently: Duration, most: Duration) -> bool {
         let began = Instant::now();
-        let mut patience = limit + SHUTDOWN_MARGIN;
+        let mut patience = first;
         loop {
             if let Ok(end) = tokio::time::timeout(patience, self.ended()).await {
                 return end == LinkEnd::Bye;
             }
             let said = *self.stopping.borrow();
-            let busy = said.is_some_and(|at| at.elapsed() < STILL_STOPPING);
-            if !busy || began.elapsed() > SHUTDOWN_MOST {
+            let busy = said.is_some_and(|at| at.elapsed() < recently);
+            let left = most.saturating_sub(began.elapsed());
+            if !busy || left.is_zero() {
                 return false;
             }
-            patience = STILL_STOPPING;
+            patience = recently.min(left);
         }
     }
 
@@ -334,5 +343,47 @@ impl ClockWatch {
             steady: Instant::now(),
         };
         off > DRIFT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(10);
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// A conversation that is not over, and who can end it.
+    fn open(said: Option<Instant>) -> (Link, watch::Sender<Option<LinkEnd>>) {
+        let (ended_in, ended) = watch::channel(None);
+        let link = Link {
+            wishes: mpsc::channel(1).0,
+            ended,
+            stopping: watch::channel(said).1,
+        };
+        (link, ended_in)
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_says_nothing_is_given_up_after_its_first_time() {
+        let (link, _open) = open(None);
+        assert!(!link.bye_within(SHORT, LONG, LONG).await);
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_only_says_that_it_is_stopping_is_given_up_in_the_end() {
+        let (link, _open) = open(Some(Instant::now()));
+        assert!(!link.bye_within(SHORT, LONG, SHORT * 3).await);
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_is_still_stopping_gets_its_time() {
+        let (link, ended) = open(Some(Instant::now()));
+        let late = async {
+            tokio::time::sleep(SHORT * 3).await;
+            ended.send_replace(Some(LinkEnd::Bye));
+        };
+        let (bye, ()) = tokio::join!(link.bye_within(SHORT, LONG, LONG), late);
+        assert!(bye);
     }
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lighter_machine::{ExitReason, Machine};
+use lighter_platform::sys::ProcessWatch;
 use lighter_protocol::{ShutdownReason, Welcome};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -31,6 +32,7 @@ use crate::folders::Folders;
 pub use boot::Recipe;
 pub use control_link::{Link, LinkEnd};
 pub use failure::{Failure, chain};
+use patience::{LOOK, lasts, waits_for_room};
 pub use stream::MessageStream;
 
 /// A machine that runs, and the door to the process that serves it the host's folders.
@@ -360,14 +362,27 @@ impl Owner {
         }
     }
 
-    /// Ends the machine, containers first; at once as soon as anybody wants that.
+    /// Ends the machine, containers first; at once as soon as anybody wants that. Its processes have
+    /// gone then: whoever waits for this may start another, or take the disk away.
     async fn shut_down(&mut self, guest: &Guest, reason: ShutdownReason) -> ExitReason {
         self.phase.send_replace(Phase::Stopping);
+        let processes = processes(&guest.machine).await;
+        let ended = self.end(guest, reason).await;
+        all_gone(processes).await;
+        ended
+    }
+
+    async fn end(&mut self, guest: &Guest, reason: ShutdownReason) -> ExitReason {
         let limit = self.recipe.shutdown_limit();
         let said_bye = tokio::select! {
             said_bye = guest.link.shut_down(limit, reason) => said_bye,
             () = impatient(&mut self.inbox, &mut self.waiting, &mut self.stopping) => {
                 tracing::info!("the machine is ended without waiting for its containers");
+                end_at_once(&guest.machine).await;
+                return ExitReason::Killed;
+            }
+            () = lasts(STANDSTILL, LOOK, || waits_for_room(&guest.machine)) => {
+                tracing::warn!("the host's disk is full; the machine is ended where it stands");
                 end_at_once(&guest.machine).await;
                 return ExitReason::Killed;
             }
@@ -409,8 +424,29 @@ async fn impatient(
     }
 }
 
-/// Waits a little for the end of the folders' process, if it is known to this daemon: it follows
-/// its machine.
+/// The machine's processes, to see their end.
+async fn processes(machine: &Machine) -> Vec<ProcessWatch> {
+    match tokio::time::timeout(LOOK, machine.status()).await {
+        Ok(Ok(status)) => {
+            let pids = [Some(status.pid), status.vm_pid];
+            pids.into_iter()
+                .flatten()
+                .filter_map(ProcessWatch::of)
+                .collect()
+        }
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}
+
+/// Waits a little for the end of processes that have said their last word.
+async fn all_gone(processes: Vec<ProcessWatch>) {
+    let waited = move || processes.iter().all(|process| process.wait(AFTER_BYE));
+    if !matches!(tokio::task::spawn_blocking(waited).await, Ok(true)) {
+        tracing::warn!("a process of the machine does not end");
+    }
+}
+
+/// Waits a little for the end of the folders' process: it follows its machine.
 async fn gone(mut flag: watch::Receiver<bool>) {
     let ended = flag.wait_for(|ended| *ended);
     if tokio::time::timeout(AFTER_BYE, ended).await.is_err() {
@@ -420,10 +456,13 @@ async fn gone(mut flag: watch::Receiver<bool>) {
 
 async fn ended(mut flag: watch::Receiver<bool>) {
     if flag.wait_for(|ended| *ended).await.is_err() {
-        // Nobody watches the process of a machine that was taken over: it is met by its silence.
+        // There is no such process.
         std::future::pending::<()>().await;
     }
 }
+
+/// How long room on the host's disk is waited for by a machine that is to end.
+const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// How long a machine may take between its bye and its end.
 const AFTER_BYE: Duration = Duration::from_secs(15);

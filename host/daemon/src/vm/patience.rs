@@ -39,6 +39,20 @@ pub async fn within<T, E: Future<Output = bool>>(
     }
 }
 
+/// Waits until something was so for as long as `limit`, asking at this pace.
+pub async fn lasts<E: Future<Output = bool>>(limit: Duration, pace: Duration, so: impl Fn() -> E) {
+    let mut since = None;
+    loop {
+        tokio::time::sleep(pace).await;
+        since = match since {
+            _ if !so().await => None,
+            None => Some(Instant::now()),
+            Some(since) if since.elapsed() >= limit => return,
+            still => still,
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +68,20 @@ mod tests {
             within(LIMIT, async { 7 }, || async { false }).await,
             Some(7)
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_interrupted_does_not_last() {
+        let asked = AtomicU32::new(0);
+        let pace = Duration::from_millis(1);
+        // So, but for the third and the sixth time.
+        let so = || async { ![2, 5].contains(&asked.fetch_add(1, Relaxed)) };
+        lasts(Duration::ZERO, pace, so).await;
+        assert_eq!(asked.load(Relaxed), 2);
+        let asked_long = AtomicU32::new(0);
+        let so = || async { asked_long.fetch_add(1, Relaxed) % 2 == 0 };
+        let waited = lasts(Duration::ZERO, pace, so);
+        assert!(tokio::time::timeout(LIMIT, waited).await.is_err());
     }
 
     #[tokio::test]
