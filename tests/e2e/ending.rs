@@ -89,6 +89,20 @@ fn down_after_a_crash_of_the_daemon_stops_containers_in_order() {
 }
 
 #[test]
+fn down_waits_for_every_process_of_a_machine_taken_over() {
+    let name = "down_waits_for_every_process_of_a_machine_taken_over";
+    let Some(host) = Host::started(name) else {
+        return;
+    };
+    for _ in 0..3 {
+        assert_eq!(host.kill("lighter daemon"), 1);
+        host.lighter(&["down"]).ok();
+        assert_eq!(host.processes("lighter"), [0; 0]);
+        host.lighter(&["up"]).ok();
+    }
+}
+
+#[test]
 fn a_second_signal_hurries_an_end_that_waits() {
     let Some(host) = Host::started("a_second_signal_hurries_an_end_that_waits") else {
         return;

@@ -162,3 +162,28 @@ fn a_share_takes_effect_at_once_and_its_right_is_the_settings() {
     );
     host.lighter(&["config", "set", "shares", ""]).ok();
 }
+
+#[test]
+fn a_folder_becomes_read_only_and_writable_again_under_a_container() {
+    let name = "a_folder_becomes_read_only_and_writable_again_under_a_container";
+    let Some(host) = Host::shared(name) else {
+        return;
+    };
+    let folder = host.folder(name);
+    std::fs::create_dir(folder.join("inner")).expect("made");
+    host.own(&folder);
+    let bind = format!("{}:/w", folder.display());
+    let run = ["run", "-d", "--rm", "--name", name, "-v", &bind, "busybox"];
+    host.docker(&[&run[..], &["sleep", "1000"]].concat()).ok();
+    let touch = || host.docker(&["exec", name, "touch", "/w/inner/f"]);
+    let entry = format!("{}:ro", folder.join("inner").display());
+    touch().ok();
+    for _ in 0..2 {
+        host.lighter(&["config", "set", "shares", &entry]).ok();
+        let refused = touch().exits(1).err();
+        assert!(refused.contains("Read-only file system"), "{refused}");
+        host.lighter(&["config", "set", "shares", ""]).ok();
+        touch().ok();
+    }
+    host.docker(&["rm", "-f", name]).ok();
+}

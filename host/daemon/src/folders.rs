@@ -7,11 +7,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use lighter_files::control::{RefusalCode, ShareId};
 use lighter_files::{FilesClient, FilesError, FilesProcess, SpawnConfig};
 use lighter_machine::ClientStream;
-use lighter_platform::sys;
+use lighter_platform::ensure_private_dir;
+use lighter_platform::sys::{self, ProcessWatch};
 use lighter_protocol::{ActivateShare, Failed, FailedCode, Opened};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -25,6 +27,8 @@ use crate::vm::Recipe;
 pub struct Folders {
     /// One request at a time: answers have no numbers.
     client: Mutex<FilesClient>,
+    /// The process behind it.
+    pid: u32,
 }
 
 /// A process that was just started.
@@ -34,6 +38,15 @@ pub struct Started {
     pub folders: Folders,
     /// The socket the machine's device is joined to.
     pub socket: ClientStream,
+    /// Becomes true when the process ends.
+    pub ended: watch::Receiver<bool>,
+}
+
+/// A process that an earlier daemon started.
+#[derive(Debug)]
+pub struct Found {
+    /// The door to it.
+    pub folders: Folders,
     /// Becomes true when the process ends.
     pub ended: watch::Receiver<bool>,
 }
@@ -55,24 +68,19 @@ impl Folders {
             vhost_user,
             control,
         } = process;
+        make_missing(recipe.paths.folders());
         for path in recipe.allowed.hidden() {
             control.hide(&path)?;
         }
-        let (ended_in, ended) = watch::channel(false);
-        // A thread of its own, which sleeps: the process must not stay behind as a zombie.
-        let waiter = move || {
+        let pid = child.id();
+        // The process must not stay behind as a zombie.
+        let ended = told(move || {
             let status = child.wait();
             tracing::info!(?status, "the process of shared folders ended");
-            ended_in.send_replace(true);
-        };
-        let spawned = std::thread::Builder::new()
-            .stack_size(128 << 10)
-            .spawn(waiter);
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "nobody waits for the process of shared folders");
-        }
+        });
         let folders = Self {
             client: Mutex::new(control),
+            pid,
         };
         Ok(Started {
             folders,
@@ -85,11 +93,39 @@ impl Folders {
     ///
     /// # Errors
     /// It lives and cannot be reached.
-    pub fn take_over(run_dir: &Path) -> Result<Option<Self>, FilesError> {
-        let found = FilesClient::take_over(run_dir)?;
-        Ok(found.map(|client| Self {
+    pub fn take_over(run_dir: &Path) -> Result<Option<Found>, FilesError> {
+        let Some(client) = FilesClient::take_over(run_dir)? else {
+            return Ok(None);
+        };
+        let pid = client.status()?.pid;
+        let watched = ProcessWatch::of(pid);
+        let ended = told(move || {
+            while let Some(process) = &watched
+                && !process.wait(LONG)
+            {}
+            tracing::info!("the process of shared folders ended");
+        });
+        let folders = Self {
             client: Mutex::new(client),
-        }))
+            pid,
+        };
+        Ok(Some(Found { folders, ended }))
+    }
+
+    /// The process that serves the folders.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Tells what is listed for reading only: a writable folder above it must not be a way to write
+    /// there. Blocks, as a look at a folder may wait for a disk.
+    ///
+    /// # Errors
+    /// What the process answers.
+    pub fn protect(&self, allowed: &AllowList) -> Result<(), FilesError> {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.protect(&allowed.read_only())
     }
 
     /// Makes a host path reachable for the guest. Blocks: opening a path may wait for a disk.
@@ -110,12 +146,9 @@ impl Folders {
         let read_only = wanted.read_only || entry.read_only;
         let id = name(&real, read_only)?;
         let label = real.to_string_lossy();
+        // Each time: what was missing may be there now.
+        self.protect(allowed).map_err(|error| not_added(&error))?;
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        // A writable folder above one that is listed for reading must not be a way to write there. Each
-        // time, as the settings may have been read again.
-        for path in allowed.read_only() {
-            client.protect(&path).map_err(|error| not_added(&error))?;
-        }
         // A folder with keys that passed the judgement is one that the settings name; it may be hidden still.
         let add = || {
             if allowed.is_key_folder(&real) {
@@ -141,6 +174,37 @@ impl Folders {
             read_only,
         })
     }
+}
+
+/// Makes those of our folders that are missing. What is hidden needs a folder that it lies in, and on
+/// a new account not even `~/.config` is there.
+fn make_missing(folders: [&Path; 4]) {
+    for path in folders {
+        if !path.exists()
+            && let Err(error) = ensure_private_dir(path)
+        {
+            tracing::warn!(%error, "a folder of our own is missing, and not hidden");
+        }
+    }
+}
+
+/// Time between two looks at a process whose end nobody tells.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Becomes true when `wait` is over, on a thread of its own, which sleeps.
+fn told(wait: impl FnOnce() + Send + 'static) -> watch::Receiver<bool> {
+    let (ended_in, ended) = watch::channel(false);
+    let waiter = move || {
+        wait();
+        ended_in.send_replace(true);
+    };
+    let spawned = std::thread::Builder::new()
+        .stack_size(128 << 10)
+        .spawn(waiter);
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "nobody waits for the process of shared folders");
+    }
+    ended
 }
 
 fn refused(denied: &Denied) -> Failed {
@@ -218,6 +282,16 @@ mod tests {
         let id = |read_only| name(&path, read_only).unwrap();
         assert_eq!(id(false), id(false));
         assert_ne!(id(false), id(true));
+    }
+
+    #[test]
+    fn folders_of_our_own_are_there_before_they_are_hidden() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("data")).unwrap();
+        let all = ["home/.config/lighter", "data", "cache", "run"].map(at);
+        make_missing([&all[0], &all[1], &all[2], &all[3]]);
+        assert!(all.iter().all(|path| path.is_dir()));
     }
 
     #[test]

@@ -97,11 +97,16 @@ pub enum Request {
         /// One path component.
         name: String,
     },
-    /// Change `name` below the directory beside this message, and what is below it, through no share.
+    /// Begin a new list of what is protected; until it is complete the old one holds.
+    BeginProtect,
+    /// Onto the new list: change `name` below the directory beside this message, and what is below it,
+    /// through no share.
     Protect {
         /// One path component.
         name: String,
     },
+    /// The new list is complete, and holds instead of the old one.
+    EndProtect,
     /// What is served now.
     Status,
 }
@@ -142,6 +147,9 @@ pub enum RefusalCode {
 /// What the files process serves, and how much of its budget is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// The process; 0 of one that does not say.
+    #[serde(default)]
+    pub pid: u32,
     /// The active shares.
     pub shares: Vec<ShareStatus>,
     /// Whether the virtual machine's front end is connected.

@@ -151,6 +151,12 @@ impl HostPaths {
         self.run.join("docker.sock")
     }
 
+    /// All folders of ours.
+    #[must_use]
+    pub fn folders(&self) -> [&Path; 4] {
+        [&self.config, &self.data, &self.cache, &self.run]
+    }
+
     /// The daemon's own routes.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {

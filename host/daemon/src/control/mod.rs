@@ -55,7 +55,7 @@ pub enum Event {
     Ending,
     /// What ends now: whoever waits for the end waits for these processes.
     Leaving {
-        /// The daemon's own and the machine's.
+        /// The daemon's own, the machine's and that of shared folders.
         processes: Vec<u32>,
     },
     /// What is being done now.

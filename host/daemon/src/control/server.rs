@@ -97,6 +97,7 @@ async fn converse(
         Request::Reload => match Settings::load(&daemon.paths.config_file()) {
             Ok(settings) => {
                 daemon.allowed.set_named(&settings.shares);
+                protect_again(daemon).await;
                 daemon.dials.set_proxies(&settings.proxies);
                 send(&mut stream, &Event::Done).await
             }
@@ -108,6 +109,24 @@ async fn converse(
                 .await
             }
         },
+    }
+}
+
+/// Tells the process of shared folders what is for reading only now. One that cannot be told is told
+/// again before anything is shared.
+async fn protect_again(daemon: &Arc<Daemon>) {
+    let phase = daemon.vm.watch().borrow().clone();
+    let Phase::Ready(Guest {
+        folders: Some(folders),
+        ..
+    }) = phase
+    else {
+        return;
+    };
+    let allowed = Arc::clone(&daemon.allowed);
+    let told = tokio::task::spawn_blocking(move || folders.protect(&allowed)).await;
+    if !matches!(told, Ok(Ok(()))) {
+        tracing::warn!(?told, "what is for reading only could not be told");
     }
 }
 
@@ -139,6 +158,7 @@ async fn processes(daemon: &Arc<Daemon>) -> Vec<u32> {
     let mut processes = vec![std::process::id()];
     let phase = daemon.vm.watch().borrow().clone();
     if let Phase::Ready(guest) = phase {
+        processes.extend(guest.folders.as_ref().map(|folders| folders.pid()));
         match tokio::time::timeout(STATUS_PATIENCE, guest.machine.status()).await {
             Ok(Ok(status)) => processes.extend([Some(status.pid), status.vm_pid].iter().flatten()),
             Ok(Err(_)) | Err(_) => tracing::debug!("the machine does not say who it is"),

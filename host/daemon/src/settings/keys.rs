@@ -70,7 +70,8 @@ pub const KEYS: &[Key] = &[
         "shares",
         Kind::List,
         Effect::AtOnce,
-        "further host folders that containers may be given, such as `/srv/data` or `/etc/app:ro`",
+        "further host folders that containers may be given, such as `/srv/data` or `/etc/app:ro`; \
+         one that runs keeps what it was given",
     ),
     key(
         "proxies.http-proxy",

@@ -73,9 +73,11 @@ pub async fn boot(
     let prepared = prepare_files(recipe, &settings, fresh, progress).await?;
     let (machine, folders, folders_ended) = match found {
         Some(machine) => {
-            let folders =
-                Folders::take_over(&recipe.paths.run).map_err(|e| Failure::of(&e, None))?;
-            (machine, folders, watch::channel(false).1)
+            let found = Folders::take_over(&recipe.paths.run).map_err(|e| Failure::of(&e, None))?;
+            match found {
+                Some(found) => (machine, Some(found.folders), found.ended),
+                None => (machine, None, watch::channel(false).1),
+            }
         }
         None => {
             progress("starting the virtual machine");
@@ -85,9 +87,10 @@ pub async fn boot(
         }
     };
     *launched.lock().unwrap_or_else(PoisonError::into_inner) = Some(machine.clone());
+    let folders = folders.map(Arc::new);
     let service = Launched {
         machine: machine.clone(),
-        folders: folders.map(Arc::new),
+        folders: folders.clone(),
     };
     // Nobody listening only means that the daemon is ending.
     let _ = guests.send(service).await;
@@ -124,6 +127,7 @@ pub async fn boot(
     Ok(Guest {
         machine,
         link,
+        folders,
         folders_ended,
         welcome: Arc::new(welcome),
         since: Instant::now(),

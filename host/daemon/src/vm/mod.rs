@@ -51,7 +51,9 @@ pub struct Guest {
     pub machine: Machine,
     /// The conversation with its agent.
     pub link: Link,
-    /// Tells when the process that serves the host's folders ends.
+    /// The door to the process that serves the host's folders; none where there is no process.
+    pub folders: Option<Arc<Folders>>,
+    /// Tells when that process ends.
     pub folders_ended: watch::Receiver<bool>,
     /// How the agent introduced itself.
     pub welcome: Arc<Welcome>,

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
 
 use crate::Socket;
@@ -124,11 +124,11 @@ impl FilesClient {
         match self.0 {}
     }
 
-    /// Protects a path.
+    /// Protects these paths and no others.
     ///
     /// # Errors
     /// None on this system, where there is no process.
-    pub fn protect(&self, _path: &Path) -> Result<(), FilesError> {
+    pub fn protect(&self, _paths: &[PathBuf]) -> Result<(), FilesError> {
         match self.0 {}
     }
 

@@ -253,17 +253,21 @@ impl FilesClient {
         self.name_place(path, "hiding", |name| Request::Hide { name })
     }
 
-    /// Makes `path` and all below it read-only in every share, whether it exists or not. Again changes nothing.
+    /// Makes these paths and all below them read-only in every share, whether they exist or not, and
+    /// nothing else any more. What held before holds until all of it is named.
     ///
     /// `/` lies below no share but itself, whose own flag says what may be done there.
     ///
     /// # Errors
-    /// As [`Self::hide`].
-    pub fn protect(&self, path: &Path) -> Result<(), FilesError> {
-        if path == Path::new("/") {
-            return Ok(());
+    /// As [`Self::hide`]; what held before holds on then.
+    pub fn protect(&self, paths: &[PathBuf]) -> Result<(), FilesError> {
+        packet::send(&self.socket, &Request::BeginProtect, &[])?;
+        self.done()?;
+        for path in paths.iter().filter(|path| *path != Path::new("/")) {
+            self.name_place(path, "protecting", |name| Request::Protect { name })?;
         }
-        self.name_place(path, "protecting", |name| Request::Protect { name })
+        packet::send(&self.socket, &Request::EndProtect, &[])?;
+        self.done()
     }
 
     fn name_place(
@@ -440,12 +444,13 @@ mod tests {
         std::thread::spawn(move || server.run(Some(theirs)));
         let client = FilesClient::from_socket(ours).expect("socket");
         // Nothing is above it: no share can be a way round its own flag.
-        client.protect(Path::new("/")).expect("nothing to do");
+        client.protect(&["/".into()]).expect("nothing to do");
         assert!(rules.read_only.is_empty());
         let passage = dir.path().join("passage");
         std::fs::create_dir_all(passage.join("place")).expect("made");
         std::fs::set_permissions(&passage, PermissionsExt::from_mode(0o111)).expect("own");
-        client.protect(&passage.join("place")).expect("protected");
+        let places = [passage.join("place"), dir.path().join("no/where")];
+        client.protect(&places).expect("protected");
         let above = passage.metadata().expect("present");
         assert!(
             rules
@@ -453,9 +458,17 @@ mod tests {
                 .has_name((above.dev(), above.ino()), b"place")
         );
         std::fs::set_permissions(&passage, PermissionsExt::from_mode(0o700)).expect("own");
-        client
-            .protect(&dir.path().join("no/where"))
-            .expect("nothing to do");
+        // A list that cannot be completed leaves the one before.
+        let cut = [dir.path().join("x"), "..".into()];
+        client.protect(&cut).expect_err("no name");
+        let place = (above.dev(), above.ino());
+        assert!(rules.read_only.has_name(place, b"place"));
+        client.protect(&[dir.path().join("x")]).expect("protected");
+        assert!(!rules.read_only.has_name(place, b"place"));
+        client.protect(&[]).expect("nothing is protected");
+        assert!(rules.read_only.is_empty());
+        let status = client.status().expect("it answers");
+        assert_eq!(status.pid, std::process::id());
         client
             .hide(Path::new("/"))
             .expect_err("all would be hidden");

@@ -4,7 +4,7 @@
 //! never ends the process, for the next daemon must be able to take it over.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -31,8 +31,12 @@ pub trait Observer: Send + Sync {
 /// The control server.
 pub struct Server {
     listener: OwnedFd,
+    /// Asked for at the start: the confined process may no longer.
+    pid: u32,
     shares: Arc<Shares>,
     rules: Arc<Rules>,
+    /// What will be protected once the daemon has named it all.
+    next: Mutex<Places>,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -41,8 +45,10 @@ impl Server {
     pub fn new(listener: OwnedFd, shares: Arc<Shares>, rules: Arc<Rules>) -> Self {
         Self {
             listener,
+            pid: std::process::id(),
             shares,
             rules,
+            next: Mutex::default(),
             observer: None,
         }
     }
@@ -124,8 +130,18 @@ impl Server {
             Request::Hide { name } => {
                 return add_place(&self.rules.hidden, descriptors.next(), &name);
             }
+            Request::BeginProtect => {
+                *self.next() = Places::default();
+                return Reply::Done;
+            }
             Request::Protect { name } => {
-                return add_place(&self.rules.read_only, descriptors.next(), &name);
+                return add_place(&self.next(), descriptors.next(), &name);
+            }
+            Request::EndProtect => {
+                self.rules
+                    .read_only
+                    .become_as(std::mem::take(&mut *self.next()));
+                return Reply::Done;
             }
             Request::Status => return Reply::Status(self.status()),
             Request::Setup => return refused(RefusalCode::Malformed, &"setup is done already"),
@@ -136,8 +152,13 @@ impl Server {
         }
     }
 
+    fn next(&self) -> MutexGuard<'_, Places> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn status(&self) -> Status {
         let mut status = Status {
+            pid: self.pid,
             shares: self.shares.status(),
             ..Status::default()
         };

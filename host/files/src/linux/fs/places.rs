@@ -1,7 +1,8 @@
 //! Places with a rule of their own, through whatever share they are reached: those that none shows (keys,
 //! Lighter's own files), and those that none may change (the allow-list's entries for reading).
 //!
-//! The daemon names each by its directory's descriptor and a name, before it adds shares. Kept are the
+//! The daemon names each by its directory's descriptor and a name, before it adds shares; what may not be
+//! changed it names anew whenever its settings were read. Kept are the
 //! directory's inode with the name, so that the rule holds for one made later too and a rename of a directory
 //! above changes nothing, and the inode itself where there is one, so that another way to it is no way either.
 //!
@@ -77,6 +78,15 @@ impl Places {
         sets.inodes.extend(present);
         sets.above.extend(above);
         Ok(())
+    }
+
+    /// Takes the place of what there was, in one step.
+    pub fn become_as(&self, other: Self) {
+        let other = other
+            .sets
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        *self.sets.write().unwrap_or_else(PoisonError::into_inner) = other;
     }
 
     /// Whether there is none, which costs nothing to ask.
