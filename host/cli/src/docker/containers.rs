@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::api::with_query;
 use super::flags::{Flag, Kind, flag, is_set, number, text, texts, with_flags};
-use super::table::{self, Column};
+use super::table::{self, Column, Format};
 use super::{Context, Verb, filters, units};
 use crate::exit::{CliError, Code};
 
@@ -88,7 +88,12 @@ const HEADINGS: &[Column] = &[
 ];
 
 async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
-    let size = is_set(arguments, "size");
+    let format = text(arguments, "format");
+    // A template that shows sizes has them asked for, unless they are refused.
+    let size = match arguments.contains_id("size") {
+        true => is_set(arguments, "size"),
+        false => shows_size(&table::format(format.as_deref())?, format.as_deref()),
+    };
     let set = |on: bool| if on { "1".to_owned() } else { String::new() };
     let last = match number(arguments, PS, "last")? {
         Some(last) => Some(last),
@@ -116,7 +121,6 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
         .flatten()
         .map(|container| row(container, whole))
         .collect();
-    let format = text(arguments, "format");
     if is_set(arguments, "quiet") {
         if format.is_some() {
             context.printer.talk(
@@ -148,6 +152,20 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
         &rows,
     )?;
     Ok(Code::OK)
+}
+
+/// Whether a template makes use of the size, which the engine measures only when it is asked to.
+fn shows_size(format: &Format, text: Option<&str>) -> bool {
+    const MARK: &str = "\u{1}";
+    let (Format::Lines(template) | Format::TableOf(template)) = format else {
+        return false;
+    };
+    let row: Map<String, Value> = HEADINGS
+        .iter()
+        .map(|(name, _)| ((*name).to_owned(), Value::String(String::new())))
+        .collect();
+    let whole = template.render_as(&Value::Object(row), MARK);
+    whole.is_ok_and(|shown| shown.contains(MARK)) || text.is_some_and(|t| t.contains(".Size"))
 }
 
 /// What templates and tables see of a container.
@@ -263,6 +281,22 @@ pub fn local_time(unix: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_asked_for_where_they_are_shown() {
+        for (text, shown) in [
+            ("{{.Size}}", true),
+            ("{{json .}}", true),
+            ("table {{.ID}}\t{{.Size}}", true),
+            ("{{json .ID}}", false),
+            ("{{.Names}}", false),
+            ("json", false),
+            ("table", false),
+        ] {
+            let format = table::format(Some(text)).unwrap();
+            assert_eq!(shows_size(&format, Some(text)), shown, "{text}");
+        }
+    }
 
     #[test]
     fn a_container_is_shown_as_docker_shows_it() {
