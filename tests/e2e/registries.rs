@@ -69,6 +69,7 @@ fn a_registry_is_believed_by_the_hosts_own_roots() {
     up(None);
     let refused = host.docker(&["pull", &image]).exits(1).err();
     assert!(refused.contains("certificate"), "{refused}");
+    assert!(refused.contains("lighter down && lighter up"), "{refused}");
     host.lighter(&["down"]).ok();
     // What the host trusts, the engine trusts; and a mirror of the hub is asked before it.
     let mirrors = format!("https://{}", registry.host());

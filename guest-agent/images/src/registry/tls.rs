@@ -13,14 +13,14 @@ use tokio_rustls::rustls::crypto::{
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error as TlsError, RootCertStore,
-    SignatureScheme, WantsVerifier,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error as TlsError,
+    RootCertStore, SignatureScheme, WantsVerifier,
 };
 
 use super::RegistryError;
 use crate::dial::Stream;
 
-/// Makes connectors; one a pull, so that changed roots count at once.
+/// Makes connectors; one a pull. The roots are those that the host sent when the machine started.
 #[derive(Clone)]
 pub(super) struct Tls(TlsConnector);
 
@@ -56,8 +56,30 @@ impl Tls {
         stream: Box<dyn Stream>,
     ) -> io::Result<Box<dyn Stream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        Ok(Box::new(self.0.connect(name, stream).await?))
+        match self.0.connect(name, stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(explained(error)),
+        }
     }
+}
+
+/// What to do about a certificate of an issuer that the host does not know, or not yet.
+const UNKNOWN_ISSUER: &str = "the certificate's issuer is not among the certificates that the host \
+    trusted when the machine started. If it was added there since (to the file SSL_CERT_FILE, or \
+    else the system's, such as /etc/ssl/certs/ca-certificates.crt): lighter down && lighter up";
+
+fn explained(error: io::Error) -> io::Error {
+    // A root made anew under its old name does not fit what the new one signed.
+    let unknown = matches!(
+        error.get_ref().and_then(|inner| inner.downcast_ref()),
+        Some(TlsError::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature
+        ))
+    );
+    if unknown {
+        return io::Error::new(error.kind(), format!("{error}: {UNKNOWN_ISSUER}"));
+    }
+    error
 }
 
 fn roots(pem: &str) -> Result<RootCertStore, RegistryError> {

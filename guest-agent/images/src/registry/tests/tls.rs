@@ -92,12 +92,15 @@ async fn a_registry_is_believed_by_the_hosts_roots_and_by_no_others() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
+    assert!(!error.to_string().contains("lighter up"), "{error}");
     let before = registry.seen().len();
     for roots in [others.pem(), String::new()] {
         let (network, _) = led(&ways, &roots);
         let error = pull_from(&network, "registry.example/a/b:t").await;
         let error = error.unwrap_err().to_string();
         assert!(error.contains("certificate"), "{error}");
+        assert!(error.contains("lighter down && lighter up"), "{error}");
+        assert!(error.contains("ca-certificates.crt"), "{error}");
     }
     assert_eq!(registry.seen().len(), before, "nothing was said to it");
     let (network, _) = led(&ways, "no certificate");
