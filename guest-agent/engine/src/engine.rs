@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use lighter_images::{Digest, LayerMounts, Store, StoreOptions};
+use lighter_images::{Digest, LayerMounts, Seals, Store, StoreOptions};
 use lighter_init::Supervisor;
-use lighter_runtime::Launcher;
+use lighter_runtime::{Launcher, verity};
 use tokio::task::JoinSet;
 
 use crate::config::EngineConfig;
@@ -54,6 +54,12 @@ pub struct Links {
     pub events: lighter_init::Events,
 }
 
+/// The kernel's fs-verity.
+const SEALS: Seals = Seals {
+    enable: |file| Ok(verity::enable(file)?),
+    measure: |file| Ok(verity::measure(file)?),
+};
+
 impl Engine {
     /// Opens the engine and takes up what an earlier one left: running containers, their output
     /// and exits, half-made things that have to go.
@@ -68,9 +74,14 @@ impl Engine {
         let earlier = recorded_data(&config.data_root);
         let db = Db::open(&config.data_root.join("engine"), earlier.as_deref())?;
         let images = |error| Error::internal("the image store cannot be opened", error);
-        let store = Store::open(&config.data_root.join("images"), StoreOptions::default())
-            .map_err(images)?;
-        let mounts = LayerMounts::open(&config.run_dir.join("layers")).map_err(images)?;
+        let options = StoreOptions {
+            seals: Some(SEALS),
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&config.data_root.join("images"), options).map_err(images)?;
+        let mounts = LayerMounts::open(&config.run_dir.join("layers"))
+            .map_err(images)?
+            .checking(Some(SEALS));
         let launcher = Launcher::open(&config.launcher)
             .map_err(|error| Error::internal("containers cannot be started", error))?;
         let supervisor = links.supervisor;

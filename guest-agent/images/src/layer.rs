@@ -2,14 +2,13 @@
 //! then the index is written beside it, and the two become visible together.
 //!
 //! ```text
-//!   stream ─► tmp/layer-N/{layer.tar, index.erofs} ─ verify, fsync, rename ─► layers/<diff_id>/
+//!   stream ─► tmp/layer-N/{layer.tar, index.erofs} ─ verify, seal, fsync, rename ─► layers/<diff_id>/
 //! ```
 //!
 //! Called by pull and load, on threads that may block.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufWriter, Read, Seek, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -20,6 +19,7 @@ use crate::erofs::{self, IndexSource, Materialised, Tree, TreeLimits};
 use crate::error::{Error, Result};
 use crate::inflate::{Growth, Inflate};
 use crate::manifest::Descriptor;
+use crate::seal::{self, Seals};
 use crate::store::{LayerFiles, Store};
 use crate::tar::{Entry, Limits, TarError, TarProblem, TarReader};
 
@@ -97,9 +97,7 @@ impl PendingLayer {
             pending.lift_tail(&mut tree, &mut extra)?;
         }
         pending.write_index(&tree, &mut extra)?;
-        if let Some(seal) = store.options.seal {
-            pending.seal(seal);
-        }
+        pending.finish_index(store.options.seals)?;
         Ok(pending)
     }
 
@@ -174,20 +172,19 @@ impl PendingLayer {
             extra_blocks,
         };
         erofs::write(tree, &mut source, &mut out).map_err(failed)?;
-        let file = out
-            .into_inner()
-            .map_err(|error| failed(error.into_error()))?;
-        file.sync_all().map_err(failed)
+        out.into_inner()
+            .map_err(|error| failed(error.into_error()))
+            .map(drop)
     }
 
-    /// Sealing is a second line of defence: where there is none, the layer is used without.
-    fn seal(&self, seal: crate::store::SealFile) {
-        for path in [self.tar(), self.index()] {
-            let sealed = File::open(&path).and_then(|file| seal(file.as_fd()));
-            if let Err(error) = sealed {
-                tracing::debug!(path = %path.display(), %error, "layer file is not sealed");
-            }
+    /// Seals the index, which nobody writes to any more, and flushes both in one.
+    fn finish_index(&self, seals: Option<Seals>) -> Result<()> {
+        let path = self.index();
+        let index = File::open(&path).map_err(Error::file("open", &path))?;
+        if let Some(seals) = seals {
+            seal::seal(&path, &index, seals)?;
         }
+        index.sync_all().map_err(Error::file("flush", &path))
     }
 }
 

@@ -30,6 +30,7 @@ mod pins;
 pub mod progress;
 pub mod reference;
 pub mod registry;
+mod seal;
 pub mod store;
 mod tar;
 
@@ -44,5 +45,6 @@ pub use mounts::LayerMounts;
 pub use pins::Pin;
 pub use progress::{Progress, ProgressDetail, ProgressEvent};
 pub use reference::Reference;
-pub use store::{Collected, LayerFiles, Referenced, SealFile, Store, StoreOptions};
+pub use seal::Seals;
+pub use store::{Collected, LayerFiles, Referenced, Store, StoreOptions};
 pub use tar::{TarError, TarProblem};

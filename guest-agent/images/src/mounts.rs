@@ -18,12 +18,14 @@ use rustix::mount::{
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::seal::{self, Seals};
 use crate::store::LayerFiles;
 
 /// The mounts and how often each is in use.
 #[derive(Debug)]
 pub struct LayerMounts {
     dir: PathBuf,
+    seals: Option<Seals>,
     users: Mutex<HashMap<Digest, u32>>,
 }
 
@@ -40,8 +42,15 @@ impl LayerMounts {
             .collect();
         Ok(Self {
             dir,
+            seals: None,
             users: Mutex::new(users),
         })
+    }
+
+    /// From now on, a layer whose index is not what was sealed is not mounted.
+    #[must_use]
+    pub fn checking(self, seals: Option<Seals>) -> Self {
+        Self { seals, ..self }
     }
 
     /// Where the layer is mounted, mounting it if it is not; counts one user more.
@@ -51,6 +60,9 @@ impl LayerMounts {
         if let Some(count) = users.get_mut(&layer.diff_id) {
             *count += 1;
             return Ok(path);
+        }
+        if let Some(seals) = self.seals {
+            seal::check(layer, seals)?;
         }
         fs::create_dir_all(&path).map_err(Error::file("make directory", &path))?;
         mount_erofs(layer, &path).map_err(|error| Error::Mount {

@@ -1,7 +1,7 @@
 //! The content store: layers and small blobs as files, named by digest.
 //!
 //! ```text
-//!   <root>/layers/<diff_id hex>/{layer.tar, index.erofs}
+//!   <root>/layers/<diff_id hex>/{layer.tar, index.erofs, index.seal}
 //!   <root>/blobs/sha256/<hex>           configurations and manifests
 //!   <root>/tmp/                         what is being made; swept at open
 //! ```
@@ -14,7 +14,6 @@
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,16 +23,13 @@ use crate::durable;
 use crate::error::{Error, Result};
 use crate::layer::{LayerLimits, PendingLayer};
 use crate::pins::{Pin, Pins};
-
-/// Makes a finished file immutable (fs-verity). The engine hands in the kernel's; where the file
-/// system has none the error is recorded and the store goes on without.
-pub type SealFile = fn(BorrowedFd<'_>) -> io::Result<()>;
+use crate::seal::Seals;
 
 /// How a store behaves.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoreOptions {
-    /// Seals the files of a layer; none leaves them as they are.
-    pub seal: Option<SealFile>,
+    /// Seals the index of a layer; none leaves it as it is.
+    pub seals: Option<Seals>,
     /// How large layers may be.
     pub limits: LayerLimits,
 }

@@ -385,7 +385,10 @@ fn device_numbers_and_attributes_are_the_kernel_s_or_refused() {
 }
 
 fn limited(limits: LayerLimits) -> TestStore {
-    TestStore::with(StoreOptions { seal: None, limits })
+    TestStore::with(StoreOptions {
+        seals: None,
+        limits,
+    })
 }
 
 #[test]

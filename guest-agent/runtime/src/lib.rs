@@ -41,6 +41,7 @@ pub use spec::{
     ExecSpec, Mount, MountFlags, MountKind, Namespace, Namespaces, ProcessSpec, Propagation,
     Resources, Rlimit, RlimitResource, Seccomp, TerminalSize,
 };
+pub use sys::verity;
 
 /// Sends signal `number` (1 to 64, real-time ones included) to the process of `pidfd`.
 ///

@@ -23,7 +23,7 @@ fn in_store(work: impl FnOnce(&Store)) {
     };
     let dir = tempfile::tempdir_in(parent).expect("a temporary folder");
     let options = StoreOptions {
-        seal: None,
+        seals: None,
         limits: LIMITS,
     };
     let store = Store::open(dir.path(), options).expect("an empty store");

@@ -1,0 +1,149 @@
+//! Seals the index of a layer (fs-verity) and tells one that is not what was sealed.
+//!
+//! Called when an index is complete, and before it is mounted. The tar is not sealed: the kernel
+//! reads a sealed file through the page cache only, where each page would be twice
+//! (`docs/decisions/0005`).
+//!
+//! Beside the index lies the record: the digest that the kernel holds it to, or why there is none.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::store::LayerFiles;
+
+/// What the kernel does with a file; the engine hands it in.
+#[derive(Debug, Clone, Copy)]
+pub struct Seals {
+    /// Makes a finished file immutable and has each block checked when it is read.
+    pub enable: fn(BorrowedFd<'_>) -> io::Result<()>,
+    /// What a sealed file is held to.
+    pub measure: fn(BorrowedFd<'_>) -> io::Result<[u8; 32]>,
+}
+
+/// How the record of an index that could not be sealed begins.
+const NONE: &str = "none: ";
+
+fn record(index: &Path) -> PathBuf {
+    index.with_extension("seal")
+}
+
+/// Seals an index and records it. A file system that cannot is no error: it is a second line of
+/// defence, and the record says why there is none.
+pub(crate) fn seal(path: &Path, index: &File, seals: Seals) -> Result<()> {
+    let sealed = (seals.enable)(index.as_fd()).and_then(|()| (seals.measure)(index.as_fd()));
+    let text = match sealed {
+        Ok(digest) => Digest::from_bytes(digest).to_string(),
+        Err(error) => {
+            tracing::debug!(path = %path.display(), %error, "the index is not sealed");
+            format!("{NONE}{error}")
+        }
+    };
+    let record = record(path);
+    File::create(&record)
+        .and_then(|mut file| {
+            writeln!(file, "{text}")?;
+            file.sync_all()
+        })
+        .map_err(Error::file("write", &record))
+}
+
+/// Fails unless the layer's index is the one that was sealed, where it was.
+pub(crate) fn check(layer: &LayerFiles, seals: Seals) -> Result<()> {
+    let path = record(&layer.index);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        // Of a time when none was written.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::file("read", &path)(error)),
+    };
+    if text.starts_with(NONE) {
+        return Ok(());
+    }
+    let expected: Digest = text.trim_end().parse()?;
+    let actual = File::open(&layer.index)
+        .and_then(|index| (seals.measure)(index.as_fd()))
+        .map(Digest::from_bytes)
+        .map_err(Error::file("measure the seal of", &layer.index))?;
+    if actual != expected {
+        return Err(Error::Mismatch {
+            what: format!("the index of layer {}", layer.diff_id),
+            expected,
+            actual,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+    use crate::mounts::LayerMounts;
+    use crate::store::{Store, StoreOptions};
+
+    /// A kernel that seals everything: what a file is held to is its content.
+    const HONEST: Seals = Seals {
+        enable: |_| Ok(()),
+        measure: |file| {
+            let mut content = Vec::new();
+            File::from(file.try_clone_to_owned()?).read_to_end(&mut content)?;
+            Ok(Sha256::digest(content).into())
+        },
+    };
+
+    /// A file system without seals.
+    const NEVER: Seals = Seals {
+        enable: |_| Err(io::ErrorKind::Unsupported.into()),
+        measure: |_| Err(io::ErrorKind::Unsupported.into()),
+    };
+
+    fn layer(dir: &Path, seals: Option<Seals>) -> LayerFiles {
+        let options = StoreOptions {
+            seals,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&dir.join("images"), options).unwrap();
+        let tar = [0; 1024];
+        store.add_layer(&tar[..], &Digest::of(&tar)).unwrap()
+    }
+
+    #[test]
+    fn a_layer_whose_index_was_exchanged_is_never_mounted() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = layer(dir.path(), Some(HONEST));
+        check(&layer, HONEST).unwrap();
+        let mut index = fs::read(&layer.index).unwrap();
+        index[1100] ^= 1;
+        fs::write(&layer.index, index).unwrap();
+        let mounts = LayerMounts::open(&dir.path().join("mounts")).unwrap();
+        let error = mounts.checking(Some(HONEST)).mount(&layer).unwrap_err();
+        assert!(matches!(error, Error::Mismatch { .. }), "{error:?}");
+        // One that is there but not sealed any more.
+        let error = check(&layer, NEVER).unwrap_err();
+        assert!(matches!(error, Error::File { .. }), "{error:?}");
+        fs::write(record(&layer.index), "sha256:").unwrap();
+        assert!(check(&layer, HONEST).is_err(), "a record cut short");
+    }
+
+    #[test]
+    fn without_seals_the_reason_is_recorded_and_the_layer_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let unsealed = layer(dir.path(), Some(NEVER));
+        let text = fs::read_to_string(record(&unsealed.index)).unwrap();
+        assert_eq!(text, "none: unsupported\n");
+        check(&unsealed, NEVER).unwrap();
+        check(&unsealed, HONEST).unwrap();
+        // From before there were records.
+        let dir = tempfile::tempdir().unwrap();
+        let old = layer(dir.path(), None);
+        assert!(!record(&old.index).exists());
+        check(&old, HONEST).unwrap();
+    }
+}
