@@ -66,15 +66,22 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// The name without tag and digest, as docker shows it: `busybox`, `localhost:5000/a`.
+    /// The name without tag and digest, as docker shows it: `busybox`, `localhost:5000/a`. Where
+    /// that would be read as another name (`docker.io/a.b/c`), the registry stays.
     pub fn familiar_name(&self) -> String {
+        let full = || format!("{}/{}", self.registry, self.repository);
         if self.registry != DEFAULT_REGISTRY {
-            return format!("{}/{}", self.registry, self.repository);
+            return full();
         }
-        match self.repository.strip_prefix(OFFICIAL_PREFIX) {
-            Some(rest) if !rest.contains('/') => rest.to_owned(),
-            _ => self.repository.clone(),
+        let short = match self.repository.strip_prefix(OFFICIAL_PREFIX) {
+            Some(rest) if !rest.contains('/') => rest,
+            _ => &self.repository,
+        };
+        let (registry, repository) = split_registry(short);
+        if (registry, &repository) != (&self.registry, &self.repository) || is_hex64(short) {
+            return full();
         }
+        short.to_owned()
     }
 
     /// Name with tag and digest as docker shows it.
@@ -324,6 +331,20 @@ mod tests {
             assert_eq!(parse(text).to_string(), full, "{text}");
             assert_eq!(parse(text).familiar(), familiar, "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_of_the_hub_that_reads_like_another_keeps_its_registry() {
+        let id = "a".repeat(64);
+        for text in [
+            "docker.io/a.b/c",
+            "docker.io/localhost/c",
+            "docker.io/a.b/library/c:t",
+            &format!("docker.io/library/{id}"),
+        ] {
+            assert_eq!(parse(text).familiar(), text);
+        }
+        assert_eq!(parse("docker.io/library/a.b").familiar(), "a.b");
     }
 
     #[test]
