@@ -3,6 +3,7 @@
 //! Each test has a machine of its own, because it kills parts of it.
 
 mod daemon;
+mod damaged;
 mod engine;
 mod full_disk;
 mod guest;
