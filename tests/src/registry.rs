@@ -36,6 +36,9 @@ pub enum Entry<'a> {
     Token(&'a Tokens),
 }
 
+/// Longest that filling may take: half a gigabyte is packed on the way, on a machine that may be busy.
+const PUSH: Duration = Duration::from_secs(900);
+
 impl Registry {
     /// Starts a registry on loopback; `None` (and a counted skip of `test`) without the programs.
     #[must_use]
@@ -179,7 +182,7 @@ impl Registry {
         }
         skopeo.arg(from);
         skopeo.arg(format!("docker://{}/{name}", self.host()));
-        run(skopeo, b"", Duration::from_secs(120)).ok()
+        run(skopeo, b"", PUSH).ok()
     }
 }
 

@@ -33,8 +33,8 @@ pub struct Args {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-    /// Interleaved pairs to measure, at least five
-    #[arg(long, default_value_t = 5)]
+    /// Interleaved pairs to measure; fewer than five only show that it runs
+    #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     pairs: usize,
     /// Measure what was built last, whatever the sources say now
     #[arg(long)]
@@ -61,7 +61,7 @@ pub struct Row {
 ///
 /// When one of the two cannot be built or started.
 pub fn run(args: &Args) -> Result<()> {
-    let pairs = args.pairs.max(5);
+    let pairs = args.pairs;
     let rows = match args.name.as_str() {
         "boot" => boot::boot(pairs, args.as_built)?,
         "run" => run::run(pairs, args.as_built)?,
@@ -75,6 +75,14 @@ pub fn run(args: &Args) -> Result<()> {
         print_table(&args.name, &rows);
     }
     Ok(())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least one".to_owned()),
+        Ok(pairs) => Ok(pairs),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 fn to_json(bench: &str, rows: &[Row]) -> Value {
@@ -137,6 +145,13 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_pairs_are_measured_as_were_asked_for() {
+        assert_eq!(at_least_one("1"), Ok(1));
+        assert_eq!(at_least_one("7"), Ok(7));
+        assert!(at_least_one("0").is_err() && at_least_one("x").is_err());
+    }
 
     #[test]
     fn json_has_the_form_that_every_later_benchmark_keeps() {
