@@ -289,6 +289,21 @@ fn a_full_disk_of_the_host_is_named_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_machine_that_stands_still_on_a_full_disk_ends_when_it_is_to() {
+    let Some(host) = fresh("a_machine_that_stands_still_on_a_full_disk_ends_when_it_is_to") else {
+        return;
+    };
+    let script = "set -e; mount -t tmpfs -o size=60m tmpfs $HOME; cd /; $L up; \
+        $L create --network none --name big lighter/hello sh -c 'dd if=/dev/zero of=/f bs=1M count=120; sync'; \
+        $L start big; until $L status | grep -q 'machine   waiting'; do :; done; $L down; \
+        grep -o 'ended where it stands' $HOME/run/daemon.log; \
+        mount -o remount,size=400m $HOME; $L up; $L ps -a --format '{{.Names}}'; $L down";
+    let run = with_mounts(&host, script).ok();
+    let out = run.out();
+    assert!(out.contains("ended where it stands\nbig\n"), "{out}");
+}
+
+#[test]
 fn settings_that_cannot_be_read_stop_nothing_that_runs() {
     let Some(host) = Host::started("settings_that_cannot_be_read_stop_nothing_that_runs") else {
         return;

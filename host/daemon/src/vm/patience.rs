@@ -79,7 +79,7 @@ mod tests {
         lasts(Duration::ZERO, pace, so).await;
         assert_eq!(asked.load(Relaxed), 2);
         let asked_long = AtomicU32::new(0);
-        let so = || async { asked_long.fetch_add(1, Relaxed) % 2 == 0 };
+        let so = || async { asked_long.fetch_add(1, Relaxed).is_multiple_of(2) };
         let waited = lasts(Duration::ZERO, pace, so);
         assert!(tokio::time::timeout(LIMIT, waited).await.is_err());
     }
