@@ -12,8 +12,9 @@ use crate::engine_config;
 use crate::listener::Listener;
 use crate::places::Places;
 
-/// How long a container may take that was given all the time it wants: the host waits no longer.
-const NO_LIMIT: Duration = Duration::from_secs(3600);
+/// How long a container may take that was given all the time it wants: the host waits for ten minutes,
+/// or for its own setting, and what follows the containers needs some of that.
+const NO_LIMIT: Duration = Duration::from_secs(570);
 
 /// So many failures in a row are taken for bad luck, and followed by another try at once.
 const FREE_TRIES: u32 = 3;
@@ -156,7 +157,8 @@ impl Service {
             .clone();
         if let Some(engine) = engine {
             // Each container gets the time it was promised, as far as the host waits for it.
-            let limit = engine.stop_limit(limit).unwrap_or(NO_LIMIT).min(NO_LIMIT);
+            let most = NO_LIMIT.max(limit);
+            let limit = engine.stop_limit(limit).unwrap_or(most).min(most);
             match tokio::time::timeout(limit, engine.shutdown()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "the engine did not stop cleanly"),
