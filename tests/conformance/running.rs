@@ -134,6 +134,9 @@ fn run_and_its_failures() {
         R -a stdout busybox sh -c 'echo out; echo err >&2'
         R -a stderr busybox sh -c 'echo out; echo err >&2'
         R -a stdin -i busybox cat <<< 'lost\n'
+        run -a stdin -i --network none --name fed busybox sh -c 'wc -c; exit 3' <<< 'read to its end\n'
+        logs fed
+        rm fed
         R -a stdin -a stdout -i busybox cat <<< 'kept\n'
         R -a bogus busybox true
         R -i busybox cat <<< 'one\ntwo\n'

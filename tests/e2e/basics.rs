@@ -52,6 +52,22 @@ fn standard_input_reaches_the_container_and_ends() {
     );
 }
 
+/// The client leaves right behind its last byte: nobody reads what the container says.
+#[test]
+fn input_of_a_client_that_reads_nothing_comes_whole_and_ends() {
+    let Some(host) = Host::shared("input_of_a_client_that_reads_nothing_comes_whole_and_ends")
+    else {
+        return;
+    };
+    for size in [1, 100_000, 5_000_000] {
+        let data = vec![b'x'; size];
+        let check = format!("test $(wc -c) = {size} && exit 7");
+        let run = ["run", "--rm", "-i", "-a", "stdin", "--network", "none"];
+        let run = [&run[..], &["busybox", "sh", "-c", &check]].concat();
+        host.docker_with(&run, &data).exits(7);
+    }
+}
+
 #[test]
 fn missing_program_is_127_and_a_directory_126() {
     let Some(host) = Host::shared("missing_program_is_127_and_a_directory_126") else {

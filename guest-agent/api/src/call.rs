@@ -66,8 +66,8 @@ impl Call {
     /// returns is never sent.
     pub(crate) async fn hand_over(self, kind: &'static str, session: Session) -> Answer {
         let hijacked = Hijacked::new(self.upgrade, kind, session);
-        if self.hand_over.send(hijacked).await.is_err() {
-            tracing::debug!("a client left before its session");
+        if let Err(mpsc::error::SendError(hijacked)) = self.hand_over.send(hijacked).await {
+            hijacked.run_alone().await;
         }
         let mut response = empty(StatusCode::OK);
         response.extensions_mut().insert(HandedOver);

@@ -1,8 +1,13 @@
 //! Attach and exec: the connection is handed over, and both directions live their own lives.
 //!
 //! The end of what the client sends is not the end of the session: `docker run` without `-i`
-//! closes its half right away and waits for the output.
+//! closes its half right away and waits for the output. Nor is the end of what it reads: `docker run
+//! -i -a stdin` leaves right behind its last byte, and all it has sent still goes to the container.
+//!
+//! Made by `attach` and `exec`, run by `serve`. Whatever becomes of the connection, the input of the
+//! container must not stay open for a client that has gone: see [`AtEnd`].
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,9 +76,36 @@ pub(crate) struct Session {
     pub(crate) failure: Option<String>,
     pub(crate) keys: Vec<u8>,
     /// Called when the client has sent all it will send.
-    pub(crate) at_end: Box<dyn FnOnce() + Send>,
+    pub(crate) at_end: AtEnd,
     /// Called when the client detached by its keys.
     pub(crate) at_detach: Box<dyn FnOnce() + Send>,
+}
+
+/// Ends the container's input in every way out of a session but those where the input is not this
+/// client's any more: it detached, or the run is over.
+pub(crate) struct AtEnd(Option<Box<dyn FnOnce() + Send>>);
+
+impl AtEnd {
+    pub(crate) fn new(end: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(end)))
+    }
+
+    /// For a session without input, or one whose end ends nothing.
+    pub(crate) fn nothing() -> Self {
+        Self(None)
+    }
+
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        if let Some(end) = self.0.take() {
+            end();
+        }
+    }
 }
 
 /// Marks an answer that a session gives instead.
@@ -110,10 +142,18 @@ impl Hijacked {
 
     /// Sends the head and lives the session; `read` is what was read behind the request.
     pub(crate) async fn run(self, mut wire: Wire, read: Bytes) {
-        match wire.write_all(&self.head).await {
-            Ok(()) => self.session.run(wire, read).await,
-            Err(error) => tracing::debug!(%error, "a client left before its session"),
+        let here = wire.write_all(&self.head).await.is_ok();
+        let reader = std::io::Cursor::new(read).chain(wire.clone());
+        if here {
+            self.session.run(reader, wire).await;
+        } else {
+            self.session.run_unseen(reader).await;
         }
+    }
+
+    /// Lives the session of a client whose connection is gone with all it has sent.
+    pub(crate) async fn run_alone(self) {
+        self.session.run_unseen(tokio::io::empty()).await;
     }
 }
 
@@ -127,46 +167,100 @@ impl Session {
             stdin: None,
             failure,
             keys: Vec::new(),
-            at_end: Box::new(|| {}),
+            at_end: AtEnd::nothing(),
             at_detach: Box::new(|| {}),
         }
     }
 
-    async fn run(self, wire: Wire, read: Bytes) {
-        let mut reader = std::io::Cursor::new(read).chain(wire.clone());
-        let Self {
-            tty,
-            replay,
-            output,
-            stdin,
-            failure,
-            keys,
-            at_end,
-            at_detach,
-        } = self;
-        let keys = if tty { keys } else { Vec::new() };
-        let input = async {
-            match stdin {
-                Some(stdin) => {
-                    if feed(&mut reader, stdin, &keys).await == Fed::Detached {
-                        at_detach();
-                        return;
+    async fn run(self, mut reader: impl AsyncRead + Unpin, wire: Wire) {
+        let keys = if self.tty { self.keys } else { Vec::new() };
+        let mut end = Some((self.at_end, self.at_detach));
+        {
+            let input = take(&mut reader, self.stdin, &keys);
+            let out = send(wire, self.tty, self.replay, self.output, self.failure);
+            tokio::pin!(input, out);
+            let sent = loop {
+                tokio::select! {
+                    // Whether the run is over is asked first: the next one's input is not this
+                    // client's to end.
+                    biased;
+                    sent = &mut out => break sent,
+                    fed = &mut input, if end.is_some() => {
+                        if let Some((at_end, at_detach)) = end.take() {
+                            finish(fed, at_end, at_detach);
+                        }
+                        if fed == Fed::Detached {
+                            return;
+                        }
+                        // The output goes on.
                     }
-                    at_end();
                 }
-                None => discard(&mut reader).await,
+            };
+            match (sent, end) {
+                (Sent::Gone(rest), Some((at_end, at_detach))) => {
+                    let fed = while_it_runs(input, rest).await;
+                    return finish(fed, at_end, at_detach);
+                }
+                (Sent::Gone(_), None) => return,
+                (Sent::All, Some((at_end, _))) => at_end.disarm(),
+                (Sent::All, None) => {}
             }
-            // The output goes on.
-            std::future::pending::<()>().await;
-        };
-        let out = send(wire, tty, replay, output, failure);
-        tokio::select! {
-            () = input => return,
-            () = out => {}
         }
         // A connection that is closed with bytes unread is reset, and the client would lose the
         // last of the output.
         let _ = tokio::time::timeout(LINGER, discard(&mut reader)).await;
+    }
+
+    /// The session of a client that reads nothing any more.
+    async fn run_unseen(self, mut reader: impl AsyncRead + Unpin) {
+        tracing::debug!("a client left before its session");
+        let keys = if self.tty { self.keys } else { Vec::new() };
+        let input = take(&mut reader, self.stdin, &keys);
+        let fed = while_it_runs(input, self.output).await;
+        finish(fed, self.at_end, self.at_detach);
+    }
+}
+
+/// Reads what the client sends to its end and passes it on, if there is an input.
+async fn take(
+    reader: &mut (impl AsyncRead + Unpin),
+    stdin: Option<watch::Receiver<Option<Arc<Stdin>>>>,
+    keys: &[u8],
+) -> Fed {
+    match stdin {
+        Some(stdin) => feed(reader, stdin, keys).await,
+        None => {
+            discard(reader).await;
+            Fed::Ended
+        }
+    }
+}
+
+/// Waits for the end of `input`, or of the run. The output is taken, so that the container is not
+/// held up, and given to nobody.
+async fn while_it_runs(input: impl Future<Output = Fed>, output: Option<Output>) -> Fed {
+    let over = async {
+        match output {
+            Some(mut output) => while output.next().await.is_some() {},
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = over => Fed::Over,
+        fed = input => fed,
+    }
+}
+
+/// Does what the end of the input asks for.
+fn finish(fed: Fed, at_end: AtEnd, at_detach: Box<dyn FnOnce() + Send>) {
+    match fed {
+        Fed::Ended => drop(at_end),
+        Fed::Over => at_end.disarm(),
+        Fed::Detached => {
+            at_end.disarm();
+            at_detach();
+        }
     }
 }
 
@@ -174,13 +268,21 @@ impl Session {
 /// a client sends does not say that it has gone.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How the sending of output ended.
+enum Sent {
+    /// There is no more.
+    All,
+    /// The client reads nothing any more; where the rest would come from.
+    Gone(Option<Output>),
+}
+
 async fn send(
     mut writer: Wire,
     tty: bool,
     replay: Option<mpsc::Receiver<Message>>,
-    output: Option<Output>,
+    mut output: Option<Output>,
     failure: Option<String>,
-) {
+) -> Sent {
     // There are clients that read the head through a buffer and go on with the bare socket: what came
     // together with the head would be lost to them.
     writer.read_by_client().await;
@@ -193,7 +295,7 @@ async fn send(
     if let Some(text) = failure {
         put(&mut buffer, tty, StreamKind::Stdout, text.as_bytes());
         if writer.write_all(&buffer).await.is_err() {
-            return;
+            return Sent::Gone(output);
         }
     }
     if let Some(mut replay) = replay {
@@ -201,33 +303,32 @@ async fn send(
             buffer.clear();
             encode(&mut buffer, &message, form);
             if writer.write_all(&buffer).await.is_err() {
-                return;
+                return Sent::Gone(output);
             }
         }
     }
-    if let Some(mut output) = output {
-        let mut look = tokio::time::interval(LOOK);
-        loop {
-            let chunk = tokio::select! {
-                chunk = output.next() => chunk,
-                _ = look.tick() => {
-                    // Nothing is written; a client that has closed both directions shows as an error.
-                    if writer.write(&[]).await.is_err() {
-                        return;
-                    }
-                    continue;
+    let mut look = tokio::time::interval(LOOK);
+    while let Some(from) = &mut output {
+        let chunk = tokio::select! {
+            chunk = from.next() => chunk,
+            _ = look.tick() => {
+                // Nothing is written; a client that has closed both directions shows as an error.
+                if writer.write(&[]).await.is_err() {
+                    return Sent::Gone(output);
                 }
-            };
-            let Some(chunk) = chunk else { break };
-            buffer.clear();
-            put(&mut buffer, tty, chunk.stream, &chunk.bytes);
-            if writer.write_all(&buffer).await.is_err() {
-                return;
+                continue;
             }
+        };
+        let Some(chunk) = chunk else { break };
+        buffer.clear();
+        put(&mut buffer, tty, chunk.stream, &chunk.bytes);
+        if writer.write_all(&buffer).await.is_err() {
+            return Sent::Gone(output);
         }
     }
     // The client sees the end of the stream; a failure means that it has gone already.
     let _ = writer.shutdown().await;
+    Sent::All
 }
 
 fn put(buffer: &mut Vec<u8>, tty: bool, kind: StreamKind, bytes: &[u8]) {
@@ -238,9 +339,14 @@ fn put(buffer: &mut Vec<u8>, tty: bool, kind: StreamKind, bytes: &[u8]) {
     }
 }
 
-#[derive(PartialEq, Eq)]
+/// How the passing on of input ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Fed {
+    /// The client has sent all it will send, or the container reads no more.
     Ended,
+    /// The container has ended, or another client has closed its input.
+    Over,
+    /// The client detached.
     Detached,
 }
 
@@ -263,7 +369,7 @@ async fn feed(
                 .map(|stdin| stdin.clone());
             match there {
                 Ok(stdin) => target = stdin,
-                Err(_) => return Fed::Ended,
+                Err(_) => return Fed::Over,
             }
         }
         if count == 0 {
@@ -274,10 +380,9 @@ async fn feed(
         let mut gone = stdin.clone();
         tokio::select! {
             written = to.write_all(&bytes) => if written.is_err() { return Fed::Ended },
-            // The container has ended, or another client has closed its input.
             () = ended(&mut gone) => {
                 discard(reader).await;
-                return Fed::Ended;
+                return Fed::Over;
             }
         }
         if detached {
@@ -318,7 +423,151 @@ async fn discard(reader: &mut (impl AsyncRead + Unpin)) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
+    use lighter_engine::io::Hub;
+    use tokio::net::UnixStream;
+
     use super::*;
+
+    /// A run whose container waits to be started, and what it reads once it is.
+    struct Run {
+        hub: Arc<Hub>,
+        input: std::io::PipeReader,
+        writer: Arc<Stdin>,
+    }
+
+    impl Run {
+        fn new() -> Self {
+            let (input, writer) = std::io::pipe().unwrap();
+            Self {
+                hub: Hub::new(),
+                input,
+                writer: Arc::new(Stdin::new(writer.into()).unwrap()),
+            }
+        }
+
+        /// The session of one who has attached input and no output, as `docker run -i -a stdin`.
+        fn session(&self) -> Session {
+            let hub = Arc::clone(&self.hub);
+            Session {
+                output: Some(self.hub.attach(false, false)),
+                stdin: Some(self.hub.stdin()),
+                at_end: AtEnd::new(move || hub.set_stdin(None)),
+                ..Session::silent(false, None)
+            }
+        }
+
+        /// Starts the container; everything it reads to the end of its input.
+        async fn read_all(self) -> Vec<u8> {
+            let Self {
+                hub,
+                mut input,
+                writer,
+            } = self;
+            hub.set_stdin(Some(writer));
+            let reading = tokio::task::spawn_blocking(move || {
+                let mut bytes = Vec::new();
+                input.read_to_end(&mut bytes).unwrap();
+                bytes
+            });
+            reading.await.unwrap()
+        }
+    }
+
+    fn bytes(count: u32) -> Vec<u8> {
+        (0..count)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn input_of_a_client_that_has_left_comes_whole_and_ends() {
+        let run = Run::new();
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let sent = bytes(100_000);
+        client.write_all(&sent).await.unwrap();
+        drop(client);
+        let hijacked = Hijacked {
+            head: Vec::new(),
+            session: run.session(),
+        };
+        let session = tokio::spawn(hijacked.run(Wire::new(server), Bytes::from_static(b"first ")));
+        // Long enough for the session to see that nobody reads.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let got = run.read_all().await;
+        assert!(got == [b"first ", &sent[..]].concat(), "{}", got.len());
+        session.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn input_of_some_megabytes_comes_whole_from_a_client_that_leaves_behind_it() {
+        let run = Run::new();
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let sent = bytes(5_000_000);
+        let hijacked = Hijacked::new(true, RAW, run.session());
+        let session = tokio::spawn(hijacked.run(Wire::new(server), Bytes::new()));
+        let sending = {
+            let sent = sent.clone();
+            tokio::spawn(async move { client.write_all(&sent).await.unwrap() })
+        };
+        let hub = Arc::clone(&run.hub);
+        let got = run.read_all().await;
+        assert!(got == sent, "{} of {}", got.len(), sent.len());
+        sending.await.unwrap();
+        hub.end();
+        session.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn input_ends_though_the_head_of_the_answer_could_not_be_sent() {
+        let run = Run::new();
+        let (client, server) = UnixStream::pair().unwrap();
+        drop(client);
+        let hijacked = Hijacked::new(true, RAW, run.session());
+        let session = tokio::spawn(hijacked.run(Wire::new(server), Bytes::from_static(b"early")));
+        assert_eq!(run.read_all().await, b"early");
+        session.await.unwrap();
+
+        let run = Run::new();
+        let session = tokio::spawn(Hijacked::new(true, RAW, run.session()).run_alone());
+        assert_eq!(run.read_all().await, b"");
+        session.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_cut_short_ends_the_input() {
+        let run = Run::new();
+        let (_client, server) = UnixStream::pair().unwrap();
+        let hijacked = Hijacked::new(true, RAW, run.session());
+        let stdin = run.hub.stdin();
+        run.hub.set_stdin(Some(Arc::clone(&run.writer)));
+        drop(hijacked);
+        assert!(stdin.borrow().is_none(), "never begun");
+
+        run.hub.set_stdin(Some(Arc::clone(&run.writer)));
+        let hijacked = Hijacked::new(true, RAW, run.session());
+        let session = tokio::spawn(hijacked.run(Wire::new(server), Bytes::new()));
+        tokio::task::yield_now().await;
+        session.abort();
+        assert!(session.await.unwrap_err().is_cancelled());
+        assert!(stdin.borrow().is_none(), "begun");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_left_has_no_say_in_the_next_run() {
+        let run = Run::new();
+        let (client, server) = UnixStream::pair().unwrap();
+        let hijacked = Hijacked::new(true, RAW, run.session());
+        let session = tokio::spawn(hijacked.run(Wire::new(server), Bytes::new()));
+        run.hub.end();
+        run.hub.set_stdin(Some(Arc::clone(&run.writer)));
+        drop(client);
+        session.await.unwrap();
+        assert!(run.hub.stdin().borrow().is_some());
+    }
 
     #[test]
     fn keys_are_read_as_docker_writes_them() {

@@ -118,7 +118,9 @@ pub async fn serve_connection(engine: Arc<Engine>, stream: UnixStream) {
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
-            None
+            // One that is on its way is still to be lived; whoever comes later does that himself.
+            handed_over.close();
+            handed_over.recv().await
         }
     };
     if let Some(hijacked) = hijacked {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lighter_engine::containers::AttachOptions;
 
 use crate::call::Call;
-use crate::hijack::{self, Session};
+use crate::hijack::{self, AtEnd, Session};
 use crate::router::Answer;
 
 pub(super) async fn attach(call: Call, name: &str) -> Answer {
@@ -22,14 +22,11 @@ pub(super) async fn attach(call: Call, name: &str) -> Answer {
     let attached = call.engine.container_attach(name, options)?;
     let kind = hijack::content_type(attached.tty, call.version);
     let container = attached.container;
-    let at_end = {
+    let at_end = if attached.stdin_once && attached.stdin.is_some() {
         let (engine, container) = (Arc::clone(&call.engine), Arc::clone(&container));
-        let once = attached.stdin_once;
-        Box::new(move || {
-            if once {
-                engine.close_stdin(&container);
-            }
-        })
+        AtEnd::new(move || engine.close_stdin(&container))
+    } else {
+        AtEnd::nothing()
     };
     let engine = Arc::clone(&call.engine);
     let session = Session {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::body::{empty, json, ok};
 use crate::call::Call;
 use crate::error::ApiError;
-use crate::hijack::{self, Session};
+use crate::hijack::{self, AtEnd, Session};
 use crate::router::Answer;
 
 pub(super) async fn create(mut call: Call, name: &str) -> Answer {
@@ -63,7 +63,11 @@ pub(super) async fn start(mut call: Call, id: &str) -> Answer {
     let failure = started.err().map(said);
     let kind = hijack::content_type(tty, call.version);
     let (engine, ended) = (Arc::clone(&call.engine), Arc::clone(&exec));
-    let terminal = streams.tty;
+    let at_end = if streams.tty || streams.stdin.is_none() {
+        AtEnd::nothing()
+    } else {
+        AtEnd::new(move || engine.close_exec_stdin(&ended))
+    };
     let session = Session {
         tty,
         replay: None,
@@ -71,11 +75,7 @@ pub(super) async fn start(mut call: Call, id: &str) -> Answer {
         stdin: streams.stdin,
         failure,
         keys,
-        at_end: Box::new(move || {
-            if !terminal {
-                engine.close_exec_stdin(&ended);
-            }
-        }),
+        at_end,
         at_detach: Box::new(|| {}),
     };
     call.hand_over(kind, session).await

@@ -27,7 +27,7 @@ pub struct OutputChunk {
 
 /// The clients of one container or exec.
 #[derive(Debug)]
-pub(crate) struct Hub {
+pub struct Hub {
     clients: Mutex<Vec<Arc<Client>>>,
     room: Notify,
     stdin: watch::Sender<Option<Arc<Stdin>>>,
@@ -57,7 +57,8 @@ pub struct Output {
 }
 
 impl Hub {
-    pub(crate) fn new() -> Arc<Self> {
+    /// One without clients, whose container does not run.
+    pub fn new() -> Arc<Self> {
         Arc::new(Self {
             clients: Mutex::default(),
             room: Notify::new(),
@@ -66,7 +67,7 @@ impl Hub {
     }
 
     /// Registers a client; it gets everything that is sent from now on.
-    pub(crate) fn attach(self: &Arc<Self>, stdout: bool, stderr: bool) -> Output {
+    pub fn attach(self: &Arc<Self>, stdout: bool, stderr: bool) -> Output {
         let client = Arc::new(Client {
             stdout,
             stderr,
@@ -125,7 +126,7 @@ impl Hub {
     }
 
     /// Ends every client after what it still has to get: the run is over.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         self.stdin.send_replace(None);
         for client in lock(&self.clients).drain(..) {
             lock(&client.queue).ended = true;
@@ -134,12 +135,12 @@ impl Hub {
     }
 
     /// Sets where clients' input goes.
-    pub(crate) fn set_stdin(&self, stdin: Option<Arc<Stdin>>) {
+    pub fn set_stdin(&self, stdin: Option<Arc<Stdin>>) {
         self.stdin.send_replace(stdin);
     }
 
     /// Where clients' input goes: there once the container runs.
-    pub(crate) fn stdin(&self) -> watch::Receiver<Option<Arc<Stdin>>> {
+    pub fn stdin(&self) -> watch::Receiver<Option<Arc<Stdin>>> {
         self.stdin.subscribe()
     }
 }

@@ -17,8 +17,7 @@ mod stdin;
 
 pub(crate) use batch::BatchFile;
 pub(crate) use capture::{Bench, Capture, LogSink, Source, Step};
-pub(crate) use hub::Hub;
-pub use hub::{Output, OutputChunk};
+pub use hub::{Hub, Output, OutputChunk};
 pub use lighter_runtime::unread_by_peer;
 pub(crate) use poll::{Watched, watch};
 pub use stdin::Stdin;

@@ -17,7 +17,7 @@ pub struct Stdin {
 
 impl Stdin {
     /// Takes the writing end of a pipe or a terminal's master.
-    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         watch(fd, Interest::WRITABLE).map(|fd| Self { fd })
     }
