@@ -28,8 +28,6 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     /// The decoded path without the version, split at the slashes.
     pub(crate) path: Vec<String>,
-    /// The path as it came.
-    pub(crate) raw_path: String,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
@@ -47,13 +45,12 @@ impl Call {
         let (parts, body) = request.into_parts();
         let (version, path) = version::split(parts.uri.path())?;
         let path = decode_path(path)?;
-        let path = path.trim_start_matches('/').trim_end_matches('/');
+        let path = path.trim_start_matches('/');
         Ok(Self {
             engine,
             version,
             method: parts.method,
             path: path.split('/').map(str::to_owned).collect(),
-            raw_path: parts.uri.path().to_owned(),
             query: Query::parse(parts.uri.query()),
             upgrade: parts.version >= Version::HTTP_11 && parts.headers.contains_key(UPGRADE),
             headers: parts.headers,

@@ -9,6 +9,7 @@
 
 mod body;
 mod call;
+mod clean;
 mod containers;
 mod error;
 #[cfg(feature = "fuzz")]

@@ -19,7 +19,7 @@ pub(crate) async fn route(call: Call) -> Answer {
     let path = call.path.clone();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match (call.method.as_str(), path.as_slice()) {
-        ("GET", ["networks"]) => list(&call),
+        ("GET", ["networks"] | ["networks", ""]) => list(&call),
         ("POST", ["networks", "create"]) => create(call).await,
         ("POST", ["networks", "prune"]) => prune(&call),
         ("GET", ["networks", name]) => ok(&shape(&call, call.engine.networks().find(name)?, true)),

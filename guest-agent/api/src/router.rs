@@ -17,15 +17,6 @@ pub(crate) async fn route(call: Call) -> Answer {
     if call.method == Method::OPTIONS {
         return Ok(empty(StatusCode::OK));
     }
-    // As Go's router does it.
-    if call
-        .path
-        .iter()
-        .skip(1)
-        .any(|part| matches!(part.as_str(), "" | "." | ".."))
-    {
-        return Ok(moved(&call));
-    }
     match call.path.first().map(String::as_str) {
         Some("_ping" | "version" | "info" | "events") => system::route(&call),
         Some("containers" | "exec") => containers::route(call).await,
@@ -54,21 +45,11 @@ pub(crate) async fn route(call: Call) -> Answer {
     }
 }
 
-/// Points to the same path without what means nothing in it.
-fn moved(call: &Call) -> Response<Body> {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in call.raw_path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
+/// Points to where a request belongs.
+pub(crate) fn moved(place: &str) -> Response<Body> {
     let mut response = empty(StatusCode::MOVED_PERMANENTLY);
-    // The path came as a header line, so it can go as one.
-    if let Ok(place) = HeaderValue::from_str(&format!("/{}", parts.join("/"))) {
+    // Only what a header line may have is left unescaped in it.
+    if let Ok(place) = HeaderValue::from_str(place) {
         response.headers_mut().insert(LOCATION, place);
     }
     response

@@ -20,9 +20,10 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::body::{self, Body};
 use crate::call::Call;
+use crate::clean;
 use crate::error::ApiError;
 use crate::hijack::{HandedOver, Hijacked};
-use crate::router;
+use crate::router::{self, Answer};
 use crate::version::MAXIMUM_TEXT;
 use crate::wire::Wire;
 
@@ -158,15 +159,9 @@ async fn answer(
     wire: Wire,
     hand_over: mpsc::Sender<Hijacked>,
 ) -> Response<Body> {
-    let result = match Call::new(engine, request, hand_over) {
-        // A task of its own: a client that leaves must not stop the engine between two steps of
-        // what it has begun. Whatever should end with the client looks for its end itself.
-        Ok(call) => tokio::spawn(router::route(call))
-            .await
-            .unwrap_or_else(
-                |error| Err(Error::internal("the request was cut short", error).into()),
-            ),
-        Err(error) => Err(error),
+    let result = match clean::elsewhere(request.uri()) {
+        Some(place) => Ok(router::moved(&place)),
+        None => routed(engine, request, hand_over).await,
     };
     let response = result.unwrap_or_else(ApiError::into_response);
     if response.extensions().get::<HandedOver>().is_some() {
@@ -189,4 +184,17 @@ fn dress(mut response: Response<Body>) -> Response<Body> {
         );
     }
     response
+}
+
+async fn routed(
+    engine: Arc<Engine>,
+    request: Request<Incoming>,
+    hand_over: mpsc::Sender<Hijacked>,
+) -> Answer {
+    let call = Call::new(engine, request, hand_over)?;
+    // A task of its own: a client that leaves must not stop the engine between two steps of what
+    // it has begun. Whatever should end with the client looks for its end itself.
+    tokio::spawn(router::route(call))
+        .await
+        .unwrap_or_else(|error| Err(Error::internal("the request was cut short", error).into()))
 }

@@ -233,6 +233,47 @@ fn heads_and_errors() {
 }
 
 #[test]
+fn paths_that_are_not_plain() {
+    let paths = [
+        "/_ping/",
+        "//_ping",
+        "/v1.51/info/",
+        "/v1.51/containers/json/",
+        "/v1.51//containers/json?limit=1&x=%2F",
+        "/v1.51/containers//json?",
+        "/v1.51/%2F%2Fcontainers/json?all=1",
+        "/v1.51/containers/%2F%2F/json",
+        "/v1.51/containers/%2F/json/",
+        "/v1.51/containers/..%2Fx/json?a",
+        "/v1.51/containers/a%20b%3Fc%23d//json",
+        "/v1.51/containers/(!*)'%22//json",
+        "/v1.51/containers/a%2F%2Fb/json",
+        "/v1.51/./info",
+        "/v1.51/../info?x=1",
+        "/v1.51/..",
+        "/v9.99//info",
+        "/../..",
+        "//",
+        "/v1.51//",
+        "/v1.51/volumes//",
+        "/v1.51/containers/nobody/json/",
+        "/v1.51/containers/nobody/",
+    ];
+    let mut steps: Vec<(String, Box<Ask>)> = Vec::new();
+    for method in ["GET", "OPTIONS", "DELETE"] {
+        for path in paths {
+            let step = move |socket: &Path| answer(socket, method, path, None);
+            steps.push((format!("{method} {path}"), Box::new(step)));
+        }
+    }
+    let steps: Vec<(&str, &Ask)> = steps
+        .iter()
+        .map(|(what, step)| (what.as_str(), &**step))
+        .collect();
+    compare("paths_that_are_not_plain", &steps);
+}
+
+#[test]
 fn bodies_that_try_tricks() {
     let create = "POST /v1.51/containers/create HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
     let json = "Content-Type: application/json\r\n";
