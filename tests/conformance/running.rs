@@ -198,6 +198,10 @@ fn what_a_process_is_given() {
         R --privileged busybox sh -c 'test -w /sys && echo x > /proc/sys/kernel/domainname && echo writable'
         R --pid host busybox sh -c 'test $(ls /proc | grep -c [0-9]) -gt 5 && echo many'
         R --ipc host busybox true
+        R --ipc none busybox ls -ld /dev/shm /dev/pts /dev/mqueue
+        R --ipc none -v /dev/shm busybox stat -c %a /dev/shm
+        R --ipc none --tmpfs /dev/shm busybox grep -c /dev/shm /proc/mounts
+        R --ipc private busybox ls -ld /dev/shm
         R --uts host --hostname x busybox true
         run --rm --network host --hostname x busybox hostname
         R -l a=b -l c --label-file $DIR/labels busybox true

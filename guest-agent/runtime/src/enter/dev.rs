@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::inside::Root;
 use super::{Step, inside, kernel_fs};
-use crate::{Device, DeviceKind, MountFlags, StartError};
+use crate::{ContainerSpec, Device, DeviceKind, Mount, MountFlags, StartError};
 
 /// The nodes every container has, with the device numbers the kernel has always given them.
 const NODES: [(&str, u32, u32); 6] = [
@@ -32,14 +32,14 @@ const LINKS: [(&str, &str); 6] = [
 ///
 /// It is filled through its descriptor, so nothing of the image, of a volume or of another
 /// container takes part.
-pub fn make(flags: MountFlags, devices: &[Device], console: bool) -> Step<OwnedFd> {
+pub fn make(flags: MountFlags, spec: &ContainerSpec) -> Step<OwnedFd> {
     let dev = kernel_fs::detached("tmpfs", &[("mode", "755"), ("size", "65536k")], flags)?;
-    fill(dev.as_fd(), devices, console)
-        .map_err(|errno| StartError::kernel("dev", errno, "fill /dev"))?;
+    fill(dev.as_fd(), spec).map_err(|errno| StartError::kernel("dev", errno, "fill /dev"))?;
     Ok(dev)
 }
 
-fn fill(dev: BorrowedFd<'_>, devices: &[Device], console: bool) -> rustix::io::Result<()> {
+fn fill(dev: BorrowedFd<'_>, spec: &ContainerSpec) -> rustix::io::Result<()> {
+    let devices = &spec.devices;
     for (name, major, minor) in NODES {
         // A device of the user's own in its place is made below.
         if !devices
@@ -60,9 +60,14 @@ fn fill(dev: BorrowedFd<'_>, devices: &[Device], console: bool) -> rustix::io::R
         rustix::fs::symlinkat(target, dev, name)?;
     }
     for name in ["pts", "shm", "mqueue"] {
-        rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
+        // Where nothing is to be mounted nothing stands: without an IPC namespace to go with it a
+        // /dev/shm would only look like one.
+        let mounted = |mount: &Mount| mount.destination.strip_prefix("/dev/") == Some(name);
+        if spec.mounts.iter().any(mounted) {
+            rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
+        }
     }
-    if console {
+    if spec.process.terminal.is_some() {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         rustix::fs::openat(dev, "console", flags, Mode::from_raw_mode(0o620))?;
     }

@@ -72,7 +72,7 @@ fn one(
                 .map_err(|errno| StartError::kernel("mount", errno, describe(mount)))?;
             bind
         }
-        MountKind::Dev => dev::make(flags, &spec.devices, spec.process.terminal.is_some())?,
+        MountKind::Dev => dev::make(flags, spec)?,
         MountKind::Tmpfs { options } => {
             let options: Vec<_> = options
                 .iter()
