@@ -73,6 +73,7 @@ fn every_setting_takes_effect_in_the_machine() {
         "  r.test:5000",
         "Logging Driver: local",
         "Labels:\n  place=quay",
+        "Default Address Pools:\n   Base: 10.77.0.0/16, Size: 24",
     ] {
         assert!(info.contains(line), "no {line:?} in:\n{info}");
     }

@@ -79,6 +79,8 @@ struct Shape {
     runc_commit: Commit,
     init_commit: Commit,
     security_options: [&'static str; 2],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    default_address_pools: Vec<AddressPool>,
     firewall_backend: Firewall,
     #[serde(rename = "CDISpecDirs")]
     cdi_spec_dirs: [&'static str; 0],
@@ -138,6 +140,13 @@ struct Swarm {
 struct Commit {
     #[serde(rename = "ID")]
     id: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AddressPool {
+    base: String,
+    size: u8,
 }
 
 #[derive(Serialize)]
@@ -254,6 +263,7 @@ pub(super) fn info(call: &Call) -> Answer {
         runc_commit: Commit { id: "" },
         init_commit: Commit { id: "" },
         security_options: ["name=seccomp,profile=builtin", "name=cgroupns"],
+        default_address_pools: address_pools(call),
         firewall_backend: Firewall { driver: "" },
         cdi_spec_dirs: [],
         containerd: Containerd {
@@ -265,6 +275,16 @@ pub(super) fn info(call: &Call) -> Answer {
         },
         warnings: (!machine.warnings.is_empty()).then_some(machine.warnings),
     })
+}
+
+fn address_pools(call: &Call) -> Vec<AddressPool> {
+    let pools = call.engine.config().settings.default_address_pools.iter();
+    pools
+        .map(|pool| AddressPool {
+            base: pool.base.clone(),
+            size: pool.size,
+        })
+        .collect()
 }
 
 fn registries(call: &Call) -> RegistryConfig {
