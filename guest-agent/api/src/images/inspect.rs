@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use lighter_engine::clock::Timestamp;
 use lighter_engine::images::Image;
 use lighter_engine::images::config::{Empty, Healthcheck, RunConfig};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::body::ok;
 use crate::call::Call;
@@ -21,6 +22,8 @@ struct Shape {
     comment: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<String>,
+    #[serde(flatten)]
+    build: Option<Build>,
     docker_version: String,
     author: String,
     config: Config,
@@ -60,6 +63,35 @@ struct Config {
     user: String,
     volumes: Option<BTreeMap<String, Empty>>,
     working_dir: String,
+    #[serde(flatten)]
+    of_containers: Option<OfContainers>,
+}
+
+/// Fields of containers that images had too before 1.50; always as here.
+#[derive(Serialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct OfContainers {
+    attach_stderr: bool,
+    attach_stdin: bool,
+    attach_stdout: bool,
+    domainname: &'static str,
+    hostname: &'static str,
+    image: &'static str,
+    open_stdin: bool,
+    stdin_once: bool,
+    tty: bool,
+}
+
+/// The container an image was made from, which was shown before 1.45.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(
+    rename_all(serialize = "PascalCase", deserialize = "snake_case"),
+    default
+)]
+struct Build {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    container: String,
+    container_config: Option<Map<String, Value>>,
 }
 
 #[derive(Serialize)]
@@ -110,10 +142,11 @@ pub(super) fn inspect(call: &Call, name: &str) -> Answer {
         repo_digests: shown(true),
         parent: "",
         comment: comment(&image),
-        created: image.config.created.clone(),
+        created: created(call, &image),
+        build: (!call.version.since(45)).then(|| build(call, &image)),
         docker_version: image.config.docker_version.clone(),
         author: image.config.author.clone(),
-        config: config(&image.config.config),
+        config: config(call, &image.config.config),
         architecture: image.config.architecture.clone(),
         variant: image.config.variant.clone(),
         os: image.config.os.clone(),
@@ -148,7 +181,7 @@ fn comment(image: &Image) -> String {
         .unwrap_or_default()
 }
 
-fn config(config: &RunConfig) -> Config {
+fn config(call: &Call, config: &RunConfig) -> Config {
     Config {
         args_escaped: config.args_escaped.then_some(true),
         cmd: config.cmd.clone(),
@@ -163,6 +196,36 @@ fn config(config: &RunConfig) -> Config {
         user: config.user.clone(),
         volumes: config.volumes.clone(),
         working_dir: config.working_dir.clone(),
+        of_containers: (!call.version.since(50)).then(OfContainers::default),
+    }
+}
+
+/// When it was made; clients before 1.44 know no image that does not say.
+fn created(call: &Call, image: &Image) -> Option<String> {
+    let created = image.config.created.clone();
+    let never = || (!call.version.since(44)).then(|| Timestamp::NEVER.to_string());
+    created.or_else(never)
+}
+
+/// Read again from the configuration: nothing else wants it.
+fn build(call: &Call, image: &Image) -> Build {
+    let bytes = call.engine.store().read_blob(&image.id);
+    let said: Build = bytes
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
+    // A container's configuration has these whether they say anything or not.
+    let always = json!({
+        "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false, "AttachStdout": false,
+        "AttachStderr": false, "Tty": false, "OpenStdin": false, "StdinOnce": false, "Env": null,
+        "Cmd": null, "Image": "", "Volumes": null, "WorkingDir": "", "Entrypoint": null,
+        "OnBuild": null, "Labels": null,
+    });
+    let own = said.container_config.unwrap_or_default();
+    let fields = always.as_object().cloned().unwrap_or_default();
+    Build {
+        container: said.container,
+        container_config: Some(fields.into_iter().chain(own).collect()),
     }
 }
 
