@@ -5,13 +5,16 @@
 //! An end stays in the journal until its consequences are recorded ([`Exits::forget`]).
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lighter_init::Exit;
 use lighter_init::{Events, Supervisor};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::Interest;
 use tokio::sync::oneshot;
 
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
 /// All ends that are waited for, or might be.
@@ -167,9 +170,53 @@ impl Drop for Starting {
     }
 }
 
+/// Tells the end of a process from that of an earlier one with the same id, which the journal may
+/// still have. While the process lives an end from before its start is that; the clock alone, which
+/// may be set back, does not say so.
+pub(crate) fn own(
+    pidfd: Option<BorrowedFd<'_>>,
+    started: Timestamp,
+) -> impl FnOnce(&Exit) -> bool + use<> {
+    let lives = pidfd.is_some_and(lives);
+    move |exit: &Exit| !lives || exit.at_unix_ns >= started.unix_ns()
+}
+
+/// Whether a process has not ended. What cannot be asked counts as ended.
+fn lives(pidfd: BorrowedFd<'_>) -> bool {
+    let mut ready = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    let now = Timespec::default();
+    matches!(rustix::event::poll(&mut ready, Some(&now)), Ok(0))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+    use std::process::{Command, Stdio};
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
     use super::*;
+
+    #[test]
+    fn an_end_before_the_start_is_not_that_of_a_process_that_lives() {
+        let mut process = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_child(&process);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let end = |at_unix_ns| Exit {
+            seq: 1,
+            pid: pid.as_raw_nonzero().get(),
+            status: 0,
+            at_unix_ns,
+        };
+        let started = Timestamp::from_unix_ns(100);
+        let is_own = |at| own(Some(pidfd.as_fd()), started)(&end(at));
+        assert!(!is_own(99));
+        assert!(is_own(100));
+        // Its own, by a clock that was set back.
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert!(is_own(99));
+    }
 
     #[test]
     fn the_end_of_an_earlier_process_with_the_same_id_is_left_alone() {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::clock::Timestamp;
 use crate::containers::{Container, Status, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -112,6 +113,8 @@ struct Note {
     container: String,
     config: ExecConfig,
     pid: i32,
+    /// Before its program.
+    started: Timestamp,
 }
 
 impl Exec {

@@ -1,5 +1,6 @@
 //! Start and end of an exec.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,9 +11,11 @@ use lighter_runtime::{
 use tokio::sync::oneshot;
 
 use super::{Exec, ExecConfig, ExecStreams, Note};
+use crate::clock::Timestamp;
 use crate::containers::{Ends, Live, Outputs, Started, Streams, launch, lock, spec, validate};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
+use crate::exits;
 use crate::ids;
 use crate::keeper::{Keeper, Kept};
 
@@ -88,7 +91,7 @@ impl Engine {
         let (mut ends, stdio) = Ends::pipes(streams).map_err(plain)?;
         let _starting = self.exits().starting();
         let target = ExecTarget {
-            pidfd: std::os::fd::AsFd::as_fd(&live.pidfd),
+            pidfd: live.pidfd.as_fd(),
             cgroup: &live.cgroup,
         };
         let spec = ExecSpec { process };
@@ -243,7 +246,7 @@ impl Engine {
         });
         self.execs().lock().insert(id.to_owned(), Arc::clone(&exec));
         lock(&container.execs).push(id.to_owned());
-        let exit = self.exits().wait(note.pid);
+        let exit = self.exits().wait_for(note.pid, own);
         self.spawn_exec(&exec, outputs, exit);
         Ok(())
     }
@@ -265,6 +268,8 @@ impl Engine {
         };
         let write = || -> std::io::Result<()> {
             if let Some(dir) = path.parent() {
+        let pidfd = kept.remove("pidfd");
+        let own = exits::own(pidfd.as_ref().map(AsFd::as_fd), note.started);
                 std::fs::create_dir_all(dir)?;
             }
             std::fs::write(&path, serde_json::to_vec(&note)?)
@@ -294,6 +299,7 @@ fn check_startable(exec: &Exec) -> Result<()> {
         return Err(Error::conflict(format!(
             "exec command {} is already running",
             exec.id
+            started: Timestamp::now(),
         )));
     }
     if state.started {
