@@ -19,8 +19,9 @@ fn life_of_a_container() {
         exec one sh -c 'exit 9'
         exec -w /tmp -e X=1 -u 5 one sh -c 'pwd; echo $X; id -u'
         exec -w /not/there one pwd
-        # Only the process that enters a container reads its files: it says so, not the engine.
-        ~ exec -u nobody-at-all one id
+        exec -u nobody-at-all one id
+        exec -u 1:nogroup-at-all one id
+        exec -u 4294967296 one id
         exec -u 1:1 one id
         exec -d one true
         exec -i one cat <<< 'typed\n'

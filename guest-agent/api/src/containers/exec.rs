@@ -23,7 +23,7 @@ pub(super) async fn create(mut call: Call, name: &str) -> Answer {
     let keys = &config.detach_keys;
     hijack::detach_keys(Some(keys))
         .map_err(|_| ApiError::bad_request(format!("Invalid escape keys ({keys}) provided")))?;
-    let id = call.engine.exec_create(name, config)?;
+    let id = call.engine.exec_create(name, config).await?;
     json(StatusCode::CREATED, &Shape { id })
 }
 

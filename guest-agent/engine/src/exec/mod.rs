@@ -155,7 +155,11 @@ impl Exec {
 
 impl Engine {
     /// Makes an exec in a running container.
-    pub fn exec_create(&self, reference: &str, config: ExecConfig) -> Result<String> {
+    pub async fn exec_create(
+        self: &Arc<Self>,
+        reference: &str,
+        config: ExecConfig,
+    ) -> Result<String> {
         self.require_open()?;
         if config.cmd.as_ref().is_none_or(|words| words.0.is_empty()) {
             return Err(Error::invalid("No exec command specified"));
@@ -168,6 +172,7 @@ impl Engine {
             )));
         }
         let exec = Exec::new(ids::new_id()?, Arc::clone(&container), config);
+        self.check_exec_user(&exec).await?;
         let id = exec.id.clone();
         let mut all = self.execs().lock();
         let mut own = lock(&container.execs);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lighter_init::Exit;
 use lighter_runtime::{
-    ExecSpec, ExecTarget, FailureKind, Operation, ProcessSpec, StartError, TerminalSize,
+    ExecSpec, ExecTarget, FailureKind, Operation, ProcessSpec, StartError, Stdio, TerminalSize,
 };
 use tokio::sync::oneshot;
 
@@ -175,6 +175,38 @@ impl Engine {
         });
     }
 
+    /// Looks the user of an exec up before there is one, as dockerd does. Only a process in the
+    /// container reads the container's files: one goes in, as far as its gate.
+    pub(super) async fn check_exec_user(self: &Arc<Self>, exec: &Arc<Exec>) -> Result<()> {
+        let user = &exec.config.user;
+        let number = |part: &str| part.parse::<u32>().is_ok_and(|id| id <= i32::MAX as u32);
+        if user.is_empty() || user.split(':').all(number) {
+            return Ok(());
+        }
+        let live = self.running(&exec.container)?;
+        let mut process = self.exec_process(exec, None)?;
+        (process.cwd, process.terminal) = ("/".into(), None);
+        let engine = Arc::clone(self);
+        let entering = tokio::task::spawn_blocking(move || {
+            let _starting = engine.exits().starting();
+            let target = ExecTarget {
+                pidfd: live.pidfd.as_fd(),
+                cgroup: &live.cgroup,
+            };
+            let spec = ExecSpec { process };
+            let prepared = engine.launcher().exec(target, &spec, Stdio::default());
+            prepared.and_then(|mut prepared| prepared.wait_ready())
+        });
+        let entered = entering
+            .await
+            .map_err(|error| Error::internal("the exec was cut short", error))?;
+        match entered {
+            // What else is in the way is said by the start.
+            Err(error) if error.kind == FailureKind::Invalid => Err(start_error(error).0),
+            _ => Ok(()),
+        }
+    }
+
     fn exec_process(&self, exec: &Exec, size: Option<(u32, u32)>) -> Result<ProcessSpec> {
         let record = exec.container.record();
         let config: &ExecConfig = &exec.config;
@@ -236,6 +268,8 @@ impl Engine {
         let container = self.containers().find(&note.container)?;
         self.running(&container)?;
         let exec = Exec::new(id.to_owned(), Arc::clone(&container), note.config);
+        let pidfd = kept.remove("pidfd");
+        let own = exits::own(pidfd.as_ref().map(AsFd::as_fd), note.started);
         let mut ends = Ends::left(kept);
         let keeper = self.exec_keeper(id);
         let (outputs, stdin) = Outputs::new(&mut ends, None, Arc::clone(&exec.hub), keeper)?;
@@ -265,11 +299,10 @@ impl Engine {
             container: exec.container.id().to_owned(),
             config: exec.config.clone(),
             pid,
+            started: Timestamp::now(),
         };
         let write = || -> std::io::Result<()> {
             if let Some(dir) = path.parent() {
-        let pidfd = kept.remove("pidfd");
-        let own = exits::own(pidfd.as_ref().map(AsFd::as_fd), note.started);
                 std::fs::create_dir_all(dir)?;
             }
             std::fs::write(&path, serde_json::to_vec(&note)?)
@@ -299,7 +332,6 @@ fn check_startable(exec: &Exec) -> Result<()> {
         return Err(Error::conflict(format!(
             "exec command {} is already running",
             exec.id
-            started: Timestamp::now(),
         )));
     }
     if state.started {
