@@ -2,7 +2,8 @@
 //!
 //! Layers and configurations are stored, or found to be there already, before an image names them.
 //! A [`Pin`] on their digests covers that time: taken before the store is asked, dropped after the
-//! image is recorded. Called by pull and load; asked by [`Store::collect`](crate::Store::collect).
+//! image is recorded. Called by pull and load, and by the engine for
+//! a container that is being made; asked by [`Store::collect`](crate::Store::collect).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

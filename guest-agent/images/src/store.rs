@@ -172,6 +172,11 @@ impl Store {
         self.pins.pin(digests)
     }
 
+    /// Whether somebody keeps this from being collected.
+    pub fn is_pinned(&self, digest: &Digest) -> bool {
+        self.pins.unless_pinned(digest, || ()).is_none()
+    }
+
     /// Removes every layer and blob that is neither in `keep` nor pinned. The caller holds off
     /// mounts, and whoever moves something from a pin to what is to be kept.
     pub fn collect(&self, keep: &Referenced) -> Result<Collected> {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lighter_images::Pin;
+
 use super::record::{Record, RunState};
 use super::{Container, defaults, modes, validate};
 use crate::clock::Timestamp;
@@ -42,10 +44,10 @@ impl Engine {
             mut host_config,
             networking_config,
         } = request;
-        // Until the container is recorded, nobody collects what its image has.
-        let _held = self.images().hold().await;
         modes::conflicts(&config, &host_config)?;
-        let image = self.image_for_create(&config.image, platform)?;
+        // Until the container is recorded, nobody collects what its image has. What lies between may
+        // wait for the host and copy volumes: neither pulls nor the collector wait for that.
+        let (image, pin) = self.image_for_create(&config.image, platform).await?;
         defaults::merge_image(&mut config, &image.config);
         defaults::adapt(&mut host_config, &self.config().settings);
         validate::check(&config, &host_config)?;
@@ -81,9 +83,8 @@ impl Engine {
             mounts,
         };
         let anonymous: Vec<String> = anonymous_volumes(&record).map(str::to_owned).collect();
-        match self.create_record(record).await {
+        match self.create_record(record, pin).await {
             Ok(container) => {
-                self.containers().add(Arc::clone(&container));
                 self.container_event(&container, "create", &[]);
                 Ok(Created { id, warnings })
             }
@@ -100,7 +101,7 @@ impl Engine {
         }
     }
 
-    async fn create_record(self: &Arc<Self>, record: Record) -> Result<Arc<Container>> {
+    async fn create_record(self: &Arc<Self>, record: Record, pin: Pin) -> Result<Arc<Container>> {
         for dir in [
             self.upper(&record.id),
             self.work(&record.id),
@@ -119,7 +120,11 @@ impl Engine {
             Sync::Durable
         };
         let container = Container::new(record, RunState::default());
+        // Recording and dropping the pin is one step for the collector.
+        let _held = self.images().hold().await;
         self.insert_container(&container, sync).await?;
+        self.containers().add(Arc::clone(&container));
+        drop(pin);
         Ok(container)
     }
 

@@ -1,7 +1,7 @@
 //! What a container takes from its image: the one place where containers ask the image service.
 
-use lighter_images::Digest;
 use lighter_images::config::RunConfig;
+use lighter_images::{Digest, Pin};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -17,12 +17,14 @@ pub(super) struct ImageFacts {
 }
 
 impl Engine {
-    /// The image a create request names.
-    pub(super) fn image_for_create(
+    /// The image a create request names. It and its layers are not collected while the pin lives.
+    pub(super) async fn image_for_create(
         &self,
         reference: &str,
         platform: Option<&str>,
-    ) -> Result<ImageFacts> {
+    ) -> Result<(ImageFacts, Pin)> {
+        // Looking it up and pinning it is one step for the collector.
+        let _held = self.images().hold().await;
         let image = self.image(reference)?;
         let has = format!("{}/{}", image.config.os, image.config.architecture);
         if let Some(wanted) = platform.filter(|wanted| !wanted.is_empty())
@@ -35,11 +37,14 @@ impl Engine {
                  specified platform ({wanted})"
             )));
         }
-        Ok(ImageFacts {
+        let layers = image.config.rootfs.diff_ids.clone();
+        let pin = self.store().pin(layers.iter().copied().chain([image.id]));
+        let facts = ImageFacts {
             id: image.id.to_string(),
-            layers: image.config.rootfs.diff_ids.clone(),
+            layers,
             config: image.config.config.clone(),
-        })
+        };
+        Ok((facts, pin))
     }
 
     /// The id of the image that `reference` names, if there is one.

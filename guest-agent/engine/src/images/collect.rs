@@ -60,7 +60,7 @@ impl Engine {
             .store()
             .layer_ids()?
             .into_iter()
-            .filter(|layer| !keep.layers.contains(layer))
+            .filter(|layer| !keep.layers.contains(layer) && !self.store().is_pinned(layer))
             .collect();
         self.release_layers(&gone)?;
         Ok(self.store().collect(&keep)?)
