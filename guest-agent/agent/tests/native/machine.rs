@@ -187,6 +187,7 @@ impl Machine {
             "data/containers",
             "data/overlay2",
             "data/trash",
+            "data/loose",
             "run/containers",
             "run/execs",
         ] {

@@ -102,6 +102,7 @@ impl Engine {
     }
 
     async fn create_record(self: &Arc<Self>, record: Record, pin: Pin) -> Result<Arc<Container>> {
+        self.mark_loose(&record.id)?;
         for dir in [
             self.upper(&record.id),
             self.work(&record.id),
@@ -114,17 +115,17 @@ impl Engine {
         self.make_volumes(&record).await?;
         // An --rm container does not survive the machine anyway: losing its record in a crash is
         // what would have been done with it.
-        let sync = if record.host_config.auto_remove {
-            Sync::Lazy
-        } else {
-            Sync::Durable
-        };
+        let passing = record.host_config.auto_remove;
+        let sync = if passing { Sync::Lazy } else { Sync::Durable };
         let container = Container::new(record, RunState::default());
         // Recording and dropping the pin is one step for the collector.
         let _held = self.images().hold().await;
         self.insert_container(&container, sync).await?;
         self.containers().add(Arc::clone(&container));
         drop(pin);
+        if !passing {
+            self.unmark_loose(container.id());
+        }
         Ok(container)
     }
 

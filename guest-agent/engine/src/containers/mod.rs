@@ -11,6 +11,7 @@ mod files;
 mod image;
 pub(crate) mod launch;
 mod list;
+mod loose;
 mod modes;
 mod namespaces;
 mod record;

@@ -94,6 +94,11 @@ impl Engine {
         } else {
             Sync::Durable
         };
+        // Without the mark a crash behind the next step leaves folders to be put aside: no reason to
+        // keep the container.
+        if let Err(error) = self.mark_loose(&id) {
+            tracing::warn!(error = error.text(), "a container goes unmarked");
+        }
         let removed = self
             .db()
             .write(sync, move |connection| {
@@ -103,6 +108,9 @@ impl Engine {
             .await;
         if let Err(error) = removed {
             container.change(|state| state.run.status = before);
+            if !record.host_config.auto_remove {
+                self.unmark_loose(&record.id);
+            }
             return Err(error.into());
         }
         let execs = std::mem::take(&mut *lock(&container.execs));
@@ -202,6 +210,7 @@ impl Engine {
         for dir in [self.overlay_dir(id), self.container_dir(id)] {
             self.discard(&dir);
         }
+        self.unmark_gone(id);
         let run_dir = self.container_run_dir(id);
         tokio::spawn(async move {
             if let Some(clearing) = clearing {

@@ -4,23 +4,21 @@
 //! where it was: its output waits in its pipes, its end (if it came meanwhile) in the journal. One
 //! without a descriptor ended with the machine.
 
-use std::collections::HashSet;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use lighter_init::Exit;
 use lighter_runtime::Cgroup;
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::launch::{Ends, Outputs};
 use super::record::{Record, RunState, Status};
-use super::remove::remove_tree;
-use super::{Container, Live, restart, shm};
+use super::{Container, Live, restart};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::exits;
 use crate::keeper::{Kept, Left};
 
 /// The exit code of a container whose end nobody saw; dockerd's too.
@@ -35,10 +33,10 @@ impl Engine {
         mut left: Left,
         same_boot: bool,
     ) -> Result<()> {
-        let mut known = HashSet::new();
+        let mut known = HashMap::new();
         let mut again = Vec::new();
         for (record, run) in records {
-            known.insert(record.id.clone());
+            known.insert(record.id.clone(), record.host_config.auto_remove);
             self.containers().reserve(&record.name, &record.id)?;
             let kept = left.containers.remove(&record.id);
             let container = Container::new(record, run);
@@ -176,11 +174,7 @@ impl Engine {
         }
         let run = container.state().run;
         let pid = run.pid;
-        // The journal may still have an earlier process under the same id. While this one lives
-        // an end from before its start is that; the clock alone, which may be set back, does not
-        // say so.
-        let lives = lives(pidfd.as_fd());
-        let own = |exit: &Exit| !lives || exit.at_unix_ns >= run.started.unix_ns();
+        let own = exits::own(Some(pidfd.as_fd()), run.started);
         let exit = self.exits().wait_for(pid, own);
         let mut ends = Ends::left(&mut kept);
         let log = self.open_log(container, &record).unwrap_or_else(|error| {
@@ -221,46 +215,4 @@ impl Engine {
         self.spawn_run(container, live, outputs, exit);
         true
     }
-
-    /// Removes directories that belong to no container.
-    fn sweep(&self, known: &HashSet<String>) {
-        let root = self.config().data_root.clone();
-        for (dir, keep) in [("containers", ""), ("overlay2", "empty")] {
-            for name in names(&root.join(dir)) {
-                if name != keep && !known.contains(&name) {
-                    self.discard(&root.join(dir).join(name));
-                }
-            }
-        }
-        for name in names(&self.config().run_dir.join("containers")) {
-            if !known.contains(&name) {
-                let run_dir = self.container_run_dir(&name);
-                shm::release(&run_dir);
-                remove_tree(&run_dir);
-            }
-        }
-        let trash = root.join("trash");
-        let old: Vec<_> = names(&trash)
-            .into_iter()
-            .map(|name| trash.join(name))
-            .collect();
-        tokio::task::spawn_blocking(move || old.iter().for_each(|path| remove_tree(path)));
-    }
-}
-
-/// Whether a process has not ended. What cannot be asked counts as ended.
-fn lives(pidfd: BorrowedFd<'_>) -> bool {
-    let mut ready = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-    let now = Timespec::default();
-    matches!(rustix::event::poll(&mut ready, Some(&now)), Ok(0))
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
 }
