@@ -25,8 +25,13 @@ fn entry(name: &str, content: &[u8]) -> Vec<u8> {
 }
 
 /// An archive of one image with one layer.
-fn archive() -> Vec<u8> {
-    let layer = [entry("file", &[b'x'; 20_000]), vec![0; 1024]].concat();
+pub fn archive() -> Vec<u8> {
+    archive_of("file")
+}
+
+/// The same with another file in it.
+pub fn archive_of(file: &str) -> Vec<u8> {
+    let layer = [entry(file, &[b'x'; 20_000]), vec![0; 1024]].concat();
     let mut sum = std::process::Command::new("sha256sum")
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
@@ -79,7 +84,7 @@ fn images(machine: &Machine) -> usize {
 }
 
 /// Every file of this name below `dir`.
-fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
+pub fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lighter_images::{Collected, Digest, Referenced};
 
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Gives back what a pull or load that failed, or was given up, has stored so far.
 pub(super) struct Leftovers(Option<Arc<Engine>>);
@@ -35,7 +35,7 @@ impl Engine {
     }
 
     /// Collects; what fails here is collected the next time.
-    pub(crate) async fn collect_leftovers(&self) {
+    pub(crate) async fn collect_leftovers(self: &Arc<Self>) {
         match self.collect_images().await {
             Ok(collected) if collected.bytes > 0 => {
                 tracing::info!(bytes = collected.bytes, "collected what no image has");
@@ -47,18 +47,33 @@ impl Engine {
 
     /// Collects what is not referenced. What loads and pulls have stored is pinned until its image
     /// is recorded: they are not waited for, or a slow registry would hold up everybody.
-    pub(crate) async fn collect_images(&self) -> Result<Collected> {
-        let _nobody_records = self.images().recording.write().await;
-        if !self.images().lock().unreadable.is_empty() {
-            tracing::warn!(
-                "nothing is collected: an image cannot be read, so its layers are not known"
-            );
-            return Ok(Collected::default());
+    pub(crate) async fn collect_images(self: &Arc<Self>) -> Result<Collected> {
+        let nobody_records = self.images().still().await;
+        let engine = Arc::clone(self);
+        // Files of gigabytes go here: not on a thread that serves.
+        let collecting = tokio::task::spawn_blocking(move || {
+            // The lock goes with the work, which goes on when nobody waits for it any more.
+            let _nobody_records = nobody_records;
+            engine.collect_unreferenced()
+        });
+        collecting
+            .await
+            .map_err(|error| Error::internal("collecting was cut short", error))?
+    }
+
+    fn collect_unreferenced(&self) -> Result<Collected> {
+        let layers = self.store().layer_ids()?;
+        let mut keep = self.referenced();
+        match self.images().lock().unreadable.layers() {
+            Some(theirs) => keep.layers.extend(theirs),
+            None => {
+                tracing::warn!(
+                    "no layer is collected: an image cannot be read, so its layers are not known"
+                );
+                keep.layers.extend(layers.iter().copied());
+            }
         }
-        let keep = self.referenced();
-        let gone: Vec<Digest> = self
-            .store()
-            .layer_ids()?
+        let gone: Vec<Digest> = layers
             .into_iter()
             .filter(|layer| !keep.layers.contains(layer) && !self.store().is_pinned(layer))
             .collect();
@@ -68,11 +83,16 @@ impl Engine {
 
     fn referenced(&self) -> Referenced {
         let mut keep = Referenced::default();
-        for image in self.images().lock().images.values() {
+        let index = self.images().lock();
+        for image in index.images.values() {
             keep.blobs.insert(image.id);
             keep.layers
                 .extend(image.config.rootfs.diff_ids.iter().copied());
         }
+        let unreadable = index.unreadable.ids();
+        keep.blobs
+            .extend(unreadable.filter_map(|id| id.parse::<Digest>().ok()));
+        drop(index);
         for container in self.containers().all() {
             let record = container.record();
             keep.layers.extend(record.layers.iter().copied());

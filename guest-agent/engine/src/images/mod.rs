@@ -13,19 +13,21 @@ mod load;
 mod names;
 mod pull;
 mod remove;
+mod unreadable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lighter_images::{Digest, ImageConfig, Pin, Reference};
 use serde::{Deserialize, Serialize};
-use tokio::sync::RwLock;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::Subject;
+use unreadable::Unreadable;
 
 // What the API needs of images, so that it depends on the engine alone.
 pub use lighter_images::reference;
@@ -40,6 +42,19 @@ pub use remove::{PRUNE_FILTERS, Pruned, Removed};
 pub(crate) struct ImageRecord {
     /// When it last got a name.
     pub(crate) tagged: Option<Timestamp>,
+    /// Its layers, so that these are known when its configuration is lost; records of before have
+    /// none.
+    #[serde(default)]
+    pub(crate) layers: Option<Vec<Digest>>,
+}
+
+impl ImageRecord {
+    fn of(image: &Image) -> Self {
+        Self {
+            tagged: image.tagged,
+            layers: Some(image.config.rootfs.diff_ids.clone()),
+        }
+    }
 }
 
 /// An image.
@@ -61,7 +76,7 @@ pub(crate) struct Images {
     index: Mutex<Index>,
     /// Read by those who record what refers to layers, written by the collector. Never held while
     /// anything outside the machine is waited for.
-    recording: RwLock<()>,
+    recording: Arc<RwLock<()>>,
     /// One change of names at a time: what is checked still holds when it is written.
     naming: tokio::sync::Mutex<()>,
 }
@@ -70,14 +85,19 @@ pub(crate) struct Images {
 struct Index {
     images: BTreeMap<Digest, Image>,
     names: BTreeMap<Reference, Digest>,
-    /// Images of the database whose configuration cannot be read; nothing is collected meanwhile.
-    unreadable: BTreeSet<String>,
+    /// Images of the database that cannot be read.
+    unreadable: Unreadable,
 }
 
 impl Images {
-    /// Keeps the collector out while a container of an image is made.
+    /// Keeps the collector out while something that refers to layers is recorded.
     pub(crate) async fn hold(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
         self.recording.read().await
+    }
+
+    /// Keeps out whoever records; for the collector.
+    async fn still(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.recording).write_owned().await
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
@@ -181,17 +201,21 @@ impl Engine {
                 // The others must not be lost for it; `docker pull` heals this one.
                 Err(error) => {
                     tracing::error!(image = id, error = error.text(), "an image cannot be read");
-                    self.images().lock().unreadable.insert(id);
+                    let layers = self.layers_left(&id, &body);
+                    self.images().lock().unreadable.add(id, layers);
                 }
             }
         }
         let mut index = self.images().lock();
         for (name, id) in names {
-            let parsed = (name.parse::<Reference>(), id.parse::<Digest>());
-            if let (Ok(name), Ok(id)) = parsed
-                && index.images.contains_key(&id)
-            {
-                index.names.insert(name, id);
+            let Ok(name) = name.parse::<Reference>() else {
+                continue;
+            };
+            match id.parse::<Digest>() {
+                Ok(id) if index.images.contains_key(&id) => {
+                    index.names.insert(name, id);
+                }
+                _ => index.unreadable.add_name(name, id),
             }
         }
         Ok(())
@@ -264,9 +288,10 @@ impl Engine {
             Some(Timestamp::now())
         };
         let image = self.assemble(id, config, tagged);
+        let record = ImageRecord::of(&image);
         let (row, named) = (id.to_string(), names.to_vec());
         let write = self.db().write(Sync::Durable, move |connection| {
-            let body = serde_json::to_string(&ImageRecord { tagged })?;
+            let body = serde_json::to_string(&record)?;
             connection.execute(
                 "INSERT INTO images (id, body) VALUES (?1, ?2)
                  ON CONFLICT (id) DO UPDATE SET body = excluded.body",
@@ -283,7 +308,13 @@ impl Engine {
         });
         write.await?;
         let mut index = self.images().lock();
-        index.unreadable.remove(&id.to_string());
+        let healed = index.unreadable.remove(&id.to_string());
+        index
+            .names
+            .extend(healed.into_iter().map(|name| (name, id)));
+        names
+            .iter()
+            .for_each(|name| index.unreadable.lose_name(name));
         index.images.insert(id, image);
         index
             .names

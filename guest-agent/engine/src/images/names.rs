@@ -29,22 +29,24 @@ impl Engine {
         };
         let _one = self.images().naming.lock().await;
         // Looked up only now: it cannot be removed before it has the name.
-        let image = self.image(source)?;
+        let mut image = self.image(source)?;
         let (row, name) = (image.id.to_string(), target.to_string());
-        let tagged = Some(Timestamp::now());
+        image.tagged = Some(Timestamp::now());
+        let (tagged, record) = (image.tagged, ImageRecord::of(&image));
         let write = self.db().write(Sync::Durable, move |connection| {
             connection.execute(
                 "INSERT INTO image_names (name, image) VALUES (?1, ?2)
                  ON CONFLICT (name) DO UPDATE SET image = excluded.image",
                 (&name, &row),
             )?;
-            let body = serde_json::to_string(&ImageRecord { tagged })?;
+            let body = serde_json::to_string(&record)?;
             connection.execute("UPDATE images SET body = ?2 WHERE id = ?1", (&row, &body))?;
             Ok(())
         });
         write.await?;
         let mut index = self.images().lock();
         index.names.insert(target.clone(), image.id);
+        index.unreadable.lose_name(&target);
         if let Some(known) = index.images.get_mut(&image.id) {
             known.tagged = tagged;
         }

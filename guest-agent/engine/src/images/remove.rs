@@ -1,5 +1,7 @@
 //! `docker rmi` and `docker image prune`, with dockerd's rules and its words.
 
+use std::sync::Arc;
+
 use lighter_images::{Digest, Reference};
 
 use super::Image;
@@ -36,10 +38,23 @@ impl Engine {
     /// # Errors
     ///
     /// Not found; a conflict with a container or with other names, unless forced.
-    pub async fn image_remove(&self, text: &str, force: bool, prune: bool) -> Result<Vec<Removed>> {
+    pub async fn image_remove(
+        self: &Arc<Self>,
+        text: &str,
+        force: bool,
+        prune: bool,
+    ) -> Result<Vec<Removed>> {
         self.require_open()?;
         let one = self.images().naming.lock().await;
-        let image = self.image(text)?;
+        let image = match self.image(text) {
+            Ok(image) => image,
+            Err(error) => {
+                let removed = self.remove_unreadable(text, force).await?.ok_or(error)?;
+                drop(one);
+                self.collect_leftovers().await;
+                return Ok(removed);
+            }
+        };
         let names = self.image_names(&image.id);
         let mut removed = Vec::new();
         let given = self.given_name(text, &image.id)?;
@@ -58,7 +73,7 @@ impl Engine {
                 return Ok(removed);
             }
         } else {
-            self.refuse_in_use(&image, &names, force)?;
+            self.refuse_in_use(&image.id, &names, force)?;
             self.take_names(&image.id, &names).await?;
             removed.extend(names.iter().map(|name| Removed::Untagged(name.familiar())));
         }
@@ -77,7 +92,7 @@ impl Engine {
     /// # Errors
     ///
     /// A filter that is none.
-    pub async fn image_prune(&self, filters: &Filters) -> Result<Pruned> {
+    pub async fn image_prune(self: &Arc<Self>, filters: &Filters) -> Result<Pruned> {
         let dangling = filters.boolean("dangling")?.unwrap_or(true);
         let before = filters
             .values("until")
@@ -127,7 +142,7 @@ impl Engine {
     }
 
     /// What is gone with an image: itself, and the layers that nobody else has.
-    async fn after_forgetting(&self, image: &Image) -> Result<(Vec<Removed>, u64)> {
+    async fn after_forgetting(self: &Arc<Self>, image: &Image) -> Result<(Vec<Removed>, u64)> {
         let collected = self.collect_images().await?;
         let layers = &image.config.rootfs.diff_ids;
         let mut removed = vec![Removed::Deleted(image.id.to_string())];
@@ -141,7 +156,7 @@ impl Engine {
     }
 
     /// Containers of an image.
-    fn users(&self, id: &Digest) -> impl Iterator<Item = std::sync::Arc<Container>> + use<> {
+    fn users(&self, id: &Digest) -> impl Iterator<Item = Arc<Container>> + use<> {
         let id = id.to_string();
         self.containers()
             .all()
@@ -161,15 +176,21 @@ impl Engine {
         )))
     }
 
-    fn refuse_in_use(&self, image: &Image, names: &[Reference], force: bool) -> Result<()> {
-        let id = image.id.short();
-        let running = |c: &std::sync::Arc<Container>| {
+    /// Refuses to remove an image that something keeps.
+    pub(super) fn refuse_in_use(
+        &self,
+        image: &Digest,
+        names: &[Reference],
+        force: bool,
+    ) -> Result<()> {
+        let id = image.short();
+        let running = |c: &Arc<Container>| {
             matches!(
                 c.status(),
                 Status::Running | Status::Paused | Status::Restarting
             )
         };
-        if let Some(container) = self.users(&image.id).find(running) {
+        if let Some(container) = self.users(image).find(running) {
             return Err(Error::conflict(format!(
                 "conflict: unable to delete {id} (cannot be forced) - image is being used by running container {}",
                 short(container.id())
@@ -183,7 +204,7 @@ impl Engine {
                 "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
             )));
         }
-        if let Some(container) = self.users(&image.id).next() {
+        if let Some(container) = self.users(image).next() {
             return Err(Error::conflict(format!(
                 "conflict: unable to delete {id} (must be forced) - image is being used by stopped container {}",
                 short(container.id())
@@ -205,7 +226,7 @@ fn single(names: &[Reference]) -> bool {
 }
 
 /// The name, and the digests of its repository if it was the last tag there.
-fn with_digests(name: &Reference, names: &[Reference]) -> Vec<Reference> {
+pub(super) fn with_digests(name: &Reference, names: &[Reference]) -> Vec<Reference> {
     let mut gone = vec![name.clone()];
     let repository = name.familiar_name();
     let same = |other: &&Reference| other.familiar_name() == repository && *other != name;
