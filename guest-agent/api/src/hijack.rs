@@ -471,7 +471,8 @@ mod tests {
                 input.read_to_end(&mut bytes).unwrap();
                 bytes
             });
-            reading.await.unwrap()
+            let limit = tokio::time::timeout(Duration::from_secs(60), reading);
+            limit.await.expect("the input ends").unwrap()
         }
     }
 
