@@ -1,6 +1,6 @@
 //! Init and agent in namespaces of their own, and a host that talks to them.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -235,17 +235,17 @@ pub fn ping_on(stream: UnixStream) -> String {
     answer.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The whole answer to `GET /_ping`.
+/// The whole answer to `GET /_ping`; nothing where the agent ended meanwhile.
 pub fn answer_to_ping(mut stream: UnixStream) -> String {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
-    stream
-        .write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
     let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .expect("an answer in time");
-    answer
+    let asked = stream
+        .write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .and_then(|()| stream.read_to_string(&mut answer));
+    match asked.map_err(|error| error.kind()) {
+        Ok(_) | Err(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => answer,
+        Err(error) => panic!("no answer in time: {error}"),
+    }
 }
 
 pub fn secret(byte: u8) -> Secret {
@@ -288,7 +288,7 @@ impl Host {
                 return Some(message);
             }
             let count = match self.stream.read(&mut buffer) {
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     panic!("no message in time")
                 }
                 count => count.unwrap_or(0),

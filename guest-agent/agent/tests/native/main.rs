@@ -131,14 +131,21 @@ fn an_engine_that_cannot_be_opened_again_says_why_and_tries_again() {
     let (there, away) = (dir.path().join("lighter-enter"), dir.path().join("away"));
     std::fs::rename(&there, &away).unwrap();
     machine.kill_agent();
-    let refused = answer_to_ping(machine.connect("docker.sock"));
+    let limit = Instant::now() + LIMIT;
+    // An agent that makes way for the next one takes those with it who have just been let in.
+    let refused = loop {
+        let answer = answer_to_ping(machine.connect("docker.sock"));
+        if !answer.is_empty() {
+            break answer;
+        }
+        assert!(Instant::now() < limit, "nobody says why");
+    };
     assert!(
         refused.starts_with("HTTP/1.1 503 Service Unavailable"),
         "{refused}"
     );
     assert!(refused.contains("the engine cannot be opened"), "{refused}");
     std::fs::rename(&away, &there).unwrap();
-    let limit = Instant::now() + LIMIT;
     while machine.ping("docker.sock") != "HTTP/1.1 200 OK" {
         assert!(Instant::now() < limit, "it is not tried again");
     }
