@@ -85,9 +85,15 @@ pub struct Agent {
     pub events: OwnedFd,
     /// The last exit it was told of.
     pub told: u64,
+    /// When it closed its end of the request socket, if it did.
+    closed: Option<Instant>,
     /// True once we have killed it for breaking the rules.
     condemned: bool,
 }
+
+/// How long an agent may take to end after it has closed its end of the request socket. Killed at
+/// once, one that ends by itself would look like one that others have killed.
+const TIME_TO_END: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// Starts it. Exits up to `told` are left to the journal.
@@ -111,6 +117,7 @@ impl Agent {
             requests,
             events,
             told,
+            closed: None,
             condemned: false,
         })
     }
@@ -118,14 +125,25 @@ impl Agent {
     /// Kills it for breaking the rules; its end is reaped like any other.
     pub fn kill(&mut self) {
         self.condemned = true;
-        self.finish();
-    }
-
-    /// Kills it because it cannot go on. Most often it is on its way out already, by whatever
-    /// ended it: that is who gets the blame.
-    pub fn finish(&self) {
         // SAFETY: `kill` takes two integers.
         unsafe { libc::kill(self.pid, libc::SIGKILL) };
+    }
+
+    /// It has closed its end of the request socket: most often it is on its way out.
+    pub fn has_closed(&mut self, now: Instant) {
+        self.closed.get_or_insert(now);
+    }
+
+    /// Whether it still asks.
+    pub fn is_open(&self) -> bool {
+        self.closed.is_none()
+    }
+
+    /// How long it may still take to end; none while it has not closed its end, or once it was
+    /// killed.
+    pub fn time_to_end(&self, now: Instant) -> Option<Duration> {
+        let closed = self.closed.filter(|_| !self.condemned)?;
+        Some((closed + TIME_TO_END).saturating_duration_since(now))
     }
 
     /// True where its end is to be blamed on itself: it left, crashed, or broke the rules.

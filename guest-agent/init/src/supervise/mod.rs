@@ -60,6 +60,7 @@ impl Supervisor {
         if self.agent.is_none() && self.restarts.due(Instant::now()) {
             self.start_agent();
         }
+        self.end_the_undead();
         let woken = self.wait(signals).at("waiting")?;
         if woken.signals {
             if signals.drain() {
@@ -94,16 +95,20 @@ impl Supervisor {
     fn wait(&self, signals: &Signals) -> Result<Woken, Errno> {
         let mut polled = vec![PollFd::new(signals, PollFlags::IN)];
         if let Some(agent) = &self.agent {
-            polled.push(PollFd::new(&agent.requests, PollFlags::IN));
+            if agent.is_open() {
+                polled.push(PollFd::new(&agent.requests, PollFlags::IN));
+            }
             if self.journal.last_seq() > agent.told {
                 // The event socket was full: go on when the agent has read some.
                 polled.push(PollFd::new(&agent.events, PollFlags::OUT));
             }
         }
-        let timeout = match self.agent {
-            Some(_) => None,
-            None => Timespec::try_from(self.restarts.wait(Instant::now())).ok(),
+        let now = Instant::now();
+        let timeout = match &self.agent {
+            Some(agent) => agent.time_to_end(now),
+            None => Some(self.restarts.wait(now)),
         };
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error),
@@ -117,6 +122,20 @@ impl Supervisor {
             signals: woken(0),
             requests: woken(1),
         })
+    }
+
+    /// Kills an agent that has closed what it cannot live without, and lives on.
+    fn end_the_undead(&mut self) {
+        if let Some(agent) = &mut self.agent
+            && agent
+                .time_to_end(Instant::now())
+                .is_some_and(|left| left.is_zero())
+        {
+            say(format_args!(
+                "the agent does not ask any more, and lives: killing it"
+            ));
+            agent.kill();
+        }
     }
 
     /// Collects every process that ended; the agent's end is news, all others go to the journal.
@@ -138,14 +157,14 @@ impl Supervisor {
 
     /// Answers one request. An agent that breaks the rules is killed and started afresh.
     fn serve(&mut self) -> Option<End> {
-        let agent = self.agent.as_mut()?;
+        let agent = self.agent.as_mut().filter(|agent| agent.is_open())?;
         let received = match packet::receive(agent.requests.as_fd(), RecvFlags::DONTWAIT) {
             Ok(Some(received)) => received,
             Err(Errno::AGAIN) => return None,
             // It is about to end, perhaps with an answer unread, or has closed what it cannot live
             // without.
             Ok(None) | Err(Errno::CONNRESET) => {
-                agent.finish();
+                agent.has_closed(Instant::now());
                 return None;
             }
             Err(error) => {
