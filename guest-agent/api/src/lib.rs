@@ -23,6 +23,7 @@ mod serve;
 mod stream;
 mod swarm;
 mod system;
+mod transfer;
 mod version;
 mod volumes;
 mod wire;

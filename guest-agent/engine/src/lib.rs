@@ -17,6 +17,7 @@ pub mod error;
 pub mod events;
 pub mod exec;
 mod exits;
+pub mod files;
 pub mod filters;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;

@@ -50,6 +50,19 @@ pub(crate) struct Growth {
     pub(crate) floor: u64,
 }
 
+/// Unpacks a stream, whatever form it has, within the limits layers have: for archives of clients.
+///
+/// # Errors
+/// When the beginning cannot be read.
+pub fn unpacked<R: Read>(input: R) -> Result<impl Read, Error> {
+    let limits = crate::LayerLimits::default();
+    let growth = Growth {
+        ratio: limits.ratio,
+        floor: limits.ratio_floor,
+    };
+    Inflate::new(input, growth)
+}
+
 /// Unpacks a stream, whatever form it has.
 pub(crate) struct Inflate<R: Read> {
     decoder: Decoder<R>,

@@ -32,13 +32,14 @@ pub mod reference;
 pub mod registry;
 mod seal;
 pub mod store;
-mod tar;
+pub mod tar;
 
 pub use config::ImageConfig;
 pub use dial::{DialPurpose, DialTarget, Dialer, Stream, TcpDialer};
 pub use digest::Digest;
 pub use erofs::TreeError;
 pub use error::{Error, Result};
+pub use inflate::unpacked;
 pub use layer::LayerLimits;
 pub use manifest::Platform;
 pub use mounts::LayerMounts;

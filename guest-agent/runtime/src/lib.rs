@@ -8,7 +8,7 @@
 //!     ◄──────────── exec happened / step and errno ───────┘
 //! ```
 //!
-//! Called by: the engine ([`Launcher`], [`Cgroup`], [`mounts`]) and by the program
+//! Called by: the engine ([`Launcher`], [`Cgroup`], [`mounts`], [`View`]) and by the program
 //! `lighter-enter` ([`enter::main`]), which does inside the new namespaces what cannot be
 //! done from a process with threads.
 //! Calls: the kernel only.
@@ -28,6 +28,7 @@ pub mod mounts;
 pub mod seccomp;
 mod spec;
 mod sys;
+mod view;
 mod wire;
 
 pub use cgroup::{
@@ -42,6 +43,7 @@ pub use spec::{
     Resources, Rlimit, RlimitResource, Seccomp, TerminalSize,
 };
 pub use sys::verity;
+pub use view::View;
 
 /// Sends signal `number` (1 to 64, real-time ones included) to the process of `pidfd`.
 ///

@@ -5,6 +5,7 @@
 mod api;
 mod containers;
 mod disk;
+mod files;
 mod loads;
 mod lost;
 mod machine;

@@ -1,6 +1,8 @@
 //! `/containers/…` and `/exec/…`.
 
+mod archive;
 mod attach;
+mod changes;
 mod create;
 mod exec;
 mod inspect;
@@ -36,7 +38,7 @@ pub(crate) async fn route(call: Call) -> Answer {
             lifecycle::remove(&call, &name.join("/")).await
         }
         ("GET" | "HEAD" | "PUT", ["containers", name @ .., verb]) if !name.is_empty() => {
-            get(&call, &name.join("/"), verb)
+            get(call, &name.join("/"), verb).await
         }
         ("POST", ["containers", name @ .., verb]) if !name.is_empty() => {
             post(call, &name.join("/"), verb).await
@@ -45,17 +47,17 @@ pub(crate) async fn route(call: Call) -> Answer {
     }
 }
 
-fn get(call: &Call, name: &str, verb: &str) -> Answer {
+async fn get(call: Call, name: &str, verb: &str) -> Answer {
     match (call.method.as_str(), verb) {
-        ("GET", "json") => inspect::inspect(call, name),
-        ("GET", "logs") => logs::logs(call, name),
-        ("GET", "top") => missing(call, name, "listing a container's processes (docker top)"),
-        ("GET", "stats") => missing(call, name, "usage of resources (docker stats)"),
-        ("GET", "changes") => missing(call, name, "changes to an image's files (docker diff)"),
-        ("GET", "export") => missing(call, name, "docker export"),
-        ("GET" | "HEAD" | "PUT", "archive") => {
-            missing(call, name, "copying files in and out (docker cp)")
-        }
+        ("GET", "json") => inspect::inspect(&call, name),
+        ("GET", "logs") => logs::logs(&call, name),
+        ("GET", "top") => missing(&call, name, "listing a container's processes (docker top)"),
+        ("GET", "stats") => missing(&call, name, "usage of resources (docker stats)"),
+        ("GET", "changes") => changes::changes(&call, name).await,
+        ("GET", "export") => archive::export(&call, name).await,
+        ("HEAD", "archive") => archive::head(&call, name).await,
+        ("GET", "archive") => archive::get(&call, name).await,
+        ("PUT", "archive") => archive::put(call, name).await,
         _ => Err(ApiError::page_not_found()),
     }
 }

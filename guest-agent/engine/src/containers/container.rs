@@ -28,8 +28,8 @@ pub struct Container {
     id: String,
     record: RwLock<Arc<Record>>,
     state: watch::Sender<State>,
-    /// One of start, remove, rename and update at a time.
-    pub(crate) op: tokio::sync::Mutex<()>,
+    /// One of start, remove, rename, update and copy at a time.
+    pub(crate) op: Arc<tokio::sync::Mutex<()>>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) live: Mutex<Option<Arc<Live>>>,
     pub(crate) log: Mutex<Option<Arc<LogFile>>>,
@@ -89,7 +89,7 @@ impl Container {
                 ..State::default()
             })
             .0,
-            op: tokio::sync::Mutex::default(),
+            op: Arc::default(),
             hub: Hub::new(),
             live: Mutex::default(),
             log: Mutex::default(),

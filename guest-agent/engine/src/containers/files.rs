@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 
 /// The files, and where they are bound.
-pub(super) const FILES: [(&str, &str); 3] = [
+pub(crate) const FILES: [(&str, &str); 3] = [
     ("resolv.conf", "/etc/resolv.conf"),
     ("hostname", "/etc/hostname"),
     ("hosts", "/etc/hosts"),
@@ -34,7 +34,7 @@ impl Engine {
     }
 
     /// Whose files a container has: those of the container whose network it shares.
-    pub(super) fn files_owner(&self, record: &Record) -> String {
+    pub(crate) fn files_owner(&self, record: &Record) -> String {
         let other = modes::donor(&record.host_config.network_mode)
             .and_then(|other| self.containers().find(other).ok());
         other.map_or_else(|| record.id.clone(), |other| other.id().to_owned())

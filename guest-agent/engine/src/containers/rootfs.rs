@@ -91,6 +91,12 @@ impl Engine {
 
     /// The image's layers alone, read-only, detached.
     pub(crate) fn image_root(&self, record: &Record) -> Result<OwnedFd> {
+        if record.layers.is_empty() {
+            // No overlay is made of nothing.
+            let made = self.empty_layer().and_then(std::fs::File::open);
+            let failed = |error| Error::internal("the empty layer cannot be opened", error);
+            return Ok(made.map_err(failed)?.into());
+        }
         self.overlay(
             record,
             None,
@@ -122,14 +128,20 @@ impl Engine {
         // An overlay needs a lower layer, and one without an upper needs two.
         let wanted = if own.is_some() { 1 } else { 2 };
         if lowers.len() < wanted {
-            let empty = self.config().data_root.join("overlay2/empty");
-            std::fs::create_dir_all(&empty)
-                .map_err(|error| Error::internal("the empty layer cannot be made", error))?;
-            lowers.push(empty);
+            let empty = self.empty_layer();
+            lowers.push(
+                empty.map_err(|error| Error::internal("the empty layer cannot be made", error))?,
+            );
         }
         let lowers: Vec<Source<'_>> = lowers.iter().map(|path| Source::Path(path)).collect();
         overlay(&lowers, own, options)
             .map_err(|error| Error::internal("the root file system cannot be mounted", error))
+    }
+
+    fn empty_layer(&self) -> std::io::Result<PathBuf> {
+        let empty = self.config().data_root.join("overlay2/empty");
+        std::fs::create_dir_all(&empty)?;
+        Ok(empty)
     }
 
     /// The container's own directories of the overlay.

@@ -2,49 +2,63 @@
 
 /// The kinds of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A file.
     Regular,
+    /// Another name of an earlier entry.
     HardLink,
+    /// A symbolic link.
     Symlink,
+    /// A character device.
     CharDevice,
+    /// A block device.
     BlockDevice,
+    /// A directory.
     Directory,
+    /// A named pipe.
     Fifo,
 }
 
 /// A run of data in a sparse file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment {
+pub struct Segment {
     /// Where it is in the file.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// Its length.
-    pub(crate) length: u64,
+    pub length: u64,
 }
 
 /// One entry. Names are bytes: a file system knows no encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Offset of the entry's first block in the archive, for messages.
-    pub(crate) header_offset: u64,
-    pub(crate) kind: Kind,
-    pub(crate) path: Vec<u8>,
+    pub header_offset: u64,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name, as written.
+    pub path: Vec<u8>,
     /// Target of a hard or symbolic link.
-    pub(crate) link: Vec<u8>,
+    pub link: Vec<u8>,
     /// Permission bits with set-id and sticky.
-    pub(crate) mode: u16,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mtime: i64,
-    pub(crate) mtime_nsec: u32,
-    pub(crate) device: (u32, u32),
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of the last change, in seconds …
+    pub mtime: i64,
+    /// … and nanoseconds.
+    pub mtime_nsec: u32,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
     /// `(name, value)`, with the full name (`user.x`, `security.capability`).
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Size of the file as programs see it.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Where the content begins in the archive: always a multiple of 512.
-    pub(crate) data_offset: u64,
+    pub data_offset: u64,
     /// How many bytes of content are in the archive.
-    pub(crate) stored: u64,
+    pub stored: u64,
     /// The data segments of a sparse file, ascending; together `stored` bytes long.
-    pub(crate) sparse: Option<Vec<Segment>>,
+    pub sparse: Option<Vec<Segment>>,
 }

@@ -1,7 +1,8 @@
-//! A streaming tar reader for content nobody vouches for.
+//! A streaming tar reader for content nobody vouches for, and a writer.
 //!
-//! Called by the layer writer and by load. It reads headers and leaves the content where it is:
-//! an [`Entry`] says at which offset of the archive its bytes stand.
+//! Called by the layer writer, by load, and by the engine for copies in and out of containers. It
+//! reads headers and leaves the content where it is: an [`Entry`] says at which offset of the
+//! archive its bytes stand.
 //!
 //! Understood: v7, ustar, star, GNU (long names, base-256 numbers, old sparse files) and PAX with
 //! GNU's three sparse forms. A PAX record overrides the header's field *everywhere*, the size
@@ -15,11 +16,13 @@ mod header;
 mod pax;
 mod reader;
 mod sparse;
+mod writer;
 
-pub(crate) use entry::{Entry, Kind, Segment};
+pub use entry::{Entry, Kind, Segment};
 pub use error::{TarError, TarProblem};
 pub(crate) use header::begins_tar;
-pub(crate) use reader::{Limits, TarReader};
+pub use reader::{Limits, TarReader};
+pub use writer::{NewEntry, TarWriter};
 
 /// The unit of everything in a tar.
 pub(crate) const BLOCK: u64 = 512;

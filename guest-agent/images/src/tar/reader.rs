@@ -11,11 +11,11 @@ use super::sparse::{self, Leading};
 
 /// What an archive may use up in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Entries, all kinds together.
-    pub(crate) entries: u64,
+    pub entries: u64,
     /// Bytes of extended headers, all together.
-    pub(crate) header_bytes: u64,
+    pub header_bytes: u64,
 }
 
 impl Default for Limits {
@@ -33,7 +33,7 @@ const MAX_SPECIAL: u64 = 1 << 20;
 const MAX_PATH: usize = 4095;
 
 /// The reader.
-pub(crate) struct TarReader<R> {
+pub struct TarReader<R> {
     input: R,
     /// Bytes consumed so far.
     position: u64,
@@ -64,7 +64,8 @@ impl Extended {
 }
 
 impl<R: BufRead> TarReader<R> {
-    pub(crate) fn new(input: R, limits: Limits) -> Self {
+    /// Reads from `input`.
+    pub fn new(input: R, limits: Limits) -> Self {
         Self {
             input,
             position: 0,
@@ -79,7 +80,10 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// The next entry, skipping what is left of the current one; `None` at the archive's end.
-    pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+    ///
+    /// # Errors
+    /// What is wrong with the archive, or reading it.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         if self.ended {
             return Ok(None);
         }

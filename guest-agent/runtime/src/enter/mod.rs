@@ -17,14 +17,14 @@ mod dev;
 mod exec;
 mod hide;
 mod init;
-mod inside;
+pub(crate) mod inside;
 mod kernel_fs;
 mod lookup;
-mod mounts;
+pub(crate) mod mounts;
 mod report;
-mod rootfs;
+pub(crate) mod rootfs;
 mod terminal;
-mod user;
+pub(crate) mod user;
 
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::process::ExitCode;

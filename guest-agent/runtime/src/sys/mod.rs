@@ -99,10 +99,11 @@ pub fn setns(of: BorrowedFd<'_>, kinds: libc::c_int) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setns, of.as_raw_fd(), kinds) }).map(drop)
 }
 
-/// Leaves the namespaces of `kinds` for fresh ones.
+/// Leaves the namespaces of `kinds` for fresh ones; with `CLONE_FS`, the root and the working
+/// directory that this thread shares with others.
 pub fn unshare(kinds: libc::c_int) -> Result<()> {
-    // SAFETY: unshare(2) takes no pointer; only `CLONE_NEW*` kinds are passed, which do not
-    // change what this process's memory or descriptors mean.
+    // SAFETY: unshare(2) takes no pointer; only `CLONE_NEW*` kinds and `CLONE_FS` are passed, which
+    // do not change what this process's memory or descriptors mean.
     check(unsafe { libc::syscall(libc::SYS_unshare, kinds) }).map(drop)
 }
 

@@ -6,6 +6,7 @@
 mod api;
 mod container_flags;
 mod containers;
+mod copy;
 mod create;
 mod detach;
 mod events;
@@ -66,10 +67,11 @@ pub struct Verb {
 }
 
 fn verbs() -> impl Iterator<Item = &'static Verb> {
-    let tables: [&'static [Verb]; 13] = [
+    let tables: [&'static [Verb]; 14] = [
         run::VERBS,
         exec::VERBS,
         containers::VERBS,
+        copy::VERBS,
         logs::VERBS,
         lifecycle::VERBS,
         inspect::VERBS,

@@ -12,6 +12,7 @@ type Word = (&'static str, &'static [&'static str], &'static str);
 
 const CONTAINER: &[Word] = &[
     ("attach", &[], "attach"),
+    ("cp", &[], "cp"),
     ("create", &[], "create"),
     ("exec", &[], "exec"),
     ("inspect", &[], "container-inspect"),

@@ -126,7 +126,7 @@ async fn load(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
 }
 
 /// A file in parts, read by a thread of its own: files and terminals cannot be waited for.
-fn read(mut input: Box<dyn Read + Send>) -> io::Result<mpsc::Receiver<io::Result<Bytes>>> {
+pub fn read(mut input: Box<dyn Read + Send>) -> io::Result<mpsc::Receiver<io::Result<Bytes>>> {
     let (sender, receiver) = mpsc::channel(4);
     let work = move || {
         loop {
@@ -185,7 +185,11 @@ async fn save(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
     written.map(|()| Code::OK)
 }
 
-async fn write_body(mut body: hyper::body::Incoming, out: &mut impl Write) -> Result<(), CliError> {
+/// Writes an answer as it comes.
+pub async fn write_body(
+    mut body: hyper::body::Incoming,
+    out: &mut impl Write,
+) -> Result<(), CliError> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| CliError::of(&error))?;
         if let Ok(data) = frame.into_data() {
