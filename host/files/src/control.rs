@@ -107,8 +107,12 @@ pub enum Request {
     },
     /// The new list is complete, and holds instead of the old one.
     EndProtect,
-    /// What is served now.
-    Status,
+    /// What is served now: the shares in the order of their ids, as many as one packet holds.
+    Status {
+        /// Only those after this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<ShareId>,
+    },
 }
 
 /// From the files process to the daemon.
@@ -150,8 +154,11 @@ pub struct Status {
     /// The process; 0 of one that does not say.
     #[serde(default)]
     pub pid: u32,
-    /// The active shares.
+    /// The active shares, or those of them that were asked for.
     pub shares: Vec<ShareStatus>,
+    /// Whether there are more after these. A process that does not say told all of them.
+    #[serde(default)]
+    pub more: bool,
     /// Whether the virtual machine's front end is connected.
     pub connected: bool,
     /// Files and directories the guest holds open.

@@ -25,6 +25,18 @@ pub enum FilesError {
         /// For people.
         message: String,
     },
+    /// No process answers to the name any more.
+    #[error("the files process is gone")]
+    Gone,
+}
+
+impl FilesError {
+    /// Whether the conversation is not to be gone on with: an answer may still come, and be taken for
+    /// that of another request.
+    #[must_use]
+    pub fn ends_conversation(&self) -> bool {
+        false
+    }
 }
 
 /// What is needed to start the process.
@@ -145,6 +157,14 @@ impl FilesClient {
     /// # Errors
     /// None on this system, where there is no process.
     pub fn status(&self) -> Result<Status, FilesError> {
+        match self.0 {}
+    }
+
+    /// The process.
+    ///
+    /// # Errors
+    /// None on this system, where there is no process.
+    pub fn pid(&self) -> Result<Option<u32>, FilesError> {
         match self.0 {}
     }
 }

@@ -72,6 +72,18 @@ pub enum FilesError {
     /// It answered something else than was asked.
     #[error("the files process gave an answer of another kind")]
     Confused,
+    /// No process answers to the name any more.
+    #[error("the files process is gone")]
+    Gone,
+}
+
+impl FilesError {
+    /// Whether the conversation is not to be gone on with: an answer may still come, and be taken for
+    /// that of another request.
+    #[must_use]
+    pub fn ends_conversation(&self) -> bool {
+        matches!(self, Self::Packet(_) | Self::Confused)
+    }
 }
 
 /// What is needed to start the process.
@@ -262,9 +274,19 @@ impl FilesClient {
     /// As [`Self::hide`]; what held before holds on then.
     pub fn protect(&self, paths: &[PathBuf]) -> Result<(), FilesError> {
         packet::send(&self.socket, &Request::BeginProtect, &[])?;
-        self.done()?;
+        let anew = match self.done() {
+            // One of an older build: what it protects can only become more.
+            Err(FilesError::Refused {
+                code: RefusalCode::Malformed,
+                ..
+            }) => false,
+            begun => begun.map(|()| true)?,
+        };
         for path in paths.iter().filter(|path| *path != Path::new("/")) {
             self.name_place(path, "protecting", |name| Request::Protect { name })?;
+        }
+        if !anew {
+            return Ok(());
         }
         packet::send(&self.socket, &Request::EndProtect, &[])?;
         self.done()
@@ -310,12 +332,36 @@ impl FilesClient {
         self.done()
     }
 
-    /// What is served now.
+    /// What is served now: all shares, however many packets they take.
     ///
     /// # Errors
     /// [`FilesError`] where the process is gone.
     pub fn status(&self) -> Result<Status, FilesError> {
-        packet::send(&self.socket, &Request::Status, &[])?;
+        let mut told = self.status_after(None)?;
+        while told.more {
+            let last = told.shares.last().map(|share| share.id.clone());
+            let next = self.status_after(last)?;
+            // Else there would be no end of it.
+            if next.more && next.shares.is_empty() {
+                return Err(FilesError::Confused);
+            }
+            told.shares.extend(next.shares);
+            told.more = next.more;
+        }
+        Ok(told)
+    }
+
+    /// The process that answers; none where it does not say.
+    ///
+    /// # Errors
+    /// [`FilesError`] where the process is gone.
+    pub fn pid(&self) -> Result<Option<u32>, FilesError> {
+        let pid = self.status_after(None)?.pid;
+        Ok(Some(pid).filter(|pid| *pid != 0))
+    }
+
+    fn status_after(&self, after: Option<ShareId>) -> Result<Status, FilesError> {
+        packet::send(&self.socket, &Request::Status { after }, &[])?;
         match self.answer()? {
             Reply::Status(status) => Ok(status),
             _ => Err(FilesError::Confused),
@@ -424,25 +470,87 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::control::MAX_SHARES;
     use crate::sys::control_server::Server;
     use crate::sys::fs::places::Rules;
     use crate::sys::fs::shares::Shares;
 
-    #[test]
-    fn any_place_can_be_protected_that_can_be_reached() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let listener = control_listener(&dir.path().join("control")).expect("free");
-        let (ours, theirs) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .expect("sockets");
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let flags = SocketFlags::CLOEXEC;
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("sockets")
+    }
+
+    /// A server in this process, on a thread of its own.
+    fn served(run_dir: &Path) -> (FilesClient, Arc<Rules>) {
+        let listener = control_listener(&run_dir.join(CONTROL_SOCKET)).expect("free");
+        let (ours, theirs) = pair();
         let rules = Arc::new(Rules::default());
         let server = Server::new(listener, Arc::new(Shares::default()), Arc::clone(&rules));
         std::thread::spawn(move || server.run(Some(theirs)));
+        (FilesClient::from_socket(ours).expect("socket"), rules)
+    }
+
+    #[test]
+    fn all_shares_are_told_however_many_there_are() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (client, _) = served(dir.path());
+        let folder = File::open(dir.path()).expect("open");
+        let mut expected = Vec::new();
+        for number in 0..MAX_SHARES {
+            let id = ShareId::new(format!("{number:032x}")).expect("valid id");
+            let label = format!("/home/ann/projects/service-{number}/{}", "\u{1}".repeat(60));
+            client.add_share(&id, &folder, true, &label).expect("new");
+            expected.push((id, label));
+        }
+        let next = FilesClient::take_over(dir.path());
+        let next = next.expect("no error").expect("it lives");
+        assert_eq!(next.pid().expect("it answers"), Some(std::process::id()));
+        let status = next.status().expect("it answers");
+        let told = status.shares.into_iter();
+        let told: Vec<_> = told.map(|share| (share.id, share.label)).collect();
+        assert_eq!(told, expected);
+        assert!(!status.more);
+        // One that is longer than the room for all is told all the same.
+        let first = ShareId::new("-").expect("valid id");
+        client.remove_share(&expected[0].0).expect("present");
+        let label = "x".repeat(61 << 10);
+        client
+            .add_share(&first, &folder, true, &label)
+            .expect("new");
+        assert_eq!(next.status().expect("it answers").shares.len(), MAX_SHARES);
+    }
+
+    #[test]
+    fn a_process_that_knows_no_new_lists_is_told_what_is_protected() {
+        let (ours, theirs) = pair();
         let client = FilesClient::from_socket(ours).expect("socket");
+        let older = std::thread::spawn(move || {
+            let mut named = Vec::new();
+            while let Ok((request, _)) = packet::receive::<serde_json::Value>(&theirs) {
+                let reply = match request["request"].as_str() {
+                    Some("protect") => {
+                        named.push(request["name"].clone());
+                        Reply::Done
+                    }
+                    _ => Reply::Refused {
+                        code: RefusalCode::Malformed,
+                        message: "unknown variant".to_owned(),
+                    },
+                };
+                packet::send(&theirs, &reply, &[]).expect("it waits");
+            }
+            named
+        });
+        client.protect(&["/usr".into()]).expect("it is told");
+        client.protect(&[]).expect("there is nothing to tell");
+        drop(client);
+        assert_eq!(older.join().expect("no panic"), ["usr"]);
+    }
+
+    #[test]
+    fn any_place_can_be_protected_that_can_be_reached() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (client, rules) = served(dir.path());
         // Nothing is above it: no share can be a way round its own flag.
         client.protect(&["/".into()]).expect("nothing to do");
         assert!(rules.read_only.is_empty());

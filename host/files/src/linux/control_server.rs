@@ -14,10 +14,13 @@ use rustix::process::geteuid;
 use super::fs::places::{Places, Rules};
 use super::fs::shares::{ShareError, Shares};
 use super::packet::{self, PacketError};
-use crate::control::{RefusalCode, Reply, Request, Status};
+use crate::control::{MAX_PACKET, RefusalCode, Reply, Request, ShareId, Status};
 
 /// Most control connections at once: a daemon needs one, a successor another.
 const MAX_CONNECTIONS: usize = 16;
+
+/// Most bytes of shares in one `Status`; the rest of a packet is for what else it tells.
+const ROOM_FOR_SHARES: usize = MAX_PACKET - 4096;
 
 /// What the server tells of the rest of the process.
 pub trait Observer: Send + Sync {
@@ -143,7 +146,7 @@ impl Server {
                     .become_as(std::mem::take(&mut *self.next()));
                 return Reply::Done;
             }
-            Request::Status => return Reply::Status(self.status()),
+            Request::Status { after } => return Reply::Status(self.status(after.as_ref())),
             Request::Setup => return refused(RefusalCode::Malformed, &"setup is done already"),
         };
         match done {
@@ -156,10 +159,12 @@ impl Server {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn status(&self) -> Status {
+    fn status(&self, after: Option<&ShareId>) -> Status {
+        let (shares, more) = self.shares.status(after, ROOM_FOR_SHARES);
         let mut status = Status {
             pid: self.pid,
-            shares: self.shares.status(),
+            shares,
+            more,
             ..Status::default()
         };
         if let Some(observer) = &self.observer {

@@ -102,7 +102,7 @@ impl ShareFs {
     /// The attributes of a node, asked through an open file where there is one.
     pub(super) fn attributes(&self, inode: u64, handle: Option<u64>) -> Result<stat64> {
         if inode == ROOT {
-            return Ok(root_attributes(self.shares.status().len()));
+            return Ok(root_attributes(self.shares.count()));
         }
         if let Some(handle) = handle.and_then(|id| self.handles.get(id).ok())
             && let Ok(file) = handle.file()

@@ -5,6 +5,7 @@
 //! follows from the entry it was given, never from a flag of a mount in the guest.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -43,6 +44,15 @@ impl Share {
     /// Whether it was removed; nothing below it may be served then.
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Acquire)
+    }
+
+    fn status(&self) -> ShareStatus {
+        ShareStatus {
+            id: self.id.clone(),
+            label: self.label.clone(),
+            read_only: self.read_only,
+            directory: self.directory,
+        }
     }
 }
 
@@ -199,15 +209,28 @@ impl Shares {
         all
     }
 
-    /// All of them as the control socket tells them.
-    pub fn status(&self) -> Vec<ShareStatus> {
-        let tell = |share: &Arc<Share>| ShareStatus {
-            id: share.id.clone(),
-            label: share.label.clone(),
-            read_only: share.read_only,
-            directory: share.directory,
-        };
-        self.all().iter().map(tell).collect()
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.by_id.len()
+    }
+
+    /// Those after `after` in the order of their ids, as the control socket tells them: at least one, and
+    /// no more than take `room` bytes there. Whether there are more after these is told with them.
+    pub fn status(&self, after: Option<&ShareId>, room: usize) -> (Vec<ShareStatus>, bool) {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut told, mut used) = (Vec::new(), 0);
+        for share in table.by_id.range((start, Bound::Unbounded)) {
+            let status = share.1.status();
+            // Each is followed by a comma or the bracket.
+            used += 1 + serde_json::to_vec(&status).map_or(room, |bytes| bytes.len());
+            if used > room && !told.is_empty() {
+                return (told, true);
+            }
+            told.push(status);
+        }
+        (told, false)
     }
 }
 
