@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lighter_files::control::{RefusalCode, ShareId};
@@ -26,9 +26,32 @@ use crate::vm::Recipe;
 #[derive(Debug)]
 pub struct Folders {
     /// One request at a time: answers have no numbers.
-    client: Mutex<FilesClient>,
-    /// The process behind it.
-    pid: u32,
+    line: Mutex<Line>,
+    /// The process behind it, if it is known.
+    pid: Option<u32>,
+}
+
+/// A connection to the process, made anew after it failed: the process outlives all of them.
+#[derive(Debug)]
+struct Line {
+    run_dir: PathBuf,
+    client: Option<FilesClient>,
+}
+
+impl Line {
+    fn ask<T>(
+        &mut self,
+        what: impl FnOnce(&FilesClient) -> Result<T, FilesError>,
+    ) -> Result<T, FilesError> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => FilesClient::take_over(&self.run_dir)?.ok_or(FilesError::Gone)?,
+        };
+        let answer = what(&client);
+        let over = matches!(&answer, Err(error) if error.ends_conversation());
+        self.client = Some(client).filter(|_| !over);
+        answer
+    }
 }
 
 /// A process that was just started.
@@ -77,10 +100,15 @@ impl Folders {
         let ended = told(move || {
             let status = child.wait();
             tracing::info!(?status, "the process of shared folders ended");
+            status.is_ok()
         });
+        let line = Line {
+            run_dir: recipe.paths.run.clone(),
+            client: Some(control),
+        };
         let folders = Self {
-            client: Mutex::new(control),
-            pid,
+            line: Mutex::new(line),
+            pid: Some(pid),
         };
         Ok(Started {
             folders,
@@ -89,32 +117,41 @@ impl Folders {
         })
     }
 
-    /// Finds the process of a machine that an earlier daemon started.
+    /// Finds the process of a machine that an earlier daemon started; nothing where there is none.
     ///
-    /// # Errors
-    /// It lives and cannot be reached.
-    pub fn take_over(run_dir: &Path) -> Result<Option<Found>, FilesError> {
-        let Some(client) = FilesClient::take_over(run_dir)? else {
-            return Ok(None);
+    /// One that cannot be reached is there all the same: containers use its folders, and it may be
+    /// reached later. One that cannot be watched does not end, as far as anybody is told.
+    #[must_use]
+    pub fn take_over(run_dir: &Path) -> Option<Found> {
+        let run_dir = run_dir.to_owned();
+        let mut line = Line {
+            run_dir: run_dir.clone(),
+            client: None,
         };
-        let pid = client.status()?.pid;
-        let watched = ProcessWatch::of(pid);
-        let ended = told(move || {
-            while let Some(process) = &watched
-                && !process.wait(LONG)
-            {}
-            tracing::info!("the process of shared folders ended");
-        });
+        let pid = match line.ask(FilesClient::pid) {
+            Ok(pid) => pid,
+            Err(FilesError::Gone) => return None,
+            Err(error) => {
+                let error = crate::vm::chain(&error);
+                tracing::warn!(error, "the process of shared folders does not answer");
+                None
+            }
+        };
+        let process = pid.and_then(ProcessWatch::of);
+        if process.is_none() {
+            tracing::warn!(?pid, "nobody can watch the process of shared folders");
+        }
+        let ended = told(move || ended_for_certain(process, &run_dir));
         let folders = Self {
-            client: Mutex::new(client),
+            line: Mutex::new(line),
             pid,
         };
-        Ok(Some(Found { folders, ended }))
+        Some(Found { folders, ended })
     }
 
-    /// The process that serves the folders.
+    /// The process that serves the folders, if it is known.
     #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub fn pid(&self) -> Option<u32> {
         self.pid
     }
 
@@ -124,8 +161,12 @@ impl Folders {
     /// # Errors
     /// What the process answers.
     pub fn protect(&self, allowed: &AllowList) -> Result<(), FilesError> {
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        client.protect(&allowed.read_only())
+        self.line()
+            .ask(|client| client.protect(&allowed.read_only()))
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a host path reachable for the guest. Blocks: opening a path may wait for a disk.
@@ -148,25 +189,21 @@ impl Folders {
         let label = real.to_string_lossy();
         // Each time: what was missing may be there now.
         self.protect(allowed).map_err(|error| not_added(&error))?;
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         // A folder with keys that passed the judgement is one that the settings name; it may be hidden still.
-        let add = || {
-            if allowed.is_key_folder(&real) {
-                client.add_named_share(&id, &target, read_only, &label)
-            } else {
-                client.add_share(&id, &target, read_only, &label)
-            }
+        let add = |client: &FilesClient| match allowed.is_key_folder(&real) {
+            true => client.add_named_share(&id, &target, read_only, &label),
+            false => client.add_share(&id, &target, read_only, &label),
         };
-        let added = match add() {
+        let added = self.line().ask(|client| match add(client) {
             Err(FilesError::Refused {
                 code: RefusalCode::TooMany,
                 ..
             }) => {
-                remove_stale(&client);
-                add()
+                remove_stale(client)?;
+                add(client)
             }
             other => other,
-        };
+        });
         added.map_err(|error| not_added(&error))?;
         tracing::info!(path = %label, read_only, id = id.as_str(), "folder shared");
         Ok(Opened::Share {
@@ -191,12 +228,25 @@ fn make_missing(folders: [&Path; 4]) {
 /// Time between two looks at a process whose end nobody tells.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Becomes true when `wait` is over, on a thread of its own, which sleeps.
-fn told(wait: impl FnOnce() + Send + 'static) -> watch::Receiver<bool> {
+/// Waits for the end of a process; false where it cannot be known. A machine ends with its process of
+/// shared folders, so nothing but its end counts as its end.
+fn ended_for_certain(process: Option<ProcessWatch>, run_dir: &Path) -> bool {
+    let Some(process) = process else { return false };
+    while !process.wait(LONG) {}
+    // By that number it may be known elsewhere only, and another one here.
+    let gone = matches!(FilesClient::take_over(run_dir), Ok(None));
+    tracing::info!(gone, "the process of shared folders ended");
+    gone
+}
+
+/// Becomes true when `wait` says that the process has ended, on a thread of its own, which sleeps. Has
+/// no sender any more when it says otherwise.
+fn told(wait: impl FnOnce() -> bool + Send + 'static) -> watch::Receiver<bool> {
     let (ended_in, ended) = watch::channel(false);
     let waiter = move || {
-        wait();
-        ended_in.send_replace(true);
+        if wait() {
+            ended_in.send_replace(true);
+        }
     };
     let spawned = std::thread::Builder::new()
         .stack_size(128 << 10)
@@ -258,9 +308,8 @@ fn name(real: &Path, read_only: bool) -> Result<ShareId, Failed> {
 }
 
 /// Ends the grants of what is no longer there.
-fn remove_stale(client: &FilesClient) {
-    let Ok(status) = client.status() else { return };
-    for share in status.shares {
+fn remove_stale(client: &FilesClient) -> Result<(), FilesError> {
+    for share in client.status()?.shares {
         let current = name(Path::new(&share.label), share.read_only);
         if current.is_ok_and(|current| current != share.id)
             && let Err(error) = client.remove_share(&share.id)
@@ -268,6 +317,7 @@ fn remove_stale(client: &FilesClient) {
             tracing::warn!(%error, id = share.id.as_str(), "a stale grant stays");
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -282,6 +332,46 @@ mod tests {
         let id = |read_only| name(&path, read_only).unwrap();
         assert_eq!(id(false), id(false));
         assert_ne!(id(false), id(true));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn only_the_end_of_the_process_counts_as_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().to_owned();
+        let mut child = std::process::Command::new("sleep")
+            .arg("3600")
+            .spawn()
+            .unwrap();
+        let watch = || ProcessWatch::of(child.id());
+        let watches = [watch(), watch()];
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let [one, other] = watches.map(Option::unwrap);
+        let ended = |process, run: &Path| {
+            let run = run.to_owned();
+            let mut ended = told(move || ended_for_certain(process, &run));
+            async move { ended.wait_for(|ended| *ended).await.is_ok() }
+        };
+        assert!(!ended(None, &run).await, "it is not known which one it is");
+        assert!(!ended(ProcessWatch::of(child.id()), &run).await);
+        assert!(ended(Some(one), &run).await);
+        let name = run.join(lighter_files::CONTROL_SOCKET);
+        let _listener = std::os::unix::net::UnixListener::bind(name).unwrap();
+        assert!(!ended(Some(other), &run).await, "somebody is there");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_that_cannot_be_reached_is_there_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Folders::take_over(dir.path()).is_none());
+        let name = dir.path().join(lighter_files::CONTROL_SOCKET);
+        // Of another kind: no connection comes about.
+        let _listener = std::os::unix::net::UnixListener::bind(name).unwrap();
+        let found = Folders::take_over(dir.path()).unwrap();
+        assert_eq!(found.folders.pid(), None);
+        assert!(!*found.ended.borrow());
     }
 
     #[test]

@@ -158,7 +158,7 @@ async fn processes(daemon: &Arc<Daemon>) -> Vec<u32> {
     let mut processes = vec![std::process::id()];
     let phase = daemon.vm.watch().borrow().clone();
     if let Phase::Ready(guest) = phase {
-        processes.extend(guest.folders.as_ref().map(|folders| folders.pid()));
+        processes.extend(guest.folders.as_ref().and_then(|folders| folders.pid()));
         match tokio::time::timeout(STATUS_PATIENCE, guest.machine.status()).await {
             Ok(Ok(status)) => processes.extend([Some(status.pid), status.vm_pid].iter().flatten()),
             Ok(Err(_)) | Err(_) => tracing::debug!("the machine does not say who it is"),

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use super::patience::{LOOK, waits_for_room, within};
 use super::stream::StreamError;
 use super::{Failure, Guest, Launched, Link, MessageStream, prepare};
-use crate::folders::Folders;
+use crate::folders::{Folders, Found};
 use crate::host_port::proxy::Proxies;
 use crate::settings::Settings;
 use crate::shares::AllowList;
@@ -72,13 +72,10 @@ pub async fn boot(
         .map_err(|error| Failure::of(&error, Some(error.hint())))?;
     let prepared = prepare_files(recipe, &settings, fresh, progress).await?;
     let (machine, folders, folders_ended) = match found {
-        Some(machine) => {
-            let found = Folders::take_over(&recipe.paths.run).map_err(|e| Failure::of(&e, None))?;
-            match found {
-                Some(found) => (machine, Some(found.folders), found.ended),
-                None => (machine, None, watch::channel(false).1),
-            }
-        }
+        Some(machine) => match take_folders_over(recipe).await {
+            Some(found) => (machine, Some(found.folders), found.ended),
+            None => (machine, None, watch::channel(false).1),
+        },
         None => {
             progress("starting the virtual machine");
             let started = Folders::start(recipe).map_err(|error| Failure::of(&error, None))?;
@@ -132,6 +129,17 @@ pub async fn boot(
         welcome: Arc::new(welcome),
         since: Instant::now(),
         boot_time,
+    })
+}
+
+/// The process of a found machine's shared folders. Nothing about it is a reason to give the machine up.
+async fn take_folders_over(recipe: &Recipe) -> Option<Found> {
+    let run = recipe.paths.run.clone();
+    // It may not answer for a while.
+    let found = tokio::task::spawn_blocking(move || Folders::take_over(&run)).await;
+    found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "shared folders are not served");
+        None
     })
 }
 
