@@ -54,11 +54,15 @@ impl Recipe {
     }
 }
 
-/// Brings a guest up. The machine is put into `launched` as soon as it exists, so that a caller
-/// who drops this future can end it.
+/// What the engine of a found machine last said about a start that failed; it tries again by itself.
+type LastWord = Mutex<Option<Failure>>;
+
+/// Brings a guest up. A machine that is started here is put into `launched` as soon as it exists, so
+/// that a caller who drops this future can end it.
 ///
 /// # Errors
-/// Why there is no guest; the machine may still be there and has to be ended by the caller.
+/// Why there is no guest; the machine may still be there. One that was started here has to be ended by
+/// the caller, one that was found runs containers.
 pub async fn boot(
     recipe: &Recipe,
     found: Option<Machine>,
@@ -80,10 +84,10 @@ pub async fn boot(
             progress("starting the virtual machine");
             let started = Folders::start(recipe).map_err(|error| Failure::of(&error, None))?;
             let machine = launch(recipe, &settings, &prepared, started.socket).await?;
+            *launched.lock().unwrap_or_else(PoisonError::into_inner) = Some(machine.clone());
             (machine, Some(started.folders), started.ended)
         }
     };
-    *launched.lock().unwrap_or_else(PoisonError::into_inner) = Some(machine.clone());
     let folders = folders.map(Arc::new);
     let service = Launched {
         machine: machine.clone(),
@@ -101,8 +105,11 @@ pub async fn boot(
         }
         full
     };
+    let last_word = LastWord::default();
+    let found = (!fresh).then_some(&last_word);
+    let greeting = greet(&machine, &hello, found, progress);
     let greeted = tokio::select! {
-        greeted = within(recipe.boot_limit, greet(&machine, &hello, progress), full) => greeted,
+        greeted = within(recipe.boot_limit, greeting, full) => greeted,
         reason = machine.exited() => return Err(Failure::from_exit(&reason)),
         () = disk_is_full(&machine), if fresh => return Err(no_room(&recipe.paths)),
     };
@@ -111,7 +118,16 @@ pub async fn boot(
         Some(Err(failure)) => {
             return Err(failure.with_console(&prepare::console_tail(&recipe.paths)));
         }
-        None => return Err(silent(recipe)),
+        None => {
+            let said = last_word
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner);
+            let failure = said.unwrap_or_else(|| silent(recipe));
+            return Err(match fresh {
+                true => failure,
+                false => runs_on(failure),
+            });
+        }
     };
     let boot_time = fresh.then(|| began.elapsed());
     tracing::info!(
@@ -183,6 +199,15 @@ fn silent(recipe: &Recipe) -> Failure {
     .with_console(&prepare::console_tail(&recipe.paths))
 }
 
+/// The same about a machine that was found.
+fn runs_on(failure: Failure) -> Failure {
+    let hint = "its containers may run on; `lighter down --force` ends it with them";
+    Failure {
+        hint: Some(hint.to_owned()),
+        ..failure
+    }
+}
+
 async fn prepare_files(
     recipe: &Recipe,
     settings: &Settings,
@@ -241,14 +266,7 @@ async fn launch(
         log,
         hold: Vec::new(),
     };
-    match Machine::launch(config).await {
-        // Left by a daemon that died between two looks: it is ours all the same.
-        Err(MachineError::AlreadyRunning) => Machine::take_over(&recipe.paths.run)
-            .await
-            .map_err(failed)?
-            .ok_or_else(|| failed(MachineError::Gone)),
-        other => other.map_err(failed),
-    }
+    Machine::launch(config).await.map_err(failed)
 }
 
 fn hello(
@@ -319,6 +337,7 @@ pub fn unix_now() -> u64 {
 async fn greet(
     machine: &Machine,
     hello: &Hello,
+    found: Option<&LastWord>,
     progress: &(dyn Fn(&'static str) + Sync),
 ) -> Result<(MessageStream, Welcome), Failure> {
     loop {
@@ -334,7 +353,7 @@ async fn greet(
         };
         let welcome = answer.map_err(|refused| refusal(&refused))?;
         progress("waiting for the engine");
-        match engine_ready(&mut stream).await {
+        match engine_ready(&mut stream, found).await {
             Ok(Ok(())) => return Ok((stream, welcome)),
             Ok(Err(failure)) => return Err(failure),
             Err(_) => tokio::time::sleep(RETRY).await,
@@ -400,8 +419,12 @@ fn refusal(refused: &Refused) -> Failure {
     }
 }
 
-/// Waits until the engine serves; the inner error is its own word that it cannot.
-async fn engine_ready(stream: &mut MessageStream) -> Result<Result<(), Failure>, StreamError> {
+/// Waits until the engine serves; the inner error is its own word that it cannot. That is not the last
+/// one of a found machine's: its containers run without it, and its agent tries again.
+async fn engine_ready(
+    stream: &mut MessageStream,
+    found: Option<&LastWord>,
+) -> Result<Result<(), Failure>, StreamError> {
     let mut seq = 0;
     loop {
         seq += 1;
@@ -415,13 +438,54 @@ async fn engine_ready(stream: &mut MessageStream) -> Result<Result<(), Failure>,
         match state {
             EngineState::Ready => return Ok(Ok(())),
             EngineState::Failed { message } => {
-                return Ok(Err(Failure::plain(format!(
-                    "the engine could not start: {message}"
-                ))));
+                let failure = Failure::plain(format!("the engine could not start: {message}"));
+                let Some(last_word) = found else {
+                    return Ok(Err(failure));
+                };
+                *last_word.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                tokio::time::sleep(RETRY).await;
             }
             EngineState::Starting | EngineState::Stopping | EngineState::Other => {
                 tokio::time::sleep(RETRY).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![cfg(target_os = "linux")]
+
+    use super::*;
+    use lighter_protocol::HealthOk;
+
+    /// An agent whose engine fails, and then serves.
+    async fn fails_once(stream: tokio::net::UnixStream) {
+        let mut stream = MessageStream::new(stream);
+        let message = "no room".to_owned();
+        for engine in [EngineState::Failed { message }, EngineState::Ready] {
+            let Ok(Message::Health(Health { seq })) = stream.receive().await else {
+                return;
+            };
+            stream.send(HealthOk { seq, engine }).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_of_a_found_machine_may_fail_and_try_again() {
+        let last_word = LastWord::default();
+        for found in [None, Some(&last_word)] {
+            let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+            let mut stream = MessageStream::new(ours);
+            let waited = async {
+                let ready = engine_ready(&mut stream, found).await.unwrap();
+                drop(stream);
+                ready
+            };
+            let (ready, ()) = tokio::join!(waited, fails_once(theirs));
+            assert_eq!(ready.is_ok(), found.is_some(), "{ready:?}");
+        }
+        let said = last_word.into_inner().unwrap().unwrap();
+        assert_eq!(said.message, "the engine could not start: no room");
     }
 }

@@ -172,20 +172,33 @@ struct Owner {
 
 impl Owner {
     async fn run(mut self) {
-        let mut found = self.take_over().await;
+        let mut found = self.look().await.unwrap_or_else(|failure| {
+            self.settle(Err(failure));
+            None
+        });
         loop {
             if found.is_none() && self.waiting.is_empty() {
                 match self.inbox.recv().await {
                     Some(Wish::Start(reply)) => self.waiting.push(reply),
-                    Some(Wish::Stop(stop)) => {
-                        let _ = stop.done.send(());
-                        return;
-                    }
+                    Some(Wish::Stop(stop)) => self.stopping.push(stop),
                     None => return,
                 }
             }
-            if let Some(guest) = self.boot(found.take()).await {
-                self.live(guest).await;
+            // One that could not be spoken to may be there still.
+            let machine = match found.take() {
+                Some(machine) => Ok(Some(machine)),
+                None => self.look().await,
+            };
+            match machine {
+                Ok(None) if !self.stopping.is_empty() => {}
+                Ok(machine) => {
+                    if let Some(guest) = self.boot(machine).await {
+                        self.live(guest).await;
+                    }
+                }
+                Err(failure) => {
+                    self.settle(Err(failure));
+                }
             }
             if self.stopping.is_empty() {
                 continue;
@@ -202,14 +215,10 @@ impl Owner {
         }
     }
 
-    async fn take_over(&self) -> Option<Machine> {
-        match Machine::take_over(&self.recipe.paths.run).await {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(%error, "no running machine could be taken over");
-                None
-            }
-        }
+    /// The machine that runs already, if there is one.
+    async fn look(&self) -> Result<Option<Machine>, Failure> {
+        let found = Machine::take_over(&self.recipe.paths.run).await;
+        found.map_err(|error| Failure::of(&error, error.hint().map(str::to_owned)))
     }
 
     /// From nothing, or from a machine found running, to a guest that answers.
@@ -218,23 +227,29 @@ impl Owner {
     /// be told, unless at once is meant.
     async fn boot(&mut self, found: Option<Machine>) -> Option<Guest> {
         self.phase.send_replace(Phase::Booting("preparing"));
-        let launched = Arc::new(std::sync::Mutex::new(found.clone()));
-        let outcome = self.attempt(found, &launched).await;
+        let launched = Arc::new(std::sync::Mutex::new(None));
+        let outcome = self.attempt(found.clone(), &launched).await;
         if outcome.is_err() {
-            let slot = launched
+            let launched = launched
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
                 .take();
-            // A start that was given up half-way may have left one that is not in the slot.
-            let left = match slot {
-                Some(machine) => Some(machine),
-                None => self.take_over().await,
-            };
-            if let Some(machine) = left {
-                end_at_once(&machine).await;
-            }
+            self.end_after_failure(found, launched).await;
         }
         self.settle(outcome)
+    }
+
+    /// Ends what a failed start leaves. One that was found is only ended if somebody wants that: that
+    /// it cannot be spoken to says nothing about its containers.
+    async fn end_after_failure(&self, found: Option<Machine>, launched: Option<Machine>) {
+        let left = match launched.or(found.filter(|_| !self.stopping.is_empty())) {
+            // A start that was given up half-way may have left one that is not known yet.
+            None if !self.stopping.is_empty() => self.look().await.ok().flatten(),
+            left => left,
+        };
+        if let Some(machine) = left {
+            end_at_once(&machine).await;
+        }
     }
 
     /// One attempt, with an ear for those who come meanwhile.
@@ -255,6 +270,12 @@ impl Owner {
         // A machine that waits for room on the host's disk may take any time; an end that was asked
         // for may not.
         let mut last_call = None;
+        if self.stopping.iter().any(|stop| stop.at_once) {
+            return Err(stopped());
+        }
+        if !self.stopping.is_empty() {
+            last_call = Instant::now().checked_add(self.recipe.boot_limit);
+        }
         let attempt = boot::boot(&self.recipe, found, launched, &self.guests, &progress);
         tokio::pin!(attempt);
         loop {
@@ -493,3 +514,6 @@ async fn end_at_once(machine: &Machine) {
         tracing::error!("the machine did not end");
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
