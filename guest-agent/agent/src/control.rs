@@ -49,7 +49,6 @@ impl Control {
         match kept::take(stored) {
             Ok(shutdown) => {
                 tracing::info!("going on with the shutdown");
-                self.service.settled().await;
                 self.ending.begin(&self.service, &self.supervisor, shutdown);
             }
             Err(error) => tracing::error!(%error, "the stored shutdown is unreadable"),

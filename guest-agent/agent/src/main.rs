@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use lighter_agent::AgentError;
 use lighter_agent::options::Options;
 
 fn main() -> ExitCode {
@@ -32,17 +33,21 @@ fn main() -> ExitCode {
         .max_blocking_threads(64)
         .enable_all()
         .build();
-    let ended = match runtime {
-        Ok(runtime) => runtime
-            .block_on(lighter_agent::run(options))
-            .map_err(|e| e.to_string()),
-        Err(error) => Err(format!("no runtime: {error}")),
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
     };
-    match ended {
+    match runtime.block_on(lighter_agent::run(options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::FAILURE
+            match error {
+                AgentError::TakeUp(_) => ExitCode::from(lighter_init::NOT_OPENED),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -130,6 +130,10 @@ impl Service {
         if !self.may_be_bad_luck() {
             tokio::time::sleep(RETRY).await;
         }
+        if self.state() == EngineState::Stopping {
+            // The machine ends, and this agent sees to it.
+            return std::future::pending().await;
+        }
         message
     }
 

@@ -55,6 +55,13 @@ impl Ending {
         }
         tokio::spawn(async move {
             let limit = Duration::from_millis(shutdown.timeout_ms);
+            // An engine that is being opened has containers to stop once it is.
+            if tokio::time::timeout(limit, service.settled())
+                .await
+                .is_err()
+            {
+                tracing::warn!("the engine is still being opened");
+            }
             if !service.stop(limit).await {
                 return;
             }

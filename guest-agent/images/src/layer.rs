@@ -76,7 +76,7 @@ impl PendingLayer {
         Self::receive_plain(store, Inflate::new(input, growth)?)
     }
 
-    fn receive_plain(store: &Store, input: impl Read) -> Result<Self> {
+    pub(crate) fn receive_plain(store: &Store, input: impl Read) -> Result<Self> {
         let dir = store.temporary("layer");
         fs::create_dir(&dir).map_err(Error::file("make directory", &dir))?;
         // From here on, dropping cleans up.
@@ -122,6 +122,23 @@ impl PendingLayer {
             other => other?,
         }
         store.require_layer(expected)
+    }
+
+    /// Puts the index in the place of the layer's own, which is damaged; durable when this returns.
+    /// A crash between the two steps leaves an index that does not fit its record: damaged again.
+    pub(crate) fn replace_index(self, layer: &LayerFiles) -> Result<()> {
+        if self.diff_id != layer.diff_id {
+            return Err(Error::Mismatch {
+                what: format!("the tar of layer {}", layer.diff_id),
+                expected: layer.diff_id,
+                actual: self.diff_id,
+            });
+        }
+        let (new, old) = (seal::record(&self.index()), seal::record(&layer.index));
+        if new.exists() {
+            durable::rename(&new, &old)?;
+        }
+        durable::rename(&self.index(), &layer.index)
     }
 
     fn tar(&self) -> PathBuf {

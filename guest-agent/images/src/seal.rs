@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -27,20 +28,21 @@ pub struct Seals {
 /// How the record of an index that could not be sealed begins.
 const NONE: &str = "none: ";
 
-fn record(index: &Path) -> PathBuf {
+pub(crate) fn record(index: &Path) -> PathBuf {
     index.with_extension("seal")
 }
 
 /// Seals an index and records it. A file system that cannot is no error: it is a second line of
 /// defence, and the record says why there is none.
 pub(crate) fn seal(path: &Path, index: &File, seals: Seals) -> Result<()> {
-    let sealed = (seals.enable)(index.as_fd()).and_then(|()| (seals.measure)(index.as_fd()));
+    let sealed = enable(index, seals).and_then(|()| (seals.measure)(index.as_fd()));
     let text = match sealed {
         Ok(digest) => Digest::from_bytes(digest).to_string(),
-        Err(error) => {
+        Err(error) if is_unsupported(&error) => {
             tracing::debug!(path = %path.display(), %error, "the index is not sealed");
             format!("{NONE}{error}")
         }
+        Err(error) => return Err(Error::file("seal", path)(error)),
     };
     let record = record(path);
     File::create(&record)
@@ -49,6 +51,27 @@ pub(crate) fn seal(path: &Path, index: &File, seals: Seals) -> Result<()> {
             file.sync_all()
         })
         .map_err(Error::file("write", &record))
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
+        || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::NOTTY)
+}
+
+/// How often a file is tried that somebody may still write to: a process that is just being started
+/// holds copies of all descriptors until it executes its program.
+const TRIES: u32 = 100;
+
+fn enable(index: &File, seals: Seals) -> io::Result<()> {
+    for _ in 1..TRIES {
+        match (seals.enable)(index.as_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+    (seals.enable)(index.as_fd())
 }
 
 /// Fails unless the layer's index is the one that was sealed, where it was.
@@ -98,6 +121,12 @@ mod tests {
         },
     };
 
+    /// A kernel that cannot for another reason.
+    const BROKEN: Seals = Seals {
+        enable: |_| Err(io::ErrorKind::Other.into()),
+        measure: |_| Err(io::ErrorKind::Other.into()),
+    };
+
     /// A file system without seals.
     const NEVER: Seals = Seals {
         enable: |_| Err(io::ErrorKind::Unsupported.into()),
@@ -130,6 +159,45 @@ mod tests {
         assert!(matches!(error, Error::File { .. }), "{error:?}");
         fs::write(record(&layer.index), "sha256:").unwrap();
         assert!(check(&layer, HONEST).is_err(), "a record cut short");
+    }
+
+    #[test]
+    fn a_seal_that_fails_is_not_taken_for_a_file_system_without() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            seals: Some(BROKEN),
+            ..StoreOptions::default()
+        };
+        let store = Store::open(dir.path(), options).unwrap();
+        let tar = [0; 1024];
+        let error = store.add_layer(&tar[..], &Digest::of(&tar)).unwrap_err();
+        assert!(
+            matches!(error, Error::File { action: "seal", .. }),
+            "{error:?}"
+        );
+        assert!(store.layer(&Digest::of(&tar)).is_none());
+    }
+
+    #[test]
+    fn a_layer_whose_index_was_damaged_gets_a_new_one_from_its_tar() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            seals: Some(HONEST),
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&dir.path().join("images"), options).unwrap();
+        let tar = [0; 1024];
+        let layer = store.add_layer(&tar[..], &Digest::of(&tar)).unwrap();
+        let index = fs::read(&layer.index).unwrap();
+        fs::write(&layer.index, b"not an index").unwrap();
+        assert!(check(&layer, HONEST).is_err());
+        store.rebuild_index(&layer).unwrap();
+        check(&layer, HONEST).unwrap();
+        assert_eq!(fs::read(&layer.index).unwrap(), index);
+        // A tar that is not the layer's is no source.
+        fs::write(&layer.tar, [1; 1024]).unwrap();
+        assert!(store.rebuild_index(&layer).is_err());
+        check(&layer, HONEST).unwrap();
     }
 
     #[test]

@@ -123,6 +123,13 @@ impl Store {
         })
     }
 
+    /// Makes the layer's index anew from its tar, if that is still what it was. Blocks; for a layer that
+    /// cannot be mounted.
+    pub fn rebuild_index(&self, layer: &LayerFiles) -> Result<()> {
+        let tar = fs::File::open(&layer.tar).map_err(Error::file("open", &layer.tar))?;
+        PendingLayer::receive_plain(self, tar)?.replace_index(layer)
+    }
+
     /// Takes in one layer whose diff_id is known, unpacking it if it is compressed. Blocks; the
     /// layer is durable when this returns, and not there at all if it fails.
     pub fn add_layer(&self, input: impl io::Read, diff_id: &Digest) -> Result<LayerFiles> {

@@ -32,6 +32,10 @@ pub const SUPERVISOR_FD: i32 = 3;
 /// The descriptor the agent finds the event socket at.
 pub const EVENTS_FD: i32 = 4;
 
+/// The agent's exit code where its engine could not be opened: however long it took to find out, it
+/// was no start.
+pub const NOT_OPENED: u8 = 3;
+
 /// Names in the descriptor store that init itself fills.
 pub mod name {
     /// Listener of the control link: vsock, or a Unix socket in native mode.

@@ -32,7 +32,17 @@ impl Layers {
         let failed = |error| Error::internal(format!("layer {layer} cannot be mounted"), error);
         let files = store.require_layer(layer).map_err(failed)?;
         let mut mounted = lock(&self.mounted);
-        let path = self.mounts.mount(&files).map_err(failed)?;
+        let path = match self.mounts.mount(&files) {
+            Ok(path) => path,
+            Err(error) => {
+                tracing::warn!(%error, "the index of a layer is made anew from its tar");
+                if let Err(why) = store.rebuild_index(&files) {
+                    tracing::error!(error = %why, "it cannot be");
+                    return Err(failed(error));
+                }
+                self.mounts.mount(&files).map_err(failed)?
+            }
+        };
         if !mounted.insert(*layer) {
             // Held already: one hold is enough.
             self.mounts.release(layer).map_err(failed)?;

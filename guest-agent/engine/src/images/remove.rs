@@ -8,7 +8,7 @@ use super::Image;
 use crate::containers::{Container, Status};
 use crate::db::Sync;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::filters::{Filters, until};
 
 /// Filters of prune.
@@ -48,6 +48,8 @@ impl Engine {
         let one = self.images().naming.lock().await;
         let image = match self.image(text) {
             Ok(image) => image,
+            // Anything else, an ambiguous id say, is not to end in the removal of another image.
+            Err(error) if error.kind() != Kind::NotFound => return Err(error),
             Err(error) => {
                 let removed = self.remove_unreadable(text, force).await?.ok_or(error)?;
                 drop(one);

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::{Duration, Instant};
 
-use lighter_init::{EVENTS_FD, SUPERVISOR_FD};
+use lighter_init::{EVENTS_FD, NOT_OPENED, SUPERVISOR_FD};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -146,10 +146,25 @@ impl Agent {
         Some((closed + TIME_TO_END).saturating_duration_since(now))
     }
 
-    /// True where its end is to be blamed on itself: it left, crashed, or broke the rules.
-    pub fn is_own_fault(&self, status: i32) -> bool {
-        self.condemned || status & 0x7f != libc::SIGKILL
+    /// Who is to blame for its end, as `waitpid` tells it.
+    pub fn blame(&self, status: i32) -> Blame {
+        match status & 0x7f {
+            0 if status >> 8 == i32::from(NOT_OPENED) => Blame::NotOpened,
+            libc::SIGKILL if !self.condemned => Blame::Others,
+            _ => Blame::Itself,
+        }
     }
+}
+
+/// What the end of an agent says of its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Somebody killed it.
+    Others,
+    /// It left, crashed, or broke the rules.
+    Itself,
+    /// It could not open the engine.
+    NotOpened,
 }
 
 fn spawn(program: &Program, requests: RawFd, events: RawFd) -> io::Result<i32> {
@@ -224,9 +239,8 @@ pub fn describe(status: i32) -> String {
     }
 }
 
-/// A life shorter than this counts as a failed start: longer than an engine takes to find out, on a
-/// busy machine, that it cannot be opened.
-const SHORT_LIFE: Duration = Duration::from_secs(10);
+/// A life shorter than this counts as a failed start.
+const SHORT_LIFE: Duration = Duration::from_millis(200);
 /// So many failed starts in a row are taken for bad luck.
 const FREE_TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -259,12 +273,16 @@ impl Restarts {
         self.started = Some(now);
     }
 
-    /// It died, by its own fault or not; works out when to try again.
-    pub fn died(&mut self, now: Instant, own_fault: bool) {
+    /// It died; works out when to try again.
+    pub fn died(&mut self, now: Instant, blame: Blame) {
         let lived = self
             .started
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let failed = own_fault && lived < SHORT_LIFE;
+        let failed = match blame {
+            Blame::Others => false,
+            Blame::Itself => lived < SHORT_LIFE,
+            Blame::NotOpened => true,
+        };
         self.failed = if failed {
             self.failed.saturating_add(1)
         } else {
@@ -314,7 +332,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..16 {
             restarts.started(now);
-            restarts.died(now, true);
+            restarts.died(now, Blame::Itself);
             pauses.push(restarts.wait(now));
             now += restarts.wait(now);
             assert!(restarts.due(now));
@@ -325,7 +343,7 @@ mod tests {
         assert!(restarts.describe().contains("16 starts"));
 
         restarts.started(now);
-        restarts.died(now + SHORT_LIFE, true);
+        restarts.died(now + SHORT_LIFE, Blame::Itself);
         assert!(
             restarts.due(now + SHORT_LIFE),
             "a life of some length clears the record"
@@ -334,12 +352,41 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_that_is_slow_to_fail_has_failed_all_the_same() {
+        let mut restarts = Restarts::default();
+        let now = Instant::now();
+        for failed in 1..4 {
+            restarts.started(now);
+            restarts.died(now + Duration::from_secs(60), Blame::NotOpened);
+            assert_eq!(restarts.failed(), failed);
+        }
+    }
+
+    #[test]
+    fn blame_is_with_whoever_ended_it() {
+        let mut agent = Agent {
+            pid: -1,
+            requests: std::fs::File::open("/dev/null").unwrap().into(),
+            events: std::fs::File::open("/dev/null").unwrap().into(),
+            told: 0,
+            closed: None,
+            condemned: false,
+        };
+        assert_eq!(agent.blame(libc::SIGKILL), Blame::Others);
+        assert_eq!(agent.blame(libc::SIGSEGV), Blame::Itself);
+        assert_eq!(agent.blame(1 << 8), Blame::Itself);
+        assert_eq!(agent.blame(i32::from(NOT_OPENED) << 8), Blame::NotOpened);
+        agent.condemned = true;
+        assert_eq!(agent.blame(libc::SIGKILL), Blame::Itself);
+    }
+
+    #[test]
     fn agent_killed_by_others_is_always_back_at_once() {
         let mut restarts = Restarts::default();
         let now = Instant::now();
         for _ in 0..16 {
             restarts.started(now);
-            restarts.died(now, false);
+            restarts.died(now, Blame::Others);
             assert!(restarts.due(now));
         }
     }

@@ -17,7 +17,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::boot::{At, BootError, Booted};
 use crate::console::say;
 use crate::options::Mode;
-use agent::{Agent, Program, Restarts};
+use agent::{Agent, Blame, Program, Restarts};
 use journal::Journal;
 use signals::Signals;
 use store::Store;
@@ -87,7 +87,7 @@ impl Supervisor {
             Err(error) => {
                 say(format_args!("the agent cannot be started: {error}"));
                 self.restarts.started(now);
-                self.restarts.died(now, true);
+                self.restarts.died(now, Blame::Itself);
             }
         }
     }
@@ -142,8 +142,7 @@ impl Supervisor {
     fn reap(&mut self) {
         while let Some((pid, status)) = signals::reap_one() {
             if let Some(agent) = self.agent.take_if(|agent| agent.pid == pid) {
-                self.restarts
-                    .died(Instant::now(), agent.is_own_fault(status));
+                self.restarts.died(Instant::now(), agent.blame(status));
                 say(format_args!(
                     "the agent ended ({}), starting it again{}",
                     agent::describe(status),

@@ -3,11 +3,13 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::io::{Errno, IoSliceMut};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 
-use crate::sys::Child;
+use crate::sys::{self, Child};
 use crate::wire;
 use crate::{Cgroup, FailureKind, StartError, Warning};
 
@@ -25,6 +27,10 @@ pub struct Prepared {
     ready: bool,
 }
 
+/// How long a process may take to set itself up, and then to execute its program. Whoever may send
+/// signals in the container can stop one that enters it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
 enum Report {
     Ready(Option<OwnedFd>),
     Executing,
@@ -40,6 +46,8 @@ impl Prepared {
         warnings: Vec<Warning>,
         terminal: bool,
     ) -> Result<Self, StartError> {
+        let limit = set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_LIMIT));
+        limit.map_err(|errno| StartError::kernel("gate", errno, "set a time limit"))?;
         let mut prepared = Self {
             child,
             socket: Some(socket),
@@ -99,7 +107,7 @@ impl Prepared {
             }
             Ok(Report::Failed(error)) => error,
             Ok(Report::Executing | Report::End) => died(),
-            Err(errno) => StartError::kernel("gate", errno, "wait for lighter-enter"),
+            Err(errno) => no_answer(errno),
         };
         self.give_up();
         Err(outcome)
@@ -140,7 +148,7 @@ impl Prepared {
             },
             Ok(Report::Failed(error)) => error,
             Ok(Report::Ready(_) | Report::End) => died(),
-            Err(errno) => StartError::kernel("gate", errno, "wait for lighter-enter"),
+            Err(errno) => no_answer(errno),
         };
         self.give_up();
         Err(outcome)
@@ -154,9 +162,10 @@ impl Prepared {
 
     fn give_up(&mut self) {
         self.socket = None;
+        // It exits by itself, as the gate is gone, unless somebody has stopped it.
+        let _ = sys::send_signal(self.child.pidfd.as_fd(), libc::SIGKILL);
         if let Some(cgroup) = self.cgroup.take() {
-            // The process exits by itself, as the gate is gone; what is left is killed.
-            let _ = cgroup.remove(std::time::Duration::from_secs(5));
+            let _ = cgroup.remove(Duration::from_secs(5));
         }
     }
 
@@ -191,6 +200,15 @@ impl Prepared {
             Some(_) => Report::End,
         })
     }
+}
+
+fn no_answer(errno: Errno) -> StartError {
+    if errno == Errno::AGAIN {
+        let seconds = ANSWER_LIMIT.as_secs();
+        let text = format!("the process did not answer within {seconds} s");
+        return StartError::new("gate", FailureKind::Kernel, text);
+    }
+    StartError::kernel("gate", errno, "wait for lighter-enter")
 }
 
 fn died() -> StartError {

@@ -49,7 +49,7 @@ fn sealed_copy(file: OwnedFd) -> std::io::Result<OwnedFd> {
 }
 
 /// The kernel itself waits 150 ms each time before it says that a page is in use.
-const SEAL_TRIES: u32 = 100;
+const SEAL_TRIES: u32 = 20;
 
 /// Makes the file unchangeable for good. The kernel refuses (`EBUSY`) while anybody holds a page of
 /// it, and it holds some itself for a moment when it moves pages about.

@@ -51,7 +51,9 @@ pub fn inside(name: &str, body: impl FnOnce(&Bench)) {
             "--include-ignored",
         ])
         .env(INSIDE, theirs.as_raw_fd().to_string())
-        .env("LIGHTER_ENTER", enter);
+        .env("LIGHTER_ENTER", enter)
+        // Two harnesses on one output garble each other's lines; failures go to standard error.
+        .stdout(std::process::Stdio::null());
     let pid = spawn(&mut command);
     drop(theirs);
     answer(&ours);

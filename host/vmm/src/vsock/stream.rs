@@ -294,10 +294,11 @@ impl Stream {
 
     /// Whether bytes have to wait until the client has read the head before them.
     pub fn holds_back(&mut self) -> bool {
-        self.after_head &= self
-            .host
-            .as_ref()
-            .is_some_and(|socket| !upgrade::is_read(socket.as_fd()));
+        // Nearly always there was no head: that costs no call.
+        if self.after_head {
+            let socket = self.host.as_ref();
+            self.after_head = socket.is_some_and(|socket| !upgrade::is_read(socket.as_fd()));
+        }
         self.after_head
     }
 
