@@ -1,6 +1,7 @@
 //! Ours beside dockerd: the same commands by the same client, the same words back.
 
 mod bodies;
+mod files;
 mod layers;
 mod living;
 mod normal;

@@ -35,11 +35,7 @@ pub(crate) async fn route(call: Call) -> Answer {
         }
         Some("plugins") => swarm::plugins(&call),
         Some("build" | "session" | "grpc") => missing("docker build"),
-        Some("commit") => {
-            let container = call.query.get("container").unwrap_or_default();
-            call.engine.container(container)?;
-            missing("docker commit")
-        }
+        Some("commit") if call.method == Method::POST => images::commit(call).await,
         Some("distribution") => missing("asking a registry about an image (distribution)"),
         _ => Err(ApiError::page_not_found()),
     }

@@ -113,36 +113,49 @@ pub fn until(text: &str) -> Result<Timestamp> {
     if let Some(time) = Timestamp::parse_parameter(text) {
         return Ok(time);
     }
+    let nanoseconds = duration_ns(text)
+        .ok_or_else(|| Error::invalid(format!("invalid filter 'until={text}'")))?;
+    Ok(Timestamp::from_unix_ns(
+        Timestamp::now().unix_ns().saturating_sub(nanoseconds),
+    ))
+}
+
+/// A duration as Go writes it, `1h30m` or `1.5s`, in nanoseconds; none that is below zero.
+pub(crate) fn duration_ns(text: &str) -> Option<i64> {
+    if text == "0" {
+        return Some(0);
+    }
     let mut nanoseconds: i64 = 0;
     let mut rest = text;
-    let invalid = || Error::invalid(format!("invalid filter 'until={text}'"));
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or_else(invalid)?;
-        let (number, tail) = rest.split_at(digits);
-        let letters = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(letters);
+        let number = |c: char| c.is_ascii_digit() || c == '.';
+        let (digits, tail) = rest.split_at(rest.find(|c| !number(c))?);
+        let (unit, tail) = tail.split_at(tail.find(number).unwrap_or(tail.len()));
         let unit: i64 = match unit {
             "h" => 3_600_000_000_000,
             "m" => 60_000_000_000,
             "s" => 1_000_000_000,
             "ms" => 1_000_000,
-            _ => return Err(invalid()),
+            "us" | "µs" => 1_000,
+            "ns" => 1,
+            _ => return None,
         };
-        let number: i64 = number.parse().map_err(|_| invalid())?;
-        let part = number.checked_mul(unit).ok_or_else(invalid)?;
-        nanoseconds = nanoseconds.checked_add(part).ok_or_else(invalid)?;
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let whole: i64 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().ok()?
+        };
+        let mut part = whole.checked_mul(unit)?;
+        let mut place = unit;
+        for digit in fraction.bytes() {
+            place /= 10;
+            part = part.checked_add(place * i64::from(digit.checked_sub(b'0')?))?;
+        }
+        nanoseconds = nanoseconds.checked_add(part)?;
         rest = tail;
     }
-    if text.is_empty() {
-        return Err(invalid());
-    }
-    Ok(Timestamp::from_unix_ns(
-        Timestamp::now().unix_ns().saturating_sub(nanoseconds),
-    ))
+    (!text.is_empty()).then_some(nanoseconds)
 }
 
 /// Whether `name` is matched by a `name` filter: a regular expression, searched anywhere in it.
@@ -203,6 +216,22 @@ mod tests {
             ("^a.*z$", "abz1", false),
         ] {
             assert_eq!(name_matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, nanoseconds) in [
+            ("1h30m", Some(5_400_000_000_000)),
+            ("1.5s", Some(1_500_000_000)),
+            ("10us5ns", Some(10_005)),
+            ("0", Some(0)),
+            ("", None),
+            ("5", None),
+            ("5x", None),
+            ("1.1.1s", None),
+        ] {
+            assert_eq!(duration_ns(text), nanoseconds, "{text}");
         }
     }
 }

@@ -48,7 +48,8 @@ pub struct Pin {
 }
 
 impl Pin {
-    pub(crate) fn add(&mut self, digests: impl IntoIterator<Item = Digest>) {
+    /// Pins these as well.
+    pub fn add(&mut self, digests: impl IntoIterator<Item = Digest>) {
         let mut counts = self.pins.lock();
         for digest in digests {
             *counts.entry(digest).or_default() += 1;

@@ -222,10 +222,7 @@ fn check_repository(repository: &str) -> Result<(), ReferenceError> {
     }
     let lower = repository.to_ascii_lowercase();
     if lower != repository && lower.split('/').all(is_component) {
-        let shown = repository
-            .strip_prefix(OFFICIAL_PREFIX)
-            .unwrap_or(repository);
-        return Err(ReferenceError::Uppercase(shown.to_owned()));
+        return Err(ReferenceError::Uppercase(repository.to_owned()));
     }
     Err(ReferenceError::Format)
 }
@@ -412,7 +409,7 @@ mod tests {
         );
         assert_eq!(
             "Busybox".parse::<Reference>(),
-            Err(ReferenceError::Uppercase("Busybox".into()))
+            Err(ReferenceError::Uppercase("library/Busybox".into()))
         );
         assert!(matches!(
             "a".repeat(64).parse::<Reference>(),

@@ -136,6 +136,15 @@ impl Store {
         PendingLayer::receive(self, input)?.commit(self, diff_id)
     }
 
+    /// Takes in a layer that nobody has named yet, unpacking it if it is compressed, and pins it.
+    /// Blocks; the layer is durable when this returns, and not there at all if it fails.
+    pub fn take_layer(&self, input: impl io::Read) -> Result<(LayerFiles, Pin)> {
+        let pending = PendingLayer::receive(self, input)?;
+        let diff_id = pending.diff_id;
+        let pin = self.pin([diff_id]);
+        Ok((pending.commit(self, &diff_id)?, pin))
+    }
+
     /// Reads a configuration or manifest and verifies it again: these are small.
     pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>> {
         let path = self.blobs().join(digest.hex());

@@ -9,6 +9,7 @@ mod files;
 mod loads;
 mod lost;
 mod machine;
+mod makes;
 mod shared;
 
 use std::io::Write;

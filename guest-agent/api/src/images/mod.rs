@@ -6,11 +6,13 @@
 mod inspect;
 mod list;
 mod load;
+mod make;
 mod progress;
 mod pull;
 mod registry_auth;
 mod remove;
 
+pub(crate) use make::commit;
 pub(crate) use registry_auth::login;
 
 use crate::body::empty;
@@ -25,6 +27,7 @@ pub(crate) async fn route(call: Call) -> Answer {
     match (call.method.as_str(), parts.as_slice()) {
         ("GET", ["json"]) => list::list(&call),
         ("GET", ["get"]) => load::save(&call, &all(&call, "names")),
+        ("POST", ["create"]) if is_import(&call) => make::import(call).await,
         ("POST", ["create"]) => pull::create(&call).await,
         ("POST", ["load"]) => load::load(call).await,
         ("POST", ["prune"]) => remove::prune(&call).await,
@@ -39,6 +42,11 @@ pub(crate) async fn route(call: Call) -> Answer {
         ("DELETE", name) if !name.is_empty() => remove::remove(&call, &name.join("/")).await,
         _ => Err(ApiError::page_not_found()),
     }
+}
+
+/// Whether what is to be created comes from an archive and not from a registry.
+fn is_import(call: &Call) -> bool {
+    call.query.filled("fromImage").is_none() && call.query.filled("fromSrc").is_some()
 }
 
 /// A parameter that may be given more than once, or once with commas.

@@ -111,10 +111,7 @@ async fn send(
 /// `fromImage` with `tag`, which may be a digest. With neither in either, every tag is meant.
 fn wanted(call: &Call) -> Result<Reference, ApiError> {
     let Some(image) = call.query.filled("fromImage") else {
-        return Err(match call.query.filled("fromSrc") {
-            Some(_) => Error::unsupported("images cannot be imported yet").into(),
-            None => ApiError::bad_request("invalid reference format"),
-        });
+        return Err(ApiError::bad_request("invalid reference format"));
     };
     let text = match call.query.filled("tag") {
         None => image.to_owned(),

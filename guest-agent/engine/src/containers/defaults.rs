@@ -8,7 +8,7 @@ use crate::config::Settings;
 use crate::model::{Config, HostConfig, StrSlice};
 
 /// Fills `config` with what the image says and the request does not.
-pub(super) fn merge_image(config: &mut Config, image: &RunConfig) {
+pub(crate) fn merge_image(config: &mut Config, image: &RunConfig) {
     if config.user.is_empty() {
         config.user.clone_from(&image.user);
     }

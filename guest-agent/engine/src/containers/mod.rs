@@ -40,7 +40,9 @@ pub use wait::{Condition, Waited};
 
 pub(crate) use attach::resize;
 pub(crate) use container::{Live, lock};
+pub(crate) use defaults::merge_image;
 pub(crate) use files::FILES as BOUND_FILES;
 pub(crate) use launch::{Ends, Outputs, Started, Streams};
 pub(crate) use registry::Registry;
 pub(crate) use rootfs::Layers;
+pub(crate) use signals::parse as parse_signal;

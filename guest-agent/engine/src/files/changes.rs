@@ -65,6 +65,7 @@ impl Engine {
 fn compare(upper: BorrowedFd<'_>, image: BorrowedFd<'_>) -> io::Result<Vec<Change>> {
     let mut comparison = Comparison {
         image,
+        placeholders: Placeholders::new(upper, image)?,
         changes: Vec::new(),
     };
     comparison.directory(upper, "", true, DEPTH)?;
@@ -73,6 +74,7 @@ fn compare(upper: BorrowedFd<'_>, image: BorrowedFd<'_>) -> io::Result<Vec<Chang
 
 struct Comparison<'a> {
     image: BorrowedFd<'a>,
+    placeholders: Placeholders<'a>,
     changes: Vec<Change>,
 }
 
@@ -129,6 +131,12 @@ impl Comparison<'_> {
         depth: usize,
     ) -> io::Result<()> {
         let stat = fstat(node)?;
+        if self
+            .placeholders
+            .has(path.trim_start_matches('/').as_bytes(), &stat)
+        {
+            return Ok(());
+        }
         let below = if merged { self.below(path)? } else { None };
         let below = below.map(|(_, stat)| stat);
         if place::kind(&stat) == FileType::CharacterDevice && stat.st_rdev == 0 {
@@ -138,9 +146,6 @@ impl Comparison<'_> {
             return Ok(());
         }
         let Some(below) = below else {
-            if is_placeholder(path.trim_start_matches('/').as_bytes(), &stat) {
-                return Ok(());
-            }
             self.note(path.to_owned(), ChangeKind::Added);
             if place::kind(&stat) == FileType::Directory {
                 self.directory(node, path, false, depth)?;
@@ -165,18 +170,25 @@ impl Comparison<'_> {
         self.changes.push(Change { path, kind });
     }
 
-    /// What the image has at `path`.
     fn below(&self, path: &str) -> io::Result<Option<(OwnedFd, Stat)>> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match openat2(self.image, path, flags, Mode::empty(), resolve) {
-            Ok(fd) => {
-                let stat = fstat(&fd)?;
-                Ok(Some((fd, stat)))
-            }
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-            Err(errno) => Err(errno.into()),
+        in_image(self.image, path)
+    }
+}
+
+/// What the image has at `path`.
+fn in_image(
+    image: BorrowedFd<'_>,
+    path: impl rustix::path::Arg,
+) -> io::Result<Option<(OwnedFd, Stat)>> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat2(image, path, flags, Mode::empty(), resolve) {
+        Ok(fd) => {
+            let stat = fstat(&fd)?;
+            Ok(Some((fd, stat)))
         }
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -191,16 +203,58 @@ fn differ(new: &Stat, old: &Stat) -> bool {
         && (new.st_size != old.st_size || time(new) != time(old))
 }
 
-/// Whether this is what a start makes for its own mounts, and nobody has changed since: a path
-/// without its first slash. Dockerd has these in a layer of its own.
-pub(crate) fn is_placeholder(path: &[u8], stat: &Stat) -> bool {
-    let kind = place::kind(stat);
-    match path {
-        b"dev" | b"proc" | b"sys" => kind == FileType::Directory,
-        b"etc/resolv.conf" | b"etc/hostname" | b"etc/hosts" => {
-            kind == FileType::RegularFile && stat.st_size == 0
+/// What a start makes for its own mounts where the image has nothing: no change of the
+/// container's. Dockerd has these in a layer of their own.
+pub(crate) struct Placeholders<'a> {
+    image: BorrowedFd<'a>,
+    /// Whether `etc` is there for nothing else.
+    etc: bool,
+}
+
+impl<'a> Placeholders<'a> {
+    /// Looks at an overlay's upper directory.
+    pub(crate) fn new(upper: BorrowedFd<'_>, image: BorrowedFd<'a>) -> io::Result<Self> {
+        let mut own = Self { image, etc: false };
+        own.etc = match place::child(upper, "etc") {
+            Ok(etc) => own.fills(etc.as_fd())?,
+            Err(Errno::NOENT) => false,
+            Err(errno) => return Err(errno.into()),
+        };
+        Ok(own)
+    }
+
+    /// Whether `path`, without its first slash, is one of them.
+    pub(crate) fn has(&self, path: &[u8], stat: &Stat) -> bool {
+        let kind = place::kind(stat);
+        let known = match path {
+            b"etc" => return self.etc,
+            b"dev" | b"proc" | b"sys" => kind == FileType::Directory,
+            b"etc/resolv.conf" | b"etc/hostname" | b"etc/hosts" => {
+                kind == FileType::RegularFile && stat.st_size == 0
+            }
+            _ => false,
+        };
+        known && in_image(self.image, path).is_ok_and(|found| found.is_none())
+    }
+
+    /// Whether the directory `etc` has nothing else, and is else as in the image.
+    fn fills(&self, etc: BorrowedFd<'_>) -> io::Result<bool> {
+        let stat = fstat(etc)?;
+        let below = in_image(self.image, "etc")?;
+        if place::kind(&stat) != FileType::Directory
+            || below.is_some_and(|(_, below)| differ(&stat, &below))
+            || is_opaque(etc)?
+        {
+            return Ok(false);
         }
-        _ => false,
+        let open = place::reopen(etc, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        for name in place::names(open.as_fd())? {
+            let stat = fstat(place::child(open.as_fd(), &name[..])?)?;
+            if !self.has(&[b"etc/", &name[..]].concat(), &stat) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -258,6 +312,24 @@ mod tests {
             "A /new/er/file",
         ];
         assert_eq!(compared(&upper, &image), expected);
+    }
+
+    #[test]
+    fn what_a_start_makes_is_no_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, upper) = (dir.path().join("image"), dir.path().join("upper"));
+        fs::create_dir_all(&image).unwrap();
+        fs::create_dir_all(upper.join("etc")).unwrap();
+        for name in ["etc/hosts", "etc/hostname", "etc/resolv.conf"] {
+            fs::write(upper.join(name), "").unwrap();
+        }
+        fs::create_dir(upper.join("proc")).unwrap();
+        assert!(compared(&upper, &image).is_empty());
+        fs::write(upper.join("etc/other"), "").unwrap();
+        assert_eq!(compared(&upper, &image), ["A /etc", "A /etc/other"]);
+        fs::create_dir_all(image.join("proc")).unwrap();
+        fs::set_permissions(upper.join("proc"), fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(compared(&upper, &image)[2], "C /proc");
     }
 
     #[test]

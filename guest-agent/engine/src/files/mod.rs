@@ -38,7 +38,7 @@ use lighter_runtime::{Mount as Spec, MountFlags, MountKind, View};
 use rustix::io::Errno;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::containers::{BOUND_FILES, Container, Live, Record, Status};
+use crate::containers::{BOUND_FILES, Container, Live, Record, Status, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::mounts::{Source, resolve};
@@ -68,10 +68,17 @@ impl Engine {
         let view = loop {
             let mut watch = container.watch();
             let exits = watch.borrow_and_update().exits;
-            let Some(live) = container.live() else {
+            if !container.status().is_running() {
+                let clearing = lock(&container.clearing).take();
+                if let Some(clearing) = clearing {
+                    // Its last processes have let go; a panic in there was reported already.
+                    let _ = clearing.await;
+                }
                 break self.assemble_view(&record).await?;
-            };
-            if let Some(view) = live_view(live).await? {
+            }
+            if let Some(live) = container.live()
+                && let Some(view) = live_view(live).await?
+            {
                 break view;
             }
             // It has just ended, and in a moment everybody knows.

@@ -8,8 +8,10 @@
 //! names yet is not collected. Recording and dropping the pin is one step for the collector.
 
 mod collect;
+mod instructions;
 mod list;
 mod load;
+mod make;
 mod names;
 mod pull;
 mod remove;
@@ -35,6 +37,7 @@ pub use lighter_images::registry::Credentials;
 pub use lighter_images::{Platform, Progress, ProgressDetail, ProgressEvent, channel, config};
 pub use list::{FILTERS, ListOptions, Summary};
 pub use load::LoadReport;
+pub use make::{CommitOptions, ImportOptions, new_name};
 pub use remove::{PRUNE_FILTERS, Pruned, Removed};
 
 /// What is kept of an image beside its configuration.

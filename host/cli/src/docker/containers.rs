@@ -261,6 +261,18 @@ fn age(created: i64) -> u64 {
     now.saturating_sub(u64::try_from(created).unwrap_or(0))
 }
 
+/// A moment in the form of RFC 3339, in this host's time zone.
+pub fn rfc3339_local(unix: i64) -> String {
+    let zone = lighter_platform::sys::time_zone_at(unix);
+    let local = |time: time::OffsetDateTime| {
+        let offset = time::UtcOffset::from_whole_seconds(zone.seconds_east).ok()?;
+        let format = &time::format_description::well_known::Rfc3339;
+        time.to_offset(offset).format(format).ok()
+    };
+    let time = time::OffsetDateTime::from_unix_timestamp(unix).ok();
+    time.and_then(local).unwrap_or_default()
+}
+
 /// A moment as docker writes it, in this host's time zone.
 pub fn local_time(unix: i64) -> String {
     let zone = lighter_platform::sys::time_zone_at(unix);

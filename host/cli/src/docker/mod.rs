@@ -12,12 +12,14 @@ mod detach;
 mod events;
 mod exec;
 mod flags;
+mod history;
 mod images;
 mod info;
 mod inspect;
 mod lifecycle;
 mod login;
 mod logs;
+mod making;
 mod mounts;
 mod nouns;
 mod port_list;
@@ -67,11 +69,13 @@ pub struct Verb {
 }
 
 fn verbs() -> impl Iterator<Item = &'static Verb> {
-    let tables: [&'static [Verb]; 14] = [
+    let tables: [&'static [Verb]; 16] = [
         run::VERBS,
         exec::VERBS,
         containers::VERBS,
         copy::VERBS,
+        making::VERBS,
+        history::VERBS,
         logs::VERBS,
         lifecycle::VERBS,
         inspect::VERBS,

@@ -12,9 +12,12 @@ type Word = (&'static str, &'static [&'static str], &'static str);
 
 const CONTAINER: &[Word] = &[
     ("attach", &[], "attach"),
+    ("commit", &[], "commit"),
     ("cp", &[], "cp"),
     ("create", &[], "create"),
+    ("diff", &[], "diff"),
     ("exec", &[], "exec"),
+    ("export", &[], "export"),
     ("inspect", &[], "container-inspect"),
     ("kill", &[], "kill"),
     ("logs", &[], "logs"),
@@ -31,6 +34,8 @@ const CONTAINER: &[Word] = &[
 ];
 
 const IMAGE: &[Word] = &[
+    ("history", &[], "history"),
+    ("import", &[], "import"),
     ("inspect", &[], "image-inspect"),
     ("load", &[], "load"),
     ("ls", &["list"], "images"),

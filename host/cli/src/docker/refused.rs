@@ -65,6 +65,7 @@ fn of_verb(verb: &str) -> &'static [&'static str] {
     match verb {
         "run" | "create" => CONTAINER,
         "pull" => &["all-tags", "disable-content-trust"],
+        "history" => &["platform"],
         "images" => &["tree"],
         "rm" => &["link"],
         "rmi" => &["platform"],

@@ -165,16 +165,20 @@ async fn save(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
         .api
         .follow(&with_query("/images/get", &query))
         .await?;
+    write_to(response.into_body(), output).await?;
+    Ok(Code::OK)
+}
+
+/// Writes an answer to this file, or to standard output.
+pub async fn write_to(body: hyper::body::Incoming, output: Option<String>) -> Result<(), CliError> {
     let Some(path) = output else {
-        let mut out = io::stdout().lock();
-        write_body(response.into_body(), &mut out).await?;
-        return Ok(Code::OK);
+        return write_body(body, &mut io::stdout().lock()).await;
     };
     // Under another name until it is whole: a cut archive must not look like one.
     let temporary = format!("{path}.{}", lighter_platform::dir::random_suffix());
     let failed = |error: io::Error| CliError::new(format!("write {path}: {}", words(&error)));
     let mut file = File::create_new(&temporary).map_err(failed)?;
-    let written = match write_body(response.into_body(), &mut file).await {
+    let written = match write_body(body, &mut file).await {
         Ok(()) => std::fs::rename(&temporary, &path).map_err(failed),
         Err(error) => Err(error),
     };
@@ -182,7 +186,7 @@ async fn save(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
         // The first error is the one that matters.
         let _ = std::fs::remove_file(&temporary);
     }
-    written.map(|()| Code::OK)
+    written
 }
 
 /// Writes an answer as it comes.

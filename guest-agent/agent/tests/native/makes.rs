@@ -1,0 +1,154 @@
+//! Images made here: `docker import` and `docker commit`, and an engine that is killed right after
+//! it has acknowledged one.
+
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::api::{call, container, create, get, load_image, post, run, state, try_call, wait};
+use crate::machine::Machine;
+
+fn started(dir: &std::path::Path) -> Machine {
+    let machine = Machine::start(dir);
+    machine.greeted();
+    load_image(&machine, dir);
+    machine
+}
+
+fn tree() -> Vec<u8> {
+    let dir = tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("etc")).unwrap();
+    std::fs::write(dir.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").unwrap();
+    let tar = std::process::Command::new("tar")
+        .arg("-C")
+        .arg(dir.path())
+        .args(["-c", "-f", "-", "."])
+        .output();
+    tar.unwrap().stdout
+}
+
+fn image(machine: &Machine, name: &str) -> Value {
+    get(machine, &format!("/images/{name}/json")).is(200).json()
+}
+
+#[test]
+fn an_image_that_was_acknowledged_survives_the_engine() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let path = "/images/create?fromSrc=-&repo=made&tag=1&message=hello\
+                &changes=ENV%20A=b&changes=CMD%20%5B%22x%22%5D";
+    let said = try_call(&machine, "POST", path, &tree()).unwrap().is(200);
+    machine.kill_agent();
+    let imported = image(&machine, "made:1");
+    assert_eq!(said.json()["status"], imported["Id"]);
+    assert_eq!(imported["Comment"], "hello");
+    assert_eq!(imported["Config"]["Env"], json!(["A=b"]));
+    assert_eq!(imported["Config"]["Labels"], Value::Null);
+    assert_eq!(imported["RootFS"]["Layers"].as_array().unwrap().len(), 1);
+    let history = get(&machine, "/images/made:1/history").is(200).json();
+    assert_eq!(history[0]["Comment"], "hello");
+    assert_eq!(history[0]["Tags"], json!(["made:1"]));
+
+    run(
+        &machine,
+        "cc",
+        &container("echo x > /new; rm -rf /bin/none; exec sleep 100000"),
+    );
+    while get(&machine, "/containers/cc/archive?path=/new").status != 200 {
+        std::thread::yield_now();
+    }
+    let path = "/commit?container=cc&repo=made&tag=2&comment=why&author=me&changes=LABEL%20l=1";
+    let said = try_call(&machine, "POST", path, b"")
+        .unwrap()
+        .is(201)
+        .json();
+    machine.kill_agent();
+    let committed = image(&machine, "made:2");
+    assert_eq!(said["Id"], committed["Id"]);
+    assert_eq!(
+        (&committed["Author"], &committed["Comment"]),
+        (&json!("me"), &json!("why"))
+    );
+    assert_eq!(committed["Config"]["Labels"]["l"], "1");
+    assert_eq!(committed["Config"]["Cmd"][1], "sh");
+    assert_eq!(committed["RootFS"]["Layers"].as_array().unwrap().len(), 1);
+    assert_eq!(state(&machine, "cc")["Status"], "running", "resumed");
+    let history = get(&machine, "/images/made:2/history").is(200).json();
+    assert!(
+        history[0]["CreatedBy"]
+            .as_str()
+            .unwrap()
+            .starts_with("/bin/busybox sh -c")
+    );
+}
+
+#[test]
+fn what_cannot_be_made_is_refused_in_dockerds_words_and_leaves_nothing() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    create(&machine, "cc", &container("true"));
+    let said = |path: &str, body: &[u8], status: u16| {
+        let answer = try_call(&machine, "POST", path, body).unwrap().is(status);
+        answer.json()["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let import = "/images/create?fromSrc=-&repo=made";
+    let change = "RUN is not a valid change command";
+    assert_eq!(
+        said(&format!("{import}&changes=RUN%20x"), &tree(), 400),
+        change
+    );
+    assert_eq!(
+        said("/commit?container=cc&changes=RUN%20x", b"", 400),
+        change
+    );
+    assert_eq!(
+        said(&format!("{import}&platform=windows/amd64"), &tree(), 400),
+        "operating system is not supported"
+    );
+    let upper = "invalid reference format: repository name (library/UPPER) must be lowercase";
+    assert_eq!(
+        said("/images/create?fromSrc=-&repo=UPPER", &tree(), 400),
+        upper
+    );
+    assert_eq!(said("/commit?container=cc&repo=UPPER", b"", 400), upper);
+    let digest = format!("/images/create?fromSrc=-&repo=x@sha256:{}", "0".repeat(64));
+    assert_eq!(
+        said(&digest, &tree(), 400),
+        "cannot import digest reference"
+    );
+    assert_eq!(
+        said("/commit?container=none", b"", 404),
+        "No such container: none"
+    );
+    assert!(said(import, b"hello this is no tar", 400).contains("unexpected EOF"));
+    assert!(said("/images/create?fromSrc=http://x/y", b"", 501).contains("not supported"));
+    let listed = get(&machine, "/images/json").is(200).text();
+    assert!(!listed.contains("made"), "{listed}");
+}
+
+#[test]
+fn a_container_without_changes_adds_no_layer_and_one_of_a_commit_has_its_files() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    create(&machine, "cc", &container("true"));
+    let commit = |name: &str, config: &Value| {
+        let path = format!("/commit?container={name}&repo=made&tag={name}");
+        call(&machine, "POST", &path, config).is(201);
+    };
+    let own = json!({"Env": ["Z=1"], "Labels": {"l": "1"}});
+    commit("cc", &own);
+    let made = image(&machine, "made:cc");
+    assert_eq!(made["RootFS"]["Layers"], Value::Null, "{made}");
+    assert_eq!(made["Config"]["Env"], json!(["Z=1"]));
+    post(&machine, "/containers/cc/start").is(204);
+    wait(&machine, "cc");
+    // The place of its bind was made at the start: dockerd counts that as well.
+    commit("cc", &json!({}));
+    let made = image(&machine, "made:cc");
+    assert_eq!(made["RootFS"]["Layers"].as_array().unwrap().len(), 1);
+    let layer = get(&machine, "/images/made:cc/get").is(200).body;
+    let text = String::from_utf8_lossy(&layer);
+    assert!(text.contains("bin/busybox") && !text.contains("etc/hosts"));
+}
