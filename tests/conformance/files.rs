@@ -18,7 +18,8 @@ fn copies_in_and_out() {
         cp $DIR/d copied:/t
         cp $DIR/d copied:/t/other
         cp $DIR/d/. copied:/t/content
-        cp $DIR/d copied:/t/renamed
+        # The client tells in its log that nobody reads its archive, or it does not.
+        ~ cp $DIR/d copied:/t/renamed
         cp $DIR/nofile copied:/t
         cp $DIR/l copied:/t/
         cp -L $DIR/l copied:/t/followed
@@ -45,7 +46,7 @@ fn copies_in_and_out() {
         cp copied:/t/f $DIR/none/f
         cp copied:/t/d $DIR/f
         cp copied:t/f $DIR/relative
-        ! find . | sort | grep -v empty > listed
+        ! find . | sort | grep -v -e empty -e listed > ../list && mv ../list listed
         cp $DIR/listed copied:/t/listed
         exec copied cat /t/listed
         cp copied: $DIR

@@ -67,11 +67,15 @@ pub(super) enum ParentError {
     Kernel(#[from] Errno),
 }
 
-/// The directory `path` (its components) below `base`, made where it is missing.
+/// The directory `path` (its components) below `base`; `make`: made where it is missing.
 ///
 /// One component at a time: links are read and walked as text, an absolute one from `base`, so
 /// that nothing leads out of it; `..` goes back to a directory this walk came through.
-pub(super) fn directory(base: BorrowedFd<'_>, path: &[&[u8]]) -> Result<OwnedFd, ParentError> {
+pub(super) fn directory(
+    base: BorrowedFd<'_>,
+    path: &[&[u8]],
+    make: bool,
+) -> Result<OwnedFd, ParentError> {
     let mut links = 0;
     let mut todo: VecDeque<Vec<u8>> = path.iter().map(|part| part.to_vec()).collect();
     let mut stack: Vec<OwnedFd> = Vec::new();
@@ -81,7 +85,11 @@ pub(super) fn directory(base: BorrowedFd<'_>, path: &[&[u8]]) -> Result<OwnedFd,
             continue;
         }
         let here = stack.last().map_or(base, AsFd::as_fd);
-        let next = child_or_new(here, &part)?;
+        let next = if make {
+            child_or_new(here, &part)?
+        } else {
+            child(here, &part[..])?
+        };
         match kind(&fstat(&next)?) {
             FileType::Symlink => {
                 links += 1;
@@ -231,7 +239,7 @@ mod tests {
         let base = base(&inner);
         let walk = |path: &str| {
             let parts: Vec<&[u8]> = components(path.as_bytes()).collect();
-            directory(base.as_fd(), &parts)
+            directory(base.as_fd(), &parts, true)
         };
         walk("absolute/made").unwrap();
         assert!(inner.join("run/made").is_dir() && !dir.path().join("run").exists());
@@ -245,6 +253,8 @@ mod tests {
             Err(ParentError::Kernel(Errno::NOTDIR))
         ));
         walk("").unwrap();
+        let missing = directory(base.as_fd(), &[b"missing"], false);
+        assert!(matches!(missing, Err(ParentError::Kernel(Errno::NOENT))));
         walk("a/b/../c").unwrap();
         assert!(inner.join("a/c").is_dir());
     }
@@ -270,7 +280,7 @@ mod tests {
         let base = base(std::path::Path::new("/proc"));
         assert!(is_kernels(base.as_fd()).unwrap());
         assert!(matches!(
-            directory(base.as_fd(), &[b"made"]),
+            directory(base.as_fd(), &[b"made"], true),
             Err(ParentError::Kernel(Errno::PERM))
         ));
         let tmp = tempfile::tempdir().unwrap();

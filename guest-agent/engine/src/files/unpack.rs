@@ -118,7 +118,14 @@ impl Unpacker<'_> {
             let path = path.clone();
             move |source: ParentError| UnpackError::File { step, path, source }
         };
-        let parent = place::directory(self.base, parents).map_err(failed("openat"))?;
+        let parent = place::directory(self.base, parents, true).map_err(|error| match error {
+            ParentError::Escapes => UnpackError::File {
+                step: "statat",
+                path: text(&parents.join(&b'/')),
+                source: error,
+            },
+            other => failed("openat")(other),
+        })?;
         let parent = parent.as_fd();
         place::writable_kind(parent).map_err(|errno| failed("openat")(errno.into()))?;
         let there = self.clear_way(parent, name, entry.kind, &path)?;
@@ -220,7 +227,7 @@ impl Unpacker<'_> {
     fn link(&self, parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<(), MakeError> {
         let parts = clean(&entry.link).ok_or(MakeError::Link)?;
         let (target, parents) = parts.split_last().ok_or(MakeError::Link)?;
-        let of = place::directory(self.base, parents).map_err(MakeError::Place)?;
+        let of = place::directory(self.base, parents, false).map_err(MakeError::Place)?;
         linkat(&of, *target, parent, name, AtFlags::empty())?;
         Ok(())
     }
@@ -281,7 +288,7 @@ impl Unpacker<'_> {
             let Some((name, parents)) = parts.split_last() else {
                 continue;
             };
-            let set = place::directory(self.base, parents)
+            let set = place::directory(self.base, parents, false)
                 .map(|parent| utimensat(&parent, *name, times, AtFlags::SYMLINK_NOFOLLOW));
             if let Err(error) = set {
                 tracing::debug!(%error, "a directory keeps its time");

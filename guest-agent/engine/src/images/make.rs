@@ -79,7 +79,7 @@ pub fn new_name(repository: &str, tag: &str) -> Result<Option<Reference>> {
     }
     name.with_tag(tag)
         .map(Some)
-        .map_err(|error| Error::invalid(error.to_string()))
+        .map_err(|_| Error::invalid("invalid tag format"))
 }
 
 impl Engine {

@@ -91,7 +91,10 @@ fn names_that_lead_out_are_refused_in_dockerds_words() {
         refused((Kind::HardLink, "h", "../secret")),
         "invalid hardlink target \"../secret\""
     );
-    assert!(refused((FILE, "up/esc", "")).contains("path escapes from parent"));
+    let escapes = "statat up: path escapes from parent";
+    assert_eq!(refused((FILE, "up/esc", "")), escapes);
+    assert!(refused((Kind::HardLink, "h", "none/x")).contains("o such file"));
+    assert!(!dir.join("none").exists());
     put(
         &dir,
         &archive(&[(FILE, "absolute/esc", "")]),

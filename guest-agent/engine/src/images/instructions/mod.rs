@@ -93,8 +93,10 @@ impl Applied {
             "LABEL" => config.labels.extend(pairs("LABEL", rest, config)?),
             "EXPOSE" => expose(config, rest)?,
             "ONBUILD" => on_build(config, rest)?,
-            "STOPSIGNAL" => config.stop_signal = stop_signal(&one_word(&name, rest, config)?)?,
-            "USER" => config.user = one_word(&name, rest, config)?,
+            "STOPSIGNAL" => {
+                config.stop_signal = stop_signal(&expand(rest, &environment(config))?)?;
+            }
+            "USER" => config.user = expand(rest, &environment(config))?,
             "WORKDIR" => work_dir(config, &expand(rest, &environment(config))?),
             "VOLUME" => volume(config, rest)?,
             _ => config.healthcheck = Some(health(rest)?),
@@ -123,17 +125,10 @@ fn command(text: &str) -> StrSlice {
     StrSlice(words.map(str::to_owned).collect())
 }
 
-fn one_word(name: &str, text: &str, config: &Config) -> Result<String> {
-    match split(text)?.as_slice() {
-        [word] => expand(word, &environment(config)),
-        _ => Err(needs(name, "exactly one argument")),
-    }
-}
-
 /// `name=value …`, or the older `name value`.
 fn pairs(instruction: &str, text: &str, config: &Config) -> Result<Vec<(String, String)>> {
     let environment = environment(config);
-    let words = split(text)?;
+    let words = split(text);
     let first = words.first().map(String::as_str).unwrap_or_default();
     if !first.contains('=') {
         let (name, value) = text
@@ -176,13 +171,13 @@ fn set_env(config: &mut Config, name: &str, value: &str) {
 fn expose(config: &mut Config, text: &str) -> Result<()> {
     let environment = environment(config);
     let ports = config.exposed_ports.get_or_insert_default();
-    for word in split(text)? {
+    for word in split(text) {
         let word = expand(&word, &environment)?;
-        let wrong = || Error::invalid(format!("invalid containerPort: {word}"));
+        let wrong = || Error::invalid(format!("Invalid containerPort: {word}"));
         let (range, protocol) = word.split_once('/').unwrap_or((&word, "tcp"));
         let protocol = protocol.to_ascii_lowercase();
         if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-            return Err(Error::invalid(format!("invalid proto: {protocol}")));
+            return Err(Error::invalid(format!("Invalid proto: {protocol}")));
         }
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let first: u16 = first.parse().map_err(|_| wrong())?;
@@ -246,8 +241,11 @@ fn volume(config: &mut Config, text: &str) -> Result<()> {
     let environment = environment(config);
     let words = match serde_json::from_str::<Vec<String>>(text) {
         Ok(words) => words,
-        Err(_) => split(text)?,
+        Err(_) => split(text),
     };
+    if words.is_empty() {
+        return Err(needs("VOLUME", "at least one argument"));
+    }
     for word in words {
         let path = expand(&word, &environment)?;
         let path = path.trim();
@@ -287,7 +285,8 @@ fn health(text: &str) -> Result<Healthcheck> {
             }
             _ => return Err(wrong(name)),
         };
-        *place = crate::filters::duration_ns(value).ok_or_else(|| invalid_flag(name, value))?;
+        *place = crate::filters::duration_ns(value)
+            .ok_or_else(|| Error::invalid(format!("time: invalid duration {value:?}")))?;
     }
     let (kind, words) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     let words = words.trim();
@@ -409,10 +408,14 @@ mod tests {
         assert_eq!(refused("foo"), "FOO is not a valid change command");
         assert_eq!(refused("ENV A"), "ENV must have two arguments");
         assert_eq!(refused("USER"), "USER requires at least one argument");
-        assert_eq!(refused("USER a b"), "USER requires exactly one argument");
+        assert_eq!(
+            refused("VOLUME []"),
+            "VOLUME requires at least one argument"
+        );
+        assert!(refused("ENV A=\"b").starts_with("failed to process \"\\\"b\": unexpected end"));
         assert!(refused("ENV A=b c").starts_with("Syntax error - can't find = in \"c\""));
-        assert_eq!(refused("EXPOSE x"), "invalid containerPort: x");
-        assert_eq!(refused("EXPOSE 1/icmp"), "invalid proto: icmp");
+        assert_eq!(refused("EXPOSE x"), "Invalid containerPort: x");
+        assert_eq!(refused("EXPOSE 1/icmp"), "Invalid proto: icmp");
         assert!(refused("ONBUILD FROM x").contains("isn't allowed"));
         assert!(refused("HEALTHCHECK foo").contains("(try CMD)"));
         assert!(refused("HEALTHCHECK --bad=1 CMD x").contains("unknown flag"));

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 
-/// Splits at blanks outside quotes; quotes and backslashes stay for [`expand`].
-pub(super) fn split(text: &str) -> Result<Vec<String>> {
+/// Splits at blanks outside quotes; quotes, closed or not, and backslashes stay for [`expand`].
+pub(super) fn split(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut quote = None;
@@ -27,13 +27,10 @@ pub(super) fn split(text: &str) -> Result<Vec<String>> {
         }
         word.push(letter);
     }
-    if let Some(quote) = quote {
-        return Err(unterminated(quote));
-    }
     if !word.is_empty() {
         words.push(word);
     }
-    Ok(words)
+    words
 }
 
 fn unterminated(quote: char) -> Error {
@@ -54,7 +51,9 @@ pub(super) fn expand(text: &str, environment: &[String]) -> Result<String> {
         environment,
         depth: 0,
     };
-    reader.until(None)
+    reader
+        .until(None)
+        .map_err(|error| Error::invalid(format!("failed to process {text:?}: {}", error.text())))
 }
 
 /// Variables within variables that are followed.
@@ -202,7 +201,6 @@ mod tests {
         assert!(expand("${A", &environment).is_err());
         assert!(expand("'x", &environment).is_err());
         assert!(expand(&"${A:-".repeat(100), &environment).is_err());
-        assert_eq!(split("a 'b c' d\\ e").unwrap(), ["a", "'b c'", "d\\ e"]);
-        assert!(split("a \"b").is_err());
+        assert_eq!(split("a 'b c' d\\ e \"f"), ["a", "'b c'", "d\\ e", "\"f"]);
     }
 }
