@@ -161,8 +161,7 @@ impl Folders {
     /// # Errors
     /// What the process answers.
     pub fn protect(&self, allowed: &AllowList) -> Result<(), FilesError> {
-        self.line()
-            .ask(|client| client.protect(&allowed.read_only()))
+        self.line().ask(|client| protect(client, allowed))
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -183,27 +182,32 @@ impl Folders {
         };
         judge(&really(path))?;
         let (target, real) = open(path)?;
+        let label = real.to_string_lossy();
+        let mut line = self.line();
+        // With the line in hand: whoever changes the list now finds this grant when he tells of it.
         let entry = judge(&real)?;
         let read_only = wanted.read_only || entry.read_only;
         let id = name(&real, read_only)?;
-        let label = real.to_string_lossy();
-        // Each time: what was missing may be there now.
-        self.protect(allowed).map_err(|error| not_added(&error))?;
         // A folder with keys that passed the judgement is one that the settings name; it may be hidden still.
         let add = |client: &FilesClient| match allowed.is_key_folder(&real) {
             true => client.add_named_share(&id, &target, read_only, &label),
             false => client.add_share(&id, &target, read_only, &label),
         };
-        let added = self.line().ask(|client| match add(client) {
-            Err(FilesError::Refused {
-                code: RefusalCode::TooMany,
-                ..
-            }) => {
-                remove_stale(client)?;
-                add(client)
+        let added = line.ask(|client| {
+            // Each time: what was missing may be there now.
+            protect(client, allowed)?;
+            match add(client) {
+                Err(FilesError::Refused {
+                    code: RefusalCode::TooMany,
+                    ..
+                }) => {
+                    remove_stale(client)?;
+                    add(client)
+                }
+                other => other,
             }
-            other => other,
         });
+        drop(line);
         added.map_err(|error| not_added(&error))?;
         tracing::info!(path = %label, read_only, id = id.as_str(), "folder shared");
         Ok(Opened::Share {
@@ -211,6 +215,30 @@ impl Folders {
             read_only,
         })
     }
+}
+
+/// Tells what is for reading only: the places, and the grants that were made for writing and lie there.
+fn protect(client: &FilesClient, allowed: &AllowList) -> Result<(), FilesError> {
+    client.protect(&allowed.read_only())?;
+    for share in client.status()?.shares {
+        let entry = allowed.check(Path::new(&share.label));
+        // What is no longer listed stays with those who have it.
+        let wanted = !share.read_only && entry.is_ok_and(|entry| entry.read_only);
+        if wanted == share.restricted {
+            continue;
+        }
+        match client.restrict(&share.id, wanted) {
+            Err(FilesError::Refused {
+                code: RefusalCode::Malformed,
+                ..
+            }) => tracing::warn!(
+                path = share.label,
+                "a process of an older build lets it be written until the machine ends"
+            ),
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes those of our folders that are missing. What is hidden needs a folder that it lies in, and on
@@ -359,6 +387,76 @@ mod tests {
         let name = run.join(lighter_files::CONTROL_SOCKET);
         let _listener = std::os::unix::net::UnixListener::bind(name).unwrap();
         assert!(!ended(Some(other), &run).await, "somebody is there");
+    }
+
+    /// A process that is only played, with these shares; what it was told of them.
+    #[cfg(target_os = "linux")]
+    fn play(run: &Path, shares: serde_json::Value) -> std::thread::JoinHandle<Vec<String>> {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+        use rustix::net::{RecvFlags, SendFlags, accept, bind, listen, recv, send, socket_with};
+        let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap();
+        let address = SocketAddrUnix::new(run.join(lighter_files::CONTROL_SOCKET)).unwrap();
+        bind(&socket, &address).unwrap();
+        listen(&socket, 8).unwrap();
+        let status = serde_json::json!({
+            "reply": "status", "shares": shares, "connected": true, "open_handles": 0,
+            "nodes": 0, "cached_descriptors": 0,
+        });
+        std::thread::spawn(move || {
+            let client = accept(&socket).unwrap();
+            let mut told = Vec::new();
+            let mut packet = vec![0; 1 << 16];
+            loop {
+                let (length, _) = recv(&client, &mut packet[..], RecvFlags::empty()).unwrap();
+                let request = serde_json::from_slice::<serde_json::Value>(&packet[..length]);
+                let Ok(request) = request else { return told };
+                let reply = match request["request"].as_str().unwrap() {
+                    "status" => status.to_string(),
+                    "restrict" => {
+                        told.push(format!("{}: {}", request["id"], request["restricted"]));
+                        r#"{"reply":"done"}"#.to_owned()
+                    }
+                    _ => r#"{"reply":"done"}"#.to_owned(),
+                };
+                send(&client, reply.as_bytes(), SendFlags::empty()).unwrap();
+            }
+        })
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn grants_follow_the_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let paths = lighter_platform::HostPaths {
+            config: at("c/config"),
+            data: at("c/data"),
+            cache: at("c/cache"),
+            run: at("c/run"),
+        };
+        let allowed = AllowList::new(dir.path(), &paths);
+        allowed.set_named(&[format!("{}:ro", at("inner").display())]);
+        let share = |id: &str, label: &str, restricted: bool| {
+            serde_json::json!({
+                "id": id, "label": really(&at(label)), "read_only": false,
+                "restricted": restricted, "directory": true,
+            })
+        };
+        let shares = [
+            share("at", "inner", false),
+            share("below", "inner/sub", false),
+            share("beside", "other", false),
+            share("no-longer", "inner2", true),
+        ];
+        let told = play(dir.path(), serde_json::json!(shares));
+        let found = Folders::take_over(dir.path()).unwrap();
+        // One that does not say its number has none.
+        assert_eq!(found.folders.pid(), None);
+        found.folders.protect(&allowed).unwrap();
+        drop(found);
+        let expected = [r#""at": true"#, r#""below": true"#, r#""no-longer": false"#];
+        assert_eq!(told.join().unwrap(), expected);
     }
 
     #[cfg(target_os = "linux")]

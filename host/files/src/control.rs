@@ -107,6 +107,13 @@ pub enum Request {
     },
     /// The new list is complete, and holds instead of the old one.
     EndProtect,
+    /// Refuse every change through a share that may be written, or no longer refuse it.
+    Restrict {
+        /// Name below the synthetic root.
+        id: ShareId,
+        /// Whether changes are refused from now on.
+        restricted: bool,
+    },
     /// What is served now: the shares in the order of their ids, as many as one packet holds.
     Status {
         /// Only those after this one.
@@ -178,6 +185,9 @@ pub struct ShareStatus {
     pub label: String,
     /// Whether changes are refused.
     pub read_only: bool,
+    /// Whether changes are refused for now, by [`Request::Restrict`].
+    #[serde(default)]
+    pub restricted: bool,
     /// Whether it is a directory; else one regular file.
     pub directory: bool,
 }

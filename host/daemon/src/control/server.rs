@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::{Event, MOST_LINE, MachineStatus, Request, Status};
 use crate::settings::Settings;
 use crate::vm::boot::no_room;
-use crate::vm::{Failure, Guest, Phase};
+use crate::vm::{Failure, Guest, Phase, chain};
 use crate::{Asker, Daemon, End};
 
 /// Most characters of a name that the guest gives.
@@ -97,9 +97,12 @@ async fn converse(
         Request::Reload => match Settings::load(&daemon.paths.config_file()) {
             Ok(settings) => {
                 daemon.allowed.set_named(&settings.shares);
-                protect_again(daemon).await;
                 daemon.dials.set_proxies(&settings.proxies);
-                send(&mut stream, &Event::Done).await
+                let event = match protect_again(daemon).await {
+                    Ok(()) => Event::Done,
+                    Err(failure) => Event::Failed(failure),
+                };
+                send(&mut stream, &event).await
             }
             Err(error) => {
                 send(
@@ -113,21 +116,32 @@ async fn converse(
 }
 
 /// Tells the process of shared folders what is for reading only now. One that cannot be told is told
-/// again before anything is shared.
-async fn protect_again(daemon: &Arc<Daemon>) {
+/// again before anything is shared, but what is shared may be written until then.
+async fn protect_again(daemon: &Arc<Daemon>) -> Result<(), Failure> {
     let phase = daemon.vm.watch().borrow().clone();
     let Phase::Ready(Guest {
         folders: Some(folders),
         ..
     }) = phase
     else {
-        return;
+        return Ok(());
     };
     let allowed = Arc::clone(&daemon.allowed);
     let told = tokio::task::spawn_blocking(move || folders.protect(&allowed)).await;
-    if !matches!(told, Ok(Ok(()))) {
-        tracing::warn!(?told, "what is for reading only could not be told");
-    }
+    let failed = |error: &dyn std::error::Error| {
+        let text = format!(
+            "the setting is kept, and what is shared for reading only could not be told: {}",
+            chain(error)
+        );
+        tracing::warn!(text, "settings are not in force");
+        let hint = "`lighter config set` once more, or `lighter down && lighter up`";
+        Failure {
+            hint: Some(hint.to_owned()),
+            ..Failure::plain(text)
+        }
+    };
+    told.map_err(|error| failed(&error))?
+        .map_err(|error| failed(&error))
 }
 
 /// Hands the wish on and answers when it is fulfilled.

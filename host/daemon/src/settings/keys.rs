@@ -71,7 +71,8 @@ pub const KEYS: &[Key] = &[
         Kind::List,
         Effect::AtOnce,
         "further host folders that containers may be given, such as `/srv/data` or `/etc/app:ro`; \
-         one that runs keeps what it was given",
+         what is `:ro` now is so at once for all but open files, what is no longer listed stays with \
+         those that have it",
     ),
     key(
         "proxies.http-proxy",

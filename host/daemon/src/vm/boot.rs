@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::patience::{LOOK, waits_for_room, within};
 use super::stream::StreamError;
-use super::{Failure, Guest, Launched, Link, MessageStream, prepare};
+use super::{Failure, Guest, Launched, Link, MessageStream, chain, prepare};
 use crate::folders::{Folders, Found};
 use crate::host_port::proxy::Proxies;
 use crate::settings::Settings;
@@ -150,9 +150,18 @@ pub async fn boot(
 
 /// The process of a found machine's shared folders. Nothing about it is a reason to give the machine up.
 async fn take_folders_over(recipe: &Recipe) -> Option<Found> {
-    let run = recipe.paths.run.clone();
+    let (run, allowed) = (recipe.paths.run.clone(), Arc::clone(&recipe.allowed));
     // It may not answer for a while.
-    let found = tokio::task::spawn_blocking(move || Folders::take_over(&run)).await;
+    let found = tokio::task::spawn_blocking(move || {
+        let found = Folders::take_over(&run)?;
+        // The settings may be others than those of the daemon before.
+        if let Err(error) = found.folders.protect(&allowed) {
+            let error = chain(&error);
+            tracing::warn!(error, "what is for reading only could not be told");
+        }
+        Some(found)
+    })
+    .await;
     found.unwrap_or_else(|error| {
         tracing::warn!(%error, "shared folders are not served");
         None

@@ -144,6 +144,14 @@ impl FilesClient {
         match self.0 {}
     }
 
+    /// Refuses changes through a share.
+    ///
+    /// # Errors
+    /// None on this system, where there is no process.
+    pub fn restrict(&self, _id: &ShareId, _restricted: bool) -> Result<(), FilesError> {
+        match self.0 {}
+    }
+
     /// Stops serving.
     ///
     /// # Errors

@@ -265,10 +265,11 @@ impl FilesClient {
         self.name_place(path, "hiding", |name| Request::Hide { name })
     }
 
-    /// Makes these paths and all below them read-only in every share, whether they exist or not, and
-    /// nothing else any more. What held before holds until all of it is named.
+    /// Makes these paths and all below them read-only in every share that begins above them, whether they
+    /// exist or not, and nothing else any more. What held before holds until all of it is named; files
+    /// that are open for writing stay so.
     ///
-    /// `/` lies below no share but itself, whose own flag says what may be done there.
+    /// Of a share that begins at one or below, its own flag and [`Self::restrict`] say what may be done.
     ///
     /// # Errors
     /// As [`Self::hide`]; what held before holds on then.
@@ -320,6 +321,18 @@ impl FilesClient {
             &request(name.to_owned()),
             &[directory.as_fd()],
         )?;
+        self.done()
+    }
+
+    /// Refuses every change through a share from now on but by files that are open for writing, or no
+    /// longer.
+    ///
+    /// # Errors
+    /// [`FilesError::Refused`] where there is none.
+    pub fn restrict(&self, id: &ShareId, restricted: bool) -> Result<(), FilesError> {
+        let id = id.clone();
+        let request = Request::Restrict { id, restricted };
+        packet::send(&self.socket, &request, &[])?;
         self.done()
     }
 
@@ -551,7 +564,7 @@ mod tests {
     fn any_place_can_be_protected_that_can_be_reached() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (client, rules) = served(dir.path());
-        // Nothing is above it: no share can be a way round its own flag.
+        // Nothing is above it: no share can be a way round what is said of itself.
         client.protect(&["/".into()]).expect("nothing to do");
         assert!(rules.read_only.is_empty());
         let passage = dir.path().join("passage");

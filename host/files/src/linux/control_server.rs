@@ -27,6 +27,9 @@ pub trait Observer: Send + Sync {
     /// Fills the figures that are not about shares.
     fn observe(&self, status: &mut Status);
 
+    /// The read-only places are others now, or a share is judged otherwise.
+    fn rights_changed(&self);
+
     /// A share was removed: what is held open below it is let go.
     fn share_removed(&self, serial: u64);
 }
@@ -141,17 +144,28 @@ impl Server {
                 return add_place(&self.next(), descriptors.next(), &name);
             }
             Request::EndProtect => {
-                self.rules
-                    .read_only
-                    .become_as(std::mem::take(&mut *self.next()));
+                let next = std::mem::take(&mut *self.next());
+                if self.rules.read_only.become_as(next) {
+                    self.rights_changed();
+                }
                 return Reply::Done;
             }
+            Request::Restrict { id, restricted } => self
+                .shares
+                .restrict(&id, restricted)
+                .map(|()| self.rights_changed()),
             Request::Status { after } => return Reply::Status(self.status(after.as_ref())),
             Request::Setup => return refused(RefusalCode::Malformed, &"setup is done already"),
         };
         match done {
             Ok(()) => Reply::Done,
             Err(error) => refused(error.code(), &error),
+        }
+    }
+
+    fn rights_changed(&self) {
+        if let Some(observer) = &self.observer {
+            observer.rights_changed();
         }
     }
 

@@ -172,6 +172,10 @@ impl Observer for Observed {
         self.fs.observe(status);
     }
 
+    fn rights_changed(&self) {
+        self.fs.rights_changed();
+    }
+
     fn share_removed(&self, serial: u64) {
         self.fs.share_removed(serial);
     }

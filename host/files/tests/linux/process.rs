@@ -136,6 +136,11 @@ fn is_spoken_to_and_taken_over() {
         (status.shares[0].id.as_str(), status.shares[0].directory),
         ("one", true)
     );
+    for restricted in [true, false] {
+        next.restrict(&id("one"), restricted).expect("present");
+        let status = next.status().expect("an answer");
+        assert_eq!(status.shares[0].restricted, restricted);
+    }
     next.remove_share(&id("one")).expect("present");
     assert_eq!(
         refusal(next.remove_share(&id("one"))),

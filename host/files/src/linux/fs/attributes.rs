@@ -91,10 +91,10 @@ impl ShareFs {
         fd: NodeFd,
         (host, shown): (&HostStat, &Shown),
     ) -> Result<Entry> {
-        let read_only = parent.read_only || self.rules.read_only.has(host);
+        let places = &self.rules.read_only;
         let inode = self
             .nodes
-            .enter(&parent.share, (parent.id, name), host, fd, read_only)?;
+            .enter(&parent.share, (parent.id, name), host, fd, places)?;
         self.nodes.set_special(inode, shown.is_special());
         Ok(entry_of(inode, to_stat64(host, shown)))
     }

@@ -155,6 +155,10 @@ impl Observer for ShareFs {
         status.open_handles = self.handles.count() as u64;
     }
 
+    fn rights_changed(&self) {
+        self.nodes.judge_again(&self.rules.read_only);
+    }
+
     fn share_removed(&self, serial: u64) {
         self.handles.remove_share(serial);
         self.nodes.close_share(serial);

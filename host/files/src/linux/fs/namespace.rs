@@ -39,7 +39,7 @@ impl ShareFs {
             (0, c""),
             &host,
             NodeFd::Share(Arc::clone(&share)),
-            share.read_only,
+            &self.rules.read_only,
         )?;
         self.nodes.set_special(inode, shown.is_special());
         Ok(entry_of(inode, to_stat64(&host, &shown)))

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use rustix::io::Errno;
 
 use super::handles::{Body, Handle};
+use super::places::Places;
 use super::shares::Share;
 use super::sys::{self, HostStat, Result};
 
@@ -88,7 +89,7 @@ impl Located {
 
     /// Refuses every change below a read-only share or place. This is the check that makes `read_only` true.
     pub fn writable(self) -> Result<Self> {
-        if self.read_only || self.share.read_only {
+        if self.read_only || self.share.refuses_changes() {
             Err(Errno::ROFS)
         } else {
             Ok(self)
@@ -184,7 +185,7 @@ impl Nodes {
         place: (u64, &CStr),
         host: &HostStat,
         fd: NodeFd,
-        read_only: bool,
+        places: &Places,
     ) -> Result<u64> {
         let key = (share.serial, host.dev, host.ino, host.born);
         let mut table = self.lock();
@@ -192,6 +193,11 @@ impl Nodes {
             Some(id) => *id,
             None if table.nodes.len() >= self.limits.nodes => return Err(Errno::NFILE),
             None => table.add(share, place, key),
+        };
+        // Judged under the lock, so that whoever changes the places finds this node, or it finds them.
+        let read_only = match place.0 {
+            0 => share.refuses_changes(),
+            _ => table.is_read_only(table.flag_of(place.0), place, host.identity(), places),
         };
         let node = table.nodes.get_mut(&id).ok_or(Errno::STALE)?;
         node.lookups = node.lookups.saturating_add(1);
@@ -204,6 +210,19 @@ impl Nodes {
             table.keep(id, &fd, self.limits.descriptors);
         }
         Ok(id)
+    }
+
+    /// Judges every node anew: the read-only places are others now, or a share is judged otherwise. Who
+    /// holds a directory open looks none of those above it up again.
+    pub fn judge_again(&self, places: &Places) {
+        let mut table = self.lock();
+        let mut judged = HashMap::with_capacity(table.nodes.len());
+        for id in table.nodes.keys() {
+            table.judge(*id, places, &mut judged);
+        }
+        for (id, node) in &mut table.nodes {
+            node.read_only = judged.get(id).copied().unwrap_or(true);
+        }
     }
 
     /// The guest forgets `count` lookups of a node.
@@ -351,6 +370,50 @@ impl Table {
             special: node.special,
             read_only: node.read_only,
         })
+    }
+
+    /// What was last judged of a node. Below one that is not known nothing may be changed.
+    fn flag_of(&self, id: u64) -> bool {
+        self.nodes.get(&id).is_none_or(|node| node.read_only)
+    }
+
+    /// Whether something at this place may not be changed, given the same about the directory.
+    fn is_read_only(
+        &self,
+        above: bool,
+        (parent, name): (u64, &CStr),
+        identity: (u64, u64),
+        places: &Places,
+    ) -> bool {
+        let named = |parent: &Node| places.has_name((parent.key.1, parent.key.2), name.to_bytes());
+        above || places.has_inode(identity) || self.nodes.get(&parent).is_some_and(named)
+    }
+
+    /// Judges a node and all above it, as far as they are not judged yet.
+    fn judge(&self, id: u64, places: &Places, judged: &mut HashMap<u64, bool>) {
+        let (mut chain, mut at) = (Vec::new(), id);
+        let mut read_only = loop {
+            if let Some(known) = judged.get(&at) {
+                break *known;
+            }
+            // Forgotten before what is below, or a ring of names that were never so at one time: until
+            // they are looked up again, nothing is known of their places.
+            let Some(node) = self.nodes.get(&at).filter(|_| chain.len() < MAX_DEPTH) else {
+                break true;
+            };
+            chain.push((at, node));
+            if node.parent == 0 {
+                break node.share.refuses_changes();
+            }
+            at = node.parent;
+        };
+        for (id, node) in chain.into_iter().rev() {
+            if node.parent != 0 {
+                let (place, identity) = ((node.parent, &*node.name), (node.key.1, node.key.2));
+                read_only = self.is_read_only(read_only, place, identity, places);
+            }
+            judged.insert(id, read_only);
+        }
     }
 
     fn add(&mut self, share: &Arc<Share>, place: (u64, &CStr), key: Key) -> u64 {

@@ -45,7 +45,7 @@ pub struct Places {
     sets: RwLock<Sets>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Sets {
     names: HashSet<(u64, u64, Vec<u8>)>,
     inodes: HashSet<(u64, u64)>,
@@ -80,13 +80,16 @@ impl Places {
         Ok(())
     }
 
-    /// Takes the place of what there was, in one step.
-    pub fn become_as(&self, other: Self) {
+    /// Takes the place of what there was, in one step; whether that was anything else.
+    pub fn become_as(&self, other: Self) -> bool {
         let other = other
             .sets
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        *self.sets.write().unwrap_or_else(PoisonError::into_inner) = other;
+        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = *sets != other;
+        *sets = other;
+        changed
     }
 
     /// Whether there is none, which costs nothing to ask.
@@ -106,8 +109,13 @@ impl Places {
 
     /// Whether an inode is one of them.
     pub fn has(&self, host: &HostStat) -> bool {
+        self.has_inode(host.identity())
+    }
+
+    /// The same of a device and inode number.
+    pub fn has_inode(&self, identity: (u64, u64)) -> bool {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
-        sets.inodes.contains(&host.identity())
+        sets.inodes.contains(&identity)
     }
 
     /// Whether one of them lies below a directory.

@@ -33,6 +33,7 @@ pub struct Share {
     device: u64,
     inode: u64,
     revoked: AtomicBool,
+    restricted: AtomicBool,
 }
 
 impl Share {
@@ -46,11 +47,17 @@ impl Share {
         self.revoked.load(Ordering::Acquire)
     }
 
+    /// Whether every change is refused, now or for ever.
+    pub fn refuses_changes(&self) -> bool {
+        self.read_only || self.restricted.load(Ordering::Acquire)
+    }
+
     fn status(&self) -> ShareStatus {
         ShareStatus {
             id: self.id.clone(),
             label: self.label.clone(),
             read_only: self.read_only,
+            restricted: self.restricted.load(Ordering::Acquire),
             directory: self.directory,
         }
     }
@@ -173,6 +180,7 @@ impl Shares {
             device: stat.st_dev,
             inode: stat.st_ino,
             revoked: AtomicBool::new(false),
+            restricted: AtomicBool::new(false),
         };
         table.by_id.insert(id, Arc::new(share));
         Ok(())
@@ -188,6 +196,16 @@ impl Shares {
         share.revoked.store(true, Ordering::Release);
         tracing::info!(share = %id, path = share.label, "share removed");
         Ok(share)
+    }
+
+    /// Refuses changes through a share from now on, or no longer.
+    pub fn restrict(&self, id: &ShareId, restricted: bool) -> Result<(), ShareError> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let share = table.by_id.get(id);
+        let share = share.ok_or_else(|| ShareError::NotFound(id.clone()))?;
+        share.restricted.store(restricted, Ordering::Release);
+        tracing::info!(share = %id, path = share.label, restricted, "share judged anew");
+        Ok(())
     }
 
     /// The share of this name.

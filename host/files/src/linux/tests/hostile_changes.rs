@@ -7,6 +7,9 @@ use rustix::io::Errno;
 
 use super::guest::*;
 use super::scene::{picture, tree};
+use crate::control::ShareId;
+use crate::sys::control_server::Observer;
+use crate::sys::fs::places::Places;
 
 /// Bodies that the kernel might send for `opcode`, aimed at real inodes and handles.
 fn bodies(opcode: u32, node: u64, file: u64, directory: u64) -> Vec<Body> {
@@ -322,4 +325,81 @@ fn a_read_only_grant_of_a_writable_directory_is_an_entry_of_its_own() {
         std::fs::read(dir.path().join("share/file")).expect("read"),
         b"CONTENT of the file"
     );
+}
+
+#[test]
+fn a_place_that_becomes_read_only_is_so_below_a_directory_that_is_held_open() {
+    let dir = tree();
+    std::fs::create_dir_all(dir.path().join("inner/sub")).expect("made");
+    let guest = Guest::new();
+    let above = guest.share("rw", dir.path(), false);
+    let inner = guest.lookup(above, c"inner").expect("present").0;
+    let sub = guest.lookup(inner, c"sub").expect("present").0;
+    let (file, handle, _) = guest
+        .create(sub, c"file", libc::O_RDWR, 0o644)
+        .expect("writable");
+    let protect = |names: &[&str]| {
+        let places = Places::default();
+        for name in names {
+            let directory = File::open(dir.path()).expect("open");
+            places.add(directory, name).expect("one component");
+        }
+        assert!(guest.rules.read_only.become_as(places));
+        guest.fs.rights_changed();
+    };
+    protect(&["inner"]);
+    // A process whose working directory is there looks nothing above it up.
+    let refused = Err(Errno::ROFS);
+    assert_eq!(guest.mkdir(sub, c"late", 0o755).map(drop), refused);
+    assert_eq!(guest.mkdir(inner, c"late", 0o755).map(drop), refused);
+    assert_eq!(guest.open(file, libc::O_RDWR).map(drop), refused);
+    assert_eq!(guest.unlink(sub, c"file"), refused);
+    assert_eq!(guest.write(file, handle, 0, b"x", (0, 0)), Ok(1));
+    guest.mkdir(above, c"beside", 0o755).expect("writable");
+    // What lies below a directory that the guest forgot is of no known place until it is looked up.
+    protect(&[]);
+    guest.mkdir(sub, c"later", 0o755).expect("writable again");
+    guest.forget(inner, 1);
+    protect(&["share"]);
+    assert_eq!(guest.mkdir(sub, c"last", 0o755).map(drop), refused);
+    let inner = guest.lookup(above, c"inner").expect("present").0;
+    let sub = guest.lookup(inner, c"sub").expect("present").0;
+    guest
+        .mkdir(sub, c"last", 0o755)
+        .expect("its place is known");
+    // One that the host makes after it was named is one from the first lookup on.
+    protect(&["new"]);
+    std::fs::create_dir(dir.path().join("new")).expect("made");
+    let new = guest.lookup(above, c"new").expect("present").0;
+    assert_eq!(guest.mkdir(new, c"x", 0o755).map(drop), refused);
+}
+
+#[test]
+fn a_share_that_is_restricted_refuses_changes_until_it_is_no_longer() {
+    let dir = tree();
+    let guest = Guest::new();
+    let top = guest.share("rw", &dir.path().join("share"), false);
+    let sub = guest.lookup(top, c"sub").expect("present").0;
+    let file = guest.share("file", &dir.path().join("share/file"), false);
+    let restrict = |restricted| {
+        for name in ["rw", "file"] {
+            let id = ShareId::new(name).expect("id");
+            guest.shares.restrict(&id, restricted).expect("present");
+        }
+        guest.fs.rights_changed();
+    };
+    restrict(true);
+    let refused = Err(Errno::ROFS);
+    assert_eq!(guest.mkdir(top, c"late", 0o755).map(drop), refused);
+    assert_eq!(guest.mkdir(sub, c"late", 0o755).map(drop), refused);
+    assert_eq!(guest.open(file, libc::O_RDWR).map(drop), refused);
+    let (status, _) = guest.shares.status(None, usize::MAX);
+    assert!(
+        status
+            .iter()
+            .all(|share| share.restricted && !share.read_only)
+    );
+    restrict(false);
+    guest.mkdir(sub, c"late", 0o755).expect("writable again");
+    guest.open(file, libc::O_RDWR).expect("writable again");
 }
