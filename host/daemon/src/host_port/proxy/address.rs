@@ -66,7 +66,11 @@ impl FromStr for ProxyAddress {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let shown = || clipped(&masked(text), MOST_SHOWN);
         let malformed = || AddressError::Malformed(shown());
-        let (scheme, authority) = parts(text);
+        let (scheme, authority, beyond) = parts(text);
+        // Else a part of the password would be taken for the host.
+        if beyond.contains('@') {
+            return Err(malformed());
+        }
         if !scheme.eq_ignore_ascii_case("http") {
             return Err(AddressError::Scheme(shown()));
         }
@@ -104,27 +108,31 @@ fn credentials(user: &str) -> Vec<u8> {
     both
 }
 
-/// The scheme, `http` where there is none, and the part with the host.
-fn parts(text: &str) -> (&str, &str) {
+/// The scheme, `http` where there is none, the part with the host, and what is beyond.
+fn parts(text: &str) -> (&str, &str, &str) {
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    (scheme, &rest[..end])
+    (scheme, &rest[..end], &rest[end..])
 }
 
 /// The address with `xxxxx` in the place of name and password, as `docker info` shows it.
+///
+/// A password may have characters that end the part with the host. Better to hide too much, so all before
+/// the last `@` is taken for one.
 #[must_use]
 pub fn masked(text: &str) -> String {
-    let (_, authority) = parts(text);
-    let Some((user, _)) = authority.rsplit_once('@') else {
+    let Some((before, after)) = text.rsplit_once('@') else {
         return text.to_owned();
     };
-    // Both are parts of the text.
-    let start = authority.as_ptr() as usize - text.as_ptr() as usize;
-    format!(
-        "{}xxxxx:xxxxx{}",
-        &text[..start],
-        &text[start + user.len()..]
-    )
+    let plain = |scheme: &str| {
+        scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    };
+    match before.split_once("://") {
+        Some((scheme, _)) if plain(scheme) => format!("{scheme}://xxxxx:xxxxx@{after}"),
+        _ => format!("xxxxx:xxxxx@{after}"),
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +169,9 @@ mod tests {
             "http://[::1",
             "http://[::1]x",
             "http://ann:secret@a b:1",
+            "http://ann:1/secret@h:1",
+            "http://ann:#secret@h:1",
+            "http://ann:?secret@h:1",
             "http://h\r\nx: y",
         ] {
             let error = text.parse::<ProxyAddress>().unwrap_err();
@@ -180,7 +191,13 @@ mod tests {
             ("http://ann:secret@h:1/x", "http://xxxxx:xxxxx@h:1/x"),
             ("ann:secret@h", "xxxxx:xxxxx@h"),
             ("http://ann@h", "http://xxxxx:xxxxx@h"),
-            ("http://h/a@b", "http://h/a@b"),
+            // Passwords as they come out of a generator.
+            ("http://ann:se/cret@h:1", "http://xxxxx:xxxxx@h:1"),
+            ("http://ann:se#cret@h:1/x", "http://xxxxx:xxxxx@h:1/x"),
+            ("ann:se?cret@h", "xxxxx:xxxxx@h"),
+            ("http://ann:s@e/c@ret@h", "http://xxxxx:xxxxx@h"),
+            ("ann:secret://@h", "xxxxx:xxxxx@h"),
+            ("http://h/a", "http://h/a"),
             ("", ""),
         ] {
             assert_eq!(masked(text), expected);
