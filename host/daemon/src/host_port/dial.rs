@@ -155,8 +155,13 @@ impl Dials {
         let target = match chosen {
             None => straight(wanted, *user_named).await?,
             Some(proxy) => {
-                look_where_it_leads(wanted, *user_named).await?;
-                through(&proxy, wanted).await?
+                let addresses = resolve(&proxy.host, proxy.port).await;
+                let addresses = addresses.map_err(|failed| at_proxy(&proxy, failed))?;
+                if !user_named {
+                    let here = addresses.iter().any(|address| is_close(address.ip()));
+                    look_where_it_leads(wanted, here).await?;
+                }
+                through(&proxy, &addresses, wanted).await?
             }
         };
         Ok((entry, target))
@@ -201,28 +206,48 @@ async fn straight(wanted: &Dial, user_named: bool) -> Result<TcpStream, Failed> 
 }
 
 /// Refuses a target that leads to this host or its surroundings, as far as this host can tell: a
-/// proxy may well run here. A name that only the proxy can resolve is the proxy's to judge.
-async fn look_where_it_leads(wanted: &Dial, user_named: bool) -> Result<(), Failed> {
-    if user_named {
-        return Ok(());
-    }
-    let looked = resolve(&wanted.host, wanted.port);
-    match tokio::time::timeout(LOOK_LIMIT, looked).await {
-        Ok(Ok(addresses)) if !addresses.is_empty() => {
-            allowed(addresses, user_named, &wanted.host).map(drop)
-        }
-        _ => Ok(()),
+/// proxy may well run `here`. A name that only the proxy can resolve is the proxy's to judge.
+async fn look_where_it_leads(wanted: &Dial, here: bool) -> Result<(), Failed> {
+    let looked = look_up(&wanted.host, wanted.port);
+    let looked = tokio::time::timeout(LOOK_LIMIT, looked).await;
+    may_be_asked(&wanted.host, looked.ok(), here)
+}
+
+/// Judges a target by what the look at it showed, or nothing in time. The proxy is told the name and chooses
+/// the address: each of them must be one that may be dialled.
+fn may_be_asked(
+    host: &str,
+    looked: Option<Result<Vec<SocketAddr>, Failed>>,
+    here: bool,
+) -> Result<(), Failed> {
+    match looked {
+        Some(Ok(addresses)) if addresses.iter().any(|a| is_close(a.ip())) => Err(too_close(host)),
+        Some(_) => Ok(()),
+        // Whoever answers for the name may wait with that until the proxy asks.
+        None if here => Err(failed(
+            FailedCode::Timeout,
+            format!("lookup {host}: no answer in time, and the proxy runs on this host"),
+        )),
+        None => Ok(()),
     }
 }
 
-/// A connection through a proxy. What goes wrong on the way names it.
-async fn through(proxy: &ProxyAddress, wanted: &Dial) -> Result<TcpStream, Failed> {
-    let named = |failed: Failed| Failed {
+/// What went wrong on the way to a proxy or at it names it.
+fn at_proxy(proxy: &ProxyAddress, failed: Failed) -> Failed {
+    Failed {
         message: format!("proxyconnect tcp: proxy {proxy}: {}", failed.message),
         ..failed
-    };
-    let addresses = resolve(&proxy.host, proxy.port).await.map_err(named)?;
-    let mut stream = first_that_answers(&addresses, &proxy.host)
+    }
+}
+
+/// A connection through a proxy at one of these addresses.
+async fn through(
+    proxy: &ProxyAddress,
+    addresses: &[SocketAddr],
+    wanted: &Dial,
+) -> Result<TcpStream, Failed> {
+    let named = |failed: Failed| at_proxy(proxy, failed);
+    let mut stream = first_that_answers(addresses, &proxy.host)
         .await
         .map_err(named)?;
     let target = authority(&wanted.host, wanted.port);
@@ -246,14 +271,22 @@ fn authority(host: &str, port: u16) -> String {
     }
 }
 
+/// The addresses of a name that are tried.
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failed> {
+    let mut addresses = look_up(host, port).await?;
+    addresses.truncate(MOST_ADDRESSES);
+    Ok(addresses)
+}
+
+/// All addresses of a name.
+async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failed> {
     let name = host
         .trim_start_matches('[')
         .trim_end_matches(']')
         .to_owned();
     let looked_up = tokio::net::lookup_host((name, port));
     match tokio::time::timeout(RESOLVE_LIMIT, looked_up).await {
-        Ok(Ok(addresses)) => Ok(addresses.take(MOST_ADDRESSES).collect()),
+        Ok(Ok(addresses)) => Ok(addresses.collect()),
         Ok(Err(error)) => Err(failed(
             FailedCode::Resolve,
             format!("lookup {host}: {error}"),
@@ -284,13 +317,16 @@ fn allowed(
         .filter(|a| user_named || !is_close(a.ip()))
         .collect();
     if kept.is_empty() {
-        let text = format!(
-            "`{host}` is an address of this host or its surroundings, and not the registry that \
-             was named"
-        );
-        return Err(failed(FailedCode::Denied, text));
+        return Err(too_close(host));
     }
     Ok(kept)
+}
+
+fn too_close(host: &str) -> Failed {
+    let text = format!(
+        "`{host}` is an address of this host or its surroundings, and not the registry that was named"
+    );
+    failed(FailedCode::Denied, text)
 }
 
 async fn first_that_answers(addresses: &[SocketAddr], host: &str) -> Result<TcpStream, Failed> {
@@ -478,6 +514,27 @@ mod tests {
         let refused = dials.connect(&wanted).await.err().unwrap();
         assert_eq!(refused.code, FailedCode::ConnectionRefused);
         assert!(refused.message.contains(&address.to_string()));
+    }
+
+    #[test]
+    fn a_name_with_one_close_address_or_none_in_time_is_not_left_to_a_proxy_here() {
+        let code = |looked, here| may_be_asked("r", looked, here).err().map(|e| e.code);
+        let far = addresses(&["93.184.216.34:443"]);
+        let mut mixed = far.repeat(MOST_ADDRESSES);
+        mixed.extend(addresses(&["127.0.0.1:443"]));
+        for here in [true, false] {
+            assert_eq!(code(Some(Ok(far.clone())), here), None);
+            let denied = code(Some(Ok(mixed.clone())), here);
+            assert_eq!(
+                denied,
+                Some(FailedCode::Denied),
+                "the proxy may take the last"
+            );
+            let unknown = failed(FailedCode::Resolve, "no such host".to_owned());
+            assert_eq!(code(Some(Err(unknown)), here), None);
+        }
+        assert_eq!(code(None, true), Some(FailedCode::Timeout));
+        assert_eq!(code(None, false), None);
     }
 
     #[tokio::test]
