@@ -78,19 +78,22 @@ pub const KEYS: &[Key] = &[
         "proxies.http-proxy",
         Kind::Text,
         Effect::AtOnce,
-        "proxy for registries in plain HTTP; default: the daemon's `HTTP_PROXY`",
+        "proxy for registries in plain HTTP; default: the daemon's `HTTP_PROXY`; `docker info` shows \
+         that of the machine's start",
     ),
     key(
         "proxies.https-proxy",
         Kind::Text,
         Effect::AtOnce,
-        "proxy for registries with TLS; default: the daemon's `HTTPS_PROXY`",
+        "proxy for registries with TLS; default: the daemon's `HTTPS_PROXY`; `docker info` shows that \
+         of the machine's start",
     ),
     key(
         "proxies.no-proxy",
         Kind::Text,
         Effect::AtOnce,
-        "hosts reached without a proxy, with commas between; default: the daemon's `NO_PROXY`",
+        "hosts reached without a proxy, with commas between; default: the daemon's `NO_PROXY`; \
+         `docker info` shows those of the machine's start",
     ),
     key(
         "engine.registry-mirrors",
