@@ -92,9 +92,7 @@ impl Folders {
             control,
         } = process;
         make_missing(recipe.paths.folders());
-        for path in recipe.allowed.hidden() {
-            control.hide(&path)?;
-        }
+        hide(&control, &recipe.allowed)?;
         let pid = child.id();
         // The process must not stay behind as a zombie.
         let ended = told(move || {
@@ -239,6 +237,14 @@ fn protect(client: &FilesClient, allowed: &AllowList) -> Result<(), FilesError> 
         }
     }
     Ok(())
+}
+
+/// Tells what no share shows.
+fn hide(client: &FilesClient, allowed: &AllowList) -> Result<(), FilesError> {
+    allowed
+        .hidden()
+        .iter()
+        .try_for_each(|path| client.hide(path))
 }
 
 /// Makes those of our folders that are missing. What is hidden needs a folder that it lies in, and on
@@ -417,6 +423,10 @@ mod tests {
                         told.push(format!("{}: {}", request["id"], request["restricted"]));
                         r#"{"reply":"done"}"#.to_owned()
                     }
+                    "hide" => {
+                        told.push(format!("hide {}", request["name"].as_str().unwrap()));
+                        r#"{"reply":"done"}"#.to_owned()
+                    }
                     _ => r#"{"reply":"done"}"#.to_owned(),
                 };
                 send(&client, reply.as_bytes(), SendFlags::empty()).unwrap();
@@ -472,14 +482,38 @@ mod tests {
         assert!(!*found.ended.borrow());
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn folders_of_our_own_are_there_before_they_are_hidden() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        std::fs::create_dir(at("data")).unwrap();
-        let all = ["home/.config/lighter", "data", "cache", "run"].map(at);
-        make_missing([&all[0], &all[1], &all[2], &all[3]]);
-        assert!(all.iter().all(|path| path.is_dir()));
+        std::fs::create_dir_all(at("home")).unwrap();
+        let paths = lighter_platform::HostPaths {
+            config: at("home/.config/configured"),
+            data: at("home/data/kept"),
+            cache: at("home/cache/cached"),
+            run: at("run/running"),
+        };
+        // What has no folder to lie in could not be hidden.
+        make_missing(paths.folders());
+        assert!(paths.folders().iter().all(|path| path.is_dir()));
+        let allowed = AllowList::new(&at("home"), &paths);
+        let told = play(dir.path(), serde_json::json!([]));
+        let client = FilesClient::take_over(dir.path()).unwrap().unwrap();
+        hide(&client, &allowed).unwrap();
+        drop(client);
+        let mut told = told.join().unwrap();
+        told.sort();
+        let all = [
+            ".aws",
+            ".gnupg",
+            ".ssh",
+            "cached",
+            "configured",
+            "kept",
+            "running",
+        ];
+        assert_eq!(told, all.map(|name| format!("hide {name}")));
     }
 
     #[test]
