@@ -7,6 +7,7 @@ mod folders;
 mod interactive;
 mod lifecycle;
 mod own_cli;
+mod own_copies;
 mod own_terminal;
 mod own_words;
 mod proxies;
