@@ -397,7 +397,7 @@ mod tests {
 
     /// A process that is only played, with these shares; what it was told of them.
     #[cfg(target_os = "linux")]
-    fn play(run: &Path, shares: serde_json::Value) -> std::thread::JoinHandle<Vec<String>> {
+    fn play(run: &Path, shares: &[serde_json::Value]) -> std::thread::JoinHandle<Vec<String>> {
         use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
         use rustix::net::{RecvFlags, SendFlags, accept, bind, listen, recv, send, socket_with};
         let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
@@ -459,7 +459,7 @@ mod tests {
             share("beside", "other", false),
             share("no-longer", "inner2", true),
         ];
-        let told = play(dir.path(), serde_json::json!(shares));
+        let told = play(dir.path(), &shares);
         let found = Folders::take_over(dir.path()).unwrap();
         // One that does not say its number has none.
         assert_eq!(found.folders.pid(), None);
@@ -498,7 +498,7 @@ mod tests {
         make_missing(paths.folders());
         assert!(paths.folders().iter().all(|path| path.is_dir()));
         let allowed = AllowList::new(&at("home"), &paths);
-        let told = play(dir.path(), serde_json::json!([]));
+        let told = play(dir.path(), &[]);
         let client = FilesClient::take_over(dir.path()).unwrap().unwrap();
         hide(&client, &allowed).unwrap();
         drop(client);

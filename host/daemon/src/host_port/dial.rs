@@ -233,11 +233,9 @@ fn may_be_asked(
 }
 
 /// What went wrong on the way to a proxy or at it names it.
-fn at_proxy(proxy: &ProxyAddress, failed: Failed) -> Failed {
-    Failed {
-        message: format!("proxyconnect tcp: proxy {proxy}: {}", failed.message),
-        ..failed
-    }
+fn at_proxy(proxy: &ProxyAddress, mut failed: Failed) -> Failed {
+    failed.message = format!("proxyconnect tcp: proxy {proxy}: {}", failed.message);
+    failed
 }
 
 /// A connection through a proxy at one of these addresses.

@@ -463,38 +463,39 @@ async fn engine_ready(
 
 #[cfg(test)]
 mod tests {
-    #![cfg(target_os = "linux")]
+    #[cfg(target_os = "linux")]
+    mod played {
+        use super::super::*;
+        use lighter_protocol::HealthOk;
 
-    use super::*;
-    use lighter_protocol::HealthOk;
-
-    /// An agent whose engine fails, and then serves.
-    async fn fails_once(stream: tokio::net::UnixStream) {
-        let mut stream = MessageStream::new(stream);
-        let message = "no room".to_owned();
-        for engine in [EngineState::Failed { message }, EngineState::Ready] {
-            let Ok(Message::Health(Health { seq })) = stream.receive().await else {
-                return;
-            };
-            stream.send(HealthOk { seq, engine }).await.unwrap();
+        /// An agent whose engine fails, and then serves.
+        async fn fails_once(stream: tokio::net::UnixStream) {
+            let mut stream = MessageStream::new(stream);
+            let message = "no room".to_owned();
+            for engine in [EngineState::Failed { message }, EngineState::Ready] {
+                let Ok(Message::Health(Health { seq })) = stream.receive().await else {
+                    return;
+                };
+                stream.send(HealthOk { seq, engine }).await.unwrap();
+            }
         }
-    }
 
-    #[tokio::test]
-    async fn an_engine_of_a_found_machine_may_fail_and_try_again() {
-        let last_word = LastWord::default();
-        for found in [None, Some(&last_word)] {
-            let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
-            let mut stream = MessageStream::new(ours);
-            let waited = async {
-                let ready = engine_ready(&mut stream, found).await.unwrap();
-                drop(stream);
-                ready
-            };
-            let (ready, ()) = tokio::join!(waited, fails_once(theirs));
-            assert_eq!(ready.is_ok(), found.is_some(), "{ready:?}");
+        #[tokio::test]
+        async fn an_engine_of_a_found_machine_may_fail_and_try_again() {
+            let last_word = LastWord::default();
+            for found in [None, Some(&last_word)] {
+                let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+                let mut stream = MessageStream::new(ours);
+                let waited = async {
+                    let ready = engine_ready(&mut stream, found).await.unwrap();
+                    drop(stream);
+                    ready
+                };
+                let (ready, ()) = tokio::join!(waited, fails_once(theirs));
+                assert_eq!(ready.is_ok(), found.is_some(), "{ready:?}");
+            }
+            let said = last_word.into_inner().unwrap().unwrap();
+            assert_eq!(said.message, "the engine could not start: no room");
         }
-        let said = last_word.into_inner().unwrap().unwrap();
-        assert_eq!(said.message, "the engine could not start: no room");
     }
 }

@@ -515,5 +515,8 @@ async fn end_at_once(machine: &Machine) {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
-mod tests;
+#[cfg(test)]
+mod tests {
+    #[cfg(target_os = "linux")]
+    mod played;
+}

@@ -13,7 +13,7 @@ use rustix::net::{
 };
 use serde_json::{Value, json};
 
-use super::*;
+use super::super::*;
 use crate::shares::AllowList;
 
 /// Holds the lock of a run directory and listens there, until it is killed.
