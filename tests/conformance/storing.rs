@@ -45,6 +45,8 @@ fn images_and_their_names() {
         pull busybox@sha256:nonsense
         ~ login -u a -p b localhost:1
         image prune -f
+        image prune -f --filter until=bogus
+        image prune -f --filter bogus=1
         ",
     );
 }
@@ -86,6 +88,42 @@ fn volumes() {
         rm -v anon
         volume prune -f --filter bogus=1
         volume prune -af --filter label=none
+        ",
+    );
+}
+
+#[test]
+fn usage_of_the_disk_and_what_is_not_used() {
+    same(
+        "usage_of_the_disk_and_what_is_not_used",
+        r"
+        volume create kept
+        C --name writes -v kept:/v -l mine busybox sh -c 'echo 1 > /f; echo 22 > /v/f; ln /v/f /v/g'
+        start -a writes
+        # A layer here is its tar, and other tests have images.
+        ~ system df
+        ~ system df -v
+        system df --format '{{if eq .Type \'Build Cache\'}}{{.}}{{end}}'
+        system df --format '{{.Bogus}}'
+        system df -v --format '{{range .Volumes}}{{if eq .Name \'kept\'}}{{.Name}} {{.Size}} {{.Links}}{{end}}{{end}}'
+        system df x
+        container prune -f --filter label=none
+        container prune -f --filter label=mine --filter until=1h
+        container prune -f --filter until=bogus
+        container prune -f --filter until=1h --filter until=2h
+        container prune -f --filter bogus=1
+        container prune <<< 'n'
+        container prune -f --filter label=mine
+        volume prune -f --filter until=1h
+        volume prune -f --filter label=none
+        volume prune <<< 'n'
+        system prune <<< 'n'
+        system prune -a --volumes --filter label=none <<< 'n'
+        system prune -f --filter label=none
+        system prune -f --volumes --filter until=1h
+        system prune -f --filter bogus=1
+        builder prune -f
+        volume rm kept
         ",
     );
 }

@@ -18,7 +18,7 @@ pub(crate) async fn route(call: Call) -> Answer {
         return Ok(empty(StatusCode::OK));
     }
     match call.path.first().map(String::as_str) {
-        Some("_ping" | "version" | "info" | "events") => system::route(&call),
+        Some("_ping" | "version" | "info" | "events" | "system") => system::route(&call).await,
         Some("containers" | "exec") => containers::route(call).await,
         Some("auth") if call.method == Method::POST => images::login(call).await,
         Some("images") => match (call.method.as_str(), call.path.last().map(String::as_str)) {
@@ -27,13 +27,15 @@ pub(crate) async fn route(call: Call) -> Answer {
             ("GET", Some("attestations")) => missing("attestations of images"),
             _ => images::route(call).await,
         },
-        Some("system") => missing("usage of the disk (docker system df)"),
         Some("volumes") => volumes::route(call).await,
         Some("networks") => networks::route(call).await,
         Some("swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs") => {
             swarm::route(&call)
         }
         Some("plugins") => swarm::plugins(&call),
+        Some("build") if call.path.get(1).is_some_and(|below| below == "prune") => {
+            system::route(&call).await
+        }
         Some("build" | "session" | "grpc") => missing("docker build"),
         Some("commit") if call.method == Method::POST => images::commit(call).await,
         Some("distribution") => missing("asking a registry about an image (distribution)"),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hyper::StatusCode;
 use lighter_engine::Engine;
+use lighter_engine::disk_usage::VolumeUsage;
 use lighter_engine::filters::Filters;
 use lighter_engine::volumes::{FILTERS, PRUNE_FILTERS, Volume};
 use serde::{Deserialize, Serialize};
@@ -34,9 +35,10 @@ pub(crate) async fn route(call: Call) -> Answer {
     }
 }
 
+/// A volume.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shape {
+pub(crate) struct Shape {
     created_at: String,
     driver: &'static str,
     labels: Option<BTreeMap<String, String>>,
@@ -44,6 +46,26 @@ struct Shape {
     name: String,
     options: Option<BTreeMap<String, String>>,
     scope: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_data: Option<UsageData>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct UsageData {
+    ref_count: usize,
+    size: u64,
+}
+
+/// A volume, with what it takes of the disk.
+pub(crate) fn measured(engine: &Engine, usage: &VolumeUsage) -> Shape {
+    Shape {
+        usage_data: Some(UsageData {
+            ref_count: usage.users,
+            size: usage.bytes,
+        }),
+        ..shape(engine, &usage.volume)
+    }
 }
 
 fn shape(engine: &Engine, volume: &Volume) -> Shape {
@@ -58,6 +80,7 @@ fn shape(engine: &Engine, volume: &Volume) -> Shape {
         name: volume.name.clone(),
         options: volume.options.clone(),
         scope: "local",
+        usage_data: None,
     }
 }
 

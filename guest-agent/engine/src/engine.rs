@@ -22,6 +22,7 @@ use crate::images::Images;
 use crate::io::Bench;
 use crate::keeper;
 use crate::networks::Networks;
+use crate::stats::Samplers;
 use crate::volumes::Volumes;
 
 /// The engine. One per machine; shared by every API connection.
@@ -41,6 +42,7 @@ pub struct Engine {
     /// One change of the list of volumes at a time.
     volumes_lock: tokio::sync::Mutex<()>,
     execs: Execs,
+    samplers: Samplers,
     networks: Networks,
     host_network: Option<OwnedFd>,
     stopping: AtomicBool,
@@ -109,6 +111,7 @@ impl Engine {
             volumes: Volumes::default(),
             volumes_lock: tokio::sync::Mutex::default(),
             execs: Execs::default(),
+            samplers: Samplers::default(),
             host_network: left.host_network.take(),
             stopping: AtomicBool::new(false),
             config,
@@ -227,6 +230,10 @@ impl Engine {
 
     pub(crate) fn execs(&self) -> &Execs {
         &self.execs
+    }
+
+    pub(crate) fn samplers(&self) -> &Samplers {
+        &self.samplers
     }
 
     pub(crate) fn host_network(&self) -> Option<&OwnedFd> {

@@ -158,6 +158,18 @@ pub(crate) fn duration_ns(text: &str) -> Option<i64> {
     (!text.is_empty()).then_some(nanoseconds)
 }
 
+/// The one `until` of a prune, if there is one.
+pub fn prune_until(filters: &Filters) -> Result<Option<Timestamp>> {
+    match filters.values("until") {
+        [] => Ok(None),
+        [text] => until(text).map(Some).map_err(|_| {
+            let text = format!("failed to parse value as time or duration: \"{text}\"");
+            Error::invalid(text)
+        }),
+        _ => Err(Error::invalid("more than one until filter specified")),
+    }
+}
+
 /// Whether `name` is matched by a `name` filter: a regular expression, searched anywhere in it.
 /// What is no expression is compared as text.
 pub fn name_matches(pattern: &str, name: &str) -> bool {

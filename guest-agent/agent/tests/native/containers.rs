@@ -116,7 +116,7 @@ fn stop_file(machine: &Machine) -> std::path::PathBuf {
     machine.root_of(i32::try_from(pid).unwrap()).join("stop")
 }
 
-fn read_until(stream: &mut impl Read, wanted: &str) {
+pub fn read_until(stream: &mut impl Read, wanted: &str) {
     let mut seen = Vec::new();
     let mut block = [0; 4096];
     while !String::from_utf8_lossy(&seen).contains(wanted) {

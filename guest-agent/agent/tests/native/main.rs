@@ -11,6 +11,7 @@ mod lost;
 mod machine;
 mod makes;
 mod shared;
+mod uses;
 
 use std::io::Write;
 use std::time::Instant;

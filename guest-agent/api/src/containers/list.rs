@@ -14,9 +14,10 @@ use crate::body::ok;
 use crate::call::Call;
 use crate::router::Answer;
 
+/// A container as lists tell of it.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shape {
+pub(crate) struct Shape {
     id: String,
     names: Vec<String>,
     image: String,
@@ -74,7 +75,8 @@ pub(super) fn list(call: &Call) -> Answer {
     ok(&shapes)
 }
 
-fn shape(call: &Call, listed: &Listed) -> Shape {
+/// What is told of a container.
+pub(crate) fn shape(call: &Call, listed: &Listed) -> Shape {
     let record: &Record = &listed.record;
     let run = &listed.state.run;
     Shape {

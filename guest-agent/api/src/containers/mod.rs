@@ -10,8 +10,11 @@ mod lifecycle;
 mod list;
 mod logs;
 mod mounts;
+mod stats;
+mod top;
 mod wait;
 
+pub(crate) use list::{Shape as Listed, shape};
 pub(crate) use logs::{Form, encode};
 
 use lighter_engine::Error;
@@ -51,8 +54,8 @@ async fn get(call: Call, name: &str, verb: &str) -> Answer {
     match (call.method.as_str(), verb) {
         ("GET", "json") => inspect::inspect(&call, name),
         ("GET", "logs") => logs::logs(&call, name),
-        ("GET", "top") => missing(&call, name, "listing a container's processes (docker top)"),
-        ("GET", "stats") => missing(&call, name, "usage of resources (docker stats)"),
+        ("GET", "top") => top::top(&call, name),
+        ("GET", "stats") => stats::stats(&call, name).await,
         ("GET", "changes") => changes::changes(&call, name).await,
         ("GET", "export") => archive::export(&call, name).await,
         ("HEAD", "archive") => archive::head(&call, name).await,
@@ -64,11 +67,7 @@ async fn get(call: Call, name: &str, verb: &str) -> Answer {
 
 /// A feature that is not there yet, said by name once the container is known.
 fn missing(call: &Call, name: &str, what: &str) -> Answer {
-    let container = call.engine.container(name)?;
-    if call.path.last().is_some_and(|verb| verb == "top") && !container.status().is_running() {
-        let text = format!("container {} is not running", container.id());
-        return Err(Error::conflict(text).into());
-    }
+    call.engine.container(name)?;
     Err(Error::unsupported(format!("{what}: not supported yet")).into())
 }
 

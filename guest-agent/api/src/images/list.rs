@@ -10,16 +10,17 @@ use crate::body::ok;
 use crate::call::Call;
 use crate::router::Answer;
 
+/// An image as lists tell of it.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shape {
+pub(crate) struct Shape {
     containers: i64,
     created: i64,
     id: String,
     labels: Option<BTreeMap<String, String>>,
     parent_id: &'static str,
-    repo_digests: Vec<String>,
-    repo_tags: Vec<String>,
+    repo_digests: Option<Vec<String>>,
+    repo_tags: Option<Vec<String>>,
     shared_size: i64,
     size: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,7 +37,18 @@ pub(super) fn list(call: &Call) -> Answer {
     ok(&shapes)
 }
 
-fn shape(call: &Call, summary: &Summary) -> Shape {
+impl Shape {
+    /// As usage of the disk has it: null where there is no name.
+    pub(crate) fn without_empty_names(mut self) -> Self {
+        for names in [&mut self.repo_digests, &mut self.repo_tags] {
+            *names = names.take().filter(|names| !names.is_empty());
+        }
+        self
+    }
+}
+
+/// What is told of an image.
+pub(crate) fn shape(call: &Call, summary: &Summary) -> Shape {
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let size = bytes(summary.image.size);
     Shape {
@@ -45,8 +57,8 @@ fn shape(call: &Call, summary: &Summary) -> Shape {
         id: summary.image.id.to_string(),
         labels: summary.image.config.config.labels.clone(),
         parent_id: "",
-        repo_digests: summary.digests.iter().map(|name| name.familiar()).collect(),
-        repo_tags: summary.tags.iter().map(|name| name.familiar()).collect(),
+        repo_digests: Some(summary.digests.iter().map(|name| name.familiar()).collect()),
+        repo_tags: Some(summary.tags.iter().map(|name| name.familiar()).collect()),
         shared_size: summary.shared.map_or(-1, bytes),
         size,
         // Gone from the API with 1.44.

@@ -12,6 +12,7 @@ mod pull;
 mod registry_auth;
 mod remove;
 
+pub(crate) use list::{Shape as Listed, shape};
 pub(crate) use make::commit;
 pub(crate) use registry_auth::login;
 

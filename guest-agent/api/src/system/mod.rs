@@ -1,5 +1,6 @@
-//! `/_ping`, `/version`, `/info`, `/events`.
+//! `/_ping`, `/version`, `/info`, `/events`, `/system/df`, `/build/prune`.
 
+mod df;
 mod events;
 mod info;
 mod version;
@@ -13,13 +14,15 @@ use crate::error::ApiError;
 use crate::router::Answer;
 
 /// The routes.
-pub(crate) fn route(call: &Call) -> Answer {
+pub(crate) async fn route(call: &Call) -> Answer {
     let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
     match (call.method.as_str(), path.as_slice()) {
         ("GET" | "HEAD", ["_ping"]) => Ok(ping(call)),
         ("GET", ["version"]) => version::version(call),
         ("GET", ["info"]) => info::info(call),
         ("GET", ["events"]) => events::events(call),
+        ("GET", ["system", "df"]) => df::df(call).await,
+        ("POST", ["build", "prune"]) => df::prune_cache(call),
         _ => Err(ApiError::page_not_found()),
     }
 }

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::filters::Filters;
+use crate::filters::{Filters, prune_until};
 use crate::names;
 use crate::usage;
 
@@ -168,11 +168,7 @@ impl Engine {
         self: &Arc<Self>,
         filters: &Filters,
     ) -> Result<(Vec<String>, u64)> {
-        let until = match filters.values("until") {
-            [] => None,
-            [text] => Some(crate::filters::until(text)?),
-            _ => return Err(Error::invalid("more than one until filter specified")),
-        };
+        let until = prune_until(filters)?;
         let mut removed = Vec::new();
         let mut bytes = 0;
         for container in self.containers().all() {

@@ -9,7 +9,7 @@ use crate::containers::{Container, Status};
 use crate::db::Sync;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
-use crate::filters::{Filters, until};
+use crate::filters::{Filters, prune_until};
 
 /// Filters of prune.
 pub const PRUNE_FILTERS: &[&str] = &["dangling", "label", "label!", "until"];
@@ -96,11 +96,7 @@ impl Engine {
     /// A filter that is none.
     pub async fn image_prune(self: &Arc<Self>, filters: &Filters) -> Result<Pruned> {
         let dangling = filters.boolean("dangling")?.unwrap_or(true);
-        let before = filters
-            .values("until")
-            .first()
-            .map(|text| until(text))
-            .transpose()?;
+        let before = prune_until(filters)?;
         let mut pruned = Pruned::default();
         let images: Vec<Image> = self.images().lock().images.values().cloned().collect();
         for image in images {
@@ -126,6 +122,9 @@ impl Engine {
             pruned.removed.extend(removed);
             pruned.bytes += bytes;
         }
+        let reclaimed = [("reclaimed".to_owned(), pruned.bytes.to_string())].into();
+        let events = self.events();
+        events.emit(crate::events::Subject::Image, "prune", "", reclaimed);
         Ok(pruned)
     }
 

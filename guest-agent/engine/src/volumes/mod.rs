@@ -243,7 +243,7 @@ impl Engine {
     }
 
     /// Ids of the containers that have the volume.
-    fn volume_users(&self, name: &str) -> Vec<String> {
+    pub(crate) fn volume_users(&self, name: &str) -> Vec<String> {
         let containers = self.containers().all();
         let uses = |container: &Arc<crate::containers::Container>| {
             container

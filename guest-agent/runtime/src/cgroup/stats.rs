@@ -48,6 +48,8 @@ pub struct MemoryStats {
     pub swap_current: u64,
     /// Times the limit was hit.
     pub limit_hits: u64,
+    /// Times there was no memory to be had below the limit.
+    pub ooms: u64,
     /// Processes killed for want of memory.
     pub oom_kills: u64,
     /// `memory.stat`, as it is.
@@ -111,6 +113,7 @@ impl Cgroup {
                 max: number("memory.max"),
                 swap_current: number("memory.swap.current").unwrap_or(0),
                 limit_hits: value_of(&events, "max").unwrap_or(0),
+                ooms: value_of(&events, "oom").unwrap_or(0),
                 oom_kills: value_of(&events, "oom_kill").unwrap_or(0),
                 stat: table(&file("memory.stat")),
             },

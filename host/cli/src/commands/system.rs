@@ -1,5 +1,5 @@
 //! `lighter system link`: the one privileged step, for programs that only know the system's
-//! Docker socket.
+//! Docker socket. The other words of `system` are docker's, and lead there.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -9,23 +9,30 @@ use clap::{ArgMatches, Command};
 use lighter_platform::sys;
 
 use crate::daemon;
+use crate::docker;
 use crate::exit::{CliError, Code};
 use crate::printer::Printer;
 
 /// Its part of the command line.
 pub fn command() -> Command {
     Command::new("system")
-        .about("Steps that concern the whole host")
+        .about("What concerns the whole engine, and the whole host")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(Command::new("link").about(
             "Make the system's Docker socket a link to ours (asks for administrator rights)",
         ))
         .subcommand(Command::new("unlink").about("Remove that link"))
+        .subcommands(docker::system_commands())
 }
 
-/// Makes or removes the link.
+/// Makes or removes the link, or does what docker's word says.
 pub fn run(arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError> {
+    if let Some((word, below)) = arguments.subcommand()
+        && let Some(verb) = docker::system_verb(word)
+    {
+        return docker::run(verb, below, printer);
+    }
     let Some(link) = sys::SYSTEM_DOCKER_SOCKET.map(Path::new) else {
         return Err(CliError::new("this system has no place for such a link")
             .with_hint("use `lighter env` or the docker context `lighter`"));

@@ -169,7 +169,7 @@ fn shows_size(format: &Format, text: Option<&str>) -> bool {
 }
 
 /// What templates and tables see of a container.
-fn row(container: &Value, whole: bool) -> Map<String, Value> {
+pub fn row(container: &Value, whole: bool) -> Map<String, Value> {
     let text = |name: &str| container[name].as_str().unwrap_or_default().to_owned();
     let created = container["Created"].as_i64().unwrap_or(0);
     let mounts = container["Mounts"].as_array().cloned().unwrap_or_default();

@@ -181,7 +181,7 @@ async fn list(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
 }
 
 /// An image is a row for each of its names.
-fn rows(image: &Value, whole: bool, digests: bool, dangling: bool) -> Vec<Map<String, Value>> {
+pub fn rows(image: &Value, whole: bool, digests: bool, dangling: bool) -> Vec<Map<String, Value>> {
     let names = |field: &str| -> Vec<String> {
         let all = image[field]
             .as_array()

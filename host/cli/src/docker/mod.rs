@@ -9,6 +9,7 @@ mod containers;
 mod copy;
 mod create;
 mod detach;
+mod disk;
 mod events;
 mod exec;
 mod flags;
@@ -24,12 +25,15 @@ mod mounts;
 mod nouns;
 mod port_list;
 mod ports;
+mod prune;
 mod pull;
 mod refused;
 mod run;
+mod stats;
 mod streams;
 mod table;
 mod template;
+mod top;
 mod transfer;
 pub mod units;
 mod values;
@@ -69,13 +73,15 @@ pub struct Verb {
 }
 
 fn verbs() -> impl Iterator<Item = &'static Verb> {
-    let tables: [&'static [Verb]; 16] = [
+    let tables: [&'static [Verb]; 18] = [
         run::VERBS,
         exec::VERBS,
         containers::VERBS,
         copy::VERBS,
         making::VERBS,
         history::VERBS,
+        top::VERBS,
+        stats::VERBS,
         logs::VERBS,
         lifecycle::VERBS,
         inspect::VERBS,
@@ -97,9 +103,19 @@ pub fn commands() -> Vec<Command> {
         .collect()
 }
 
+/// The words of docker's below `system`, which has some of ours as well.
+pub fn system_commands() -> impl Iterator<Item = Command> {
+    nouns::system_commands().map(|command| command.max_term_width(100))
+}
+
+/// The verb that such a word means.
+pub fn system_verb(word: &str) -> Option<&'static str> {
+    nouns::verb_of("system", word)
+}
+
 /// Runs a verb, starting the daemon where it does not run.
 pub fn run(name: &str, arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError> {
-    let Some(verb) = verbs().find(|verb| verb.name == name) else {
+    let Some(verb) = nouns::find(name) else {
         return Err(CliError::usage(format!(
             "there is no command `lighter {name}`"
         )));

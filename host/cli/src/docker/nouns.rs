@@ -1,4 +1,4 @@
-//! `container …` and `image …`: the verbs by the longer names docker has for them.
+//! `container …`, `image …` and `system …`: the verbs by the longer names docker has for them.
 //!
 //! Each line leads to a verb of the one table; nothing is done here that the verb does not do.
 
@@ -23,12 +23,15 @@ const CONTAINER: &[Word] = &[
     ("logs", &[], "logs"),
     ("ls", &["list", "ps"], "ps"),
     ("pause", &[], "pause"),
+    ("prune", &[], "container-prune"),
     ("rename", &[], "rename"),
     ("restart", &[], "restart"),
     ("rm", &["remove"], "rm"),
     ("run", &[], "run"),
     ("start", &[], "start"),
+    ("stats", &[], "stats"),
     ("stop", &[], "stop"),
+    ("top", &[], "top"),
     ("unpause", &[], "unpause"),
     ("wait", &[], "wait"),
 ];
@@ -39,10 +42,18 @@ const IMAGE: &[Word] = &[
     ("inspect", &[], "image-inspect"),
     ("load", &[], "load"),
     ("ls", &["list"], "images"),
+    ("prune", &[], "image-prune"),
     ("pull", &[], "pull"),
     ("rm", &["remove"], "rmi"),
     ("save", &[], "save"),
     ("tag", &[], "tag"),
+];
+
+const SYSTEM: &[Word] = &[
+    ("df", &[], "system-df"),
+    ("events", &[], "events"),
+    ("info", &[], "info"),
+    ("prune", &[], "system-prune"),
 ];
 
 /// The nouns of this file.
@@ -64,6 +75,7 @@ pub fn verb_of(noun: &str, word: &str) -> Option<&'static str> {
     let words = match noun {
         "container" => CONTAINER,
         "image" => IMAGE,
+        "system" => SYSTEM,
         _ => return None,
     };
     let known = |(name, others, _): &&Word| *name == word || others.contains(&word);
@@ -71,19 +83,34 @@ pub fn verb_of(noun: &str, word: &str) -> Option<&'static str> {
 }
 
 fn noun(name: &'static str, about: &'static str, words: &'static [Word]) -> Command {
-    let below = words.iter().filter_map(|(word, others, verb)| {
-        let command = (find(verb)?.command)();
-        Some(command.name(*word).visible_aliases(*others))
-    });
     Command::new(name)
         .about(about)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands(below)
+        .subcommands(below(words))
 }
 
-fn find(verb: &str) -> Option<&'static Verb> {
-    let below = super::inspect::BELOW_NOUNS.iter();
+/// The commands that words lead to.
+fn below(words: &'static [Word]) -> impl Iterator<Item = Command> {
+    words.iter().filter_map(|(word, others, verb)| {
+        let command = (find(verb)?.command)();
+        Some(command.name(*word).visible_aliases(*others))
+    })
+}
+
+/// Those below `system`.
+pub fn system_commands() -> impl Iterator<Item = Command> {
+    below(SYSTEM)
+}
+
+/// A verb, also one that only a noun leads to.
+pub fn find(verb: &str) -> Option<&'static Verb> {
+    let tables = [
+        super::inspect::BELOW_NOUNS,
+        super::prune::BELOW_NOUNS,
+        super::disk::BELOW_NOUNS,
+    ];
+    let below = tables.into_iter().flatten();
     verbs().chain(below).find(|known| known.name == verb)
 }
 
@@ -104,11 +131,12 @@ mod tests {
 
     #[test]
     fn every_word_leads_to_a_verb() {
-        for (word, _, verb) in CONTAINER.iter().chain(IMAGE) {
+        for (word, _, verb) in CONTAINER.iter().chain(IMAGE).chain(SYSTEM) {
             assert!(find(verb).is_some(), "{word}");
         }
         assert_eq!(verb_of("container", "ps"), Some("ps"));
         assert_eq!(verb_of("image", "remove"), Some("rmi"));
+        assert_eq!(verb_of("system", "prune"), Some("system-prune"));
         assert_eq!(verb_of("image", "run"), None);
         assert_eq!(verb_of("run", "run"), None);
     }

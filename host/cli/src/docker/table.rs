@@ -62,31 +62,38 @@ pub fn print(
     headings: &[Column],
     rows: &[Map<String, Value>],
 ) -> Result<(), CliError> {
-    let failed = |error| CliError::new(format!("template parsing error: {error}"));
-    match format {
-        Format::Json => {
-            for row in rows {
-                printer.line(&json(row));
-            }
-        }
+    printer.data(&text(format, columns, headings, rows)?);
+    Ok(())
+}
+
+/// What [`print`] prints.
+pub fn text(
+    format: &Format,
+    columns: &[&str],
+    headings: &[Column],
+    rows: &[Map<String, Value>],
+) -> Result<String, CliError> {
+    let render = |template: &Template, row: &Map<String, Value>| {
+        let text = template.render_as(&Value::Object(row.clone()), &json(row));
+        text.map_err(|error| CliError::new(format!("template parsing error: {error}")))
+    };
+    Ok(match format {
+        Format::Json => rows.iter().map(|row| json(row) + "\n").collect(),
         Format::Lines(template) => {
-            for row in rows {
-                let text = template.render_as(&Value::Object(row.clone()), &json(row));
-                printer.line(&text.map_err(failed)?);
-            }
+            let line = |row| Ok(render(template, row)? + "\n");
+            rows.iter().map(line).collect::<Result<_, CliError>>()?
         }
         Format::TableOf(template) => {
             let heading: Map<String, Value> = headings
                 .iter()
                 .map(|(name, text)| ((*name).to_owned(), (*text).into()))
                 .collect();
-            let mut lines = Vec::new();
-            for row in std::iter::once(&heading).chain(rows) {
-                let text = template.render_as(&Value::Object(row.clone()), &json(row));
-                let text = text.map_err(failed)?;
-                lines.push(text.split('\t').map(str::to_owned).collect());
-            }
-            printer.data(&aligned(&lines));
+            let line = |row| {
+                let text = render(template, row)?;
+                Ok(text.split('\t').map(str::to_owned).collect())
+            };
+            let all = std::iter::once(&heading).chain(rows);
+            aligned(&all.map(line).collect::<Result<Vec<_>, CliError>>()?)
         }
         Format::Table => {
             let heading = |name: &&str| {
@@ -104,17 +111,20 @@ pub fn print(
                 };
                 lines.push(columns.iter().map(cell).collect());
             }
-            printer.data(&aligned(&lines));
+            aligned(&lines)
         }
-    }
-    Ok(())
+    })
 }
 
 /// A row as docker's lists write one: names in the order of the alphabet, and what could be read as
 /// a tag of HTML escaped.
 fn json(row: &Map<String, Value>) -> String {
     let shown: BTreeMap<&String, &Value> = row.iter().filter(|(f, _)| *f != LABEL).collect();
-    let text = serde_json::to_string(&shown).unwrap_or_default();
+    html_safe(&serde_json::to_string(&shown).unwrap_or_default())
+}
+
+/// JSON with what could be read as a tag of HTML escaped.
+pub fn html_safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -129,12 +139,16 @@ fn json(row: &Map<String, Value>) -> String {
 
 /// Columns at least ten wide and three apart, as docker sets them.
 pub fn aligned(lines: &[Vec<String>]) -> String {
-    const LEAST: usize = 10;
+    set(lines, 10)
+}
+
+/// Columns at least so wide and three apart.
+pub fn set(lines: &[Vec<String>], least: usize) -> String {
     const APART: usize = 3;
     let mut widths: Vec<usize> = Vec::new();
     for line in lines {
         for (index, cell) in line.iter().enumerate().take(line.len().saturating_sub(1)) {
-            let width = (cell.chars().count() + APART).max(LEAST);
+            let width = (cell.chars().count() + APART).max(least);
             match widths.get_mut(index) {
                 Some(known) => *known = width.max(*known),
                 None => widths.push(width),

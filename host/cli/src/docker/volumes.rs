@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::api::{escape, with_query};
 use super::flags::{Flag, Kind, fill, flag, is_set, put, text, texts, with_flags};
 use super::table::{self, Column};
-use super::{Context, Verb, each, filters, inspect, labels, units};
+use super::{Context, Verb, each, filters, inspect, labels, nouns, units};
 use crate::exit::{CliError, Code};
 
 const LS: &[Flag] = &[
@@ -63,24 +63,6 @@ const INSPECT: &[Flag] = &[flag(
     "",
     "`json`, or a template",
 )];
-const PRUNE: &[Flag] = &[
-    flag(
-        "all",
-        Some('a'),
-        Kind::Switch,
-        "",
-        "Remove unused volumes with a name as well",
-    ),
-    flag(
-        "filter",
-        None,
-        Kind::List,
-        "",
-        "Remove only what fits the conditions",
-    ),
-    flag("force", Some('f'), Kind::Switch, "", "Do not ask"),
-];
-
 fn command() -> Command {
     Command::new("volume")
         .about("Manage volumes")
@@ -102,11 +84,11 @@ fn command() -> Command {
             )
             .arg(super::targets("VOLUME")),
         )
-        .subcommand(with_flags(
-            Command::new("prune").about("Remove unused volumes"),
-            PRUNE,
-        ))
+        .subcommands(nouns::find(PRUNE).map(|verb| (verb.command)()))
 }
+
+/// The verb that `prune` leads to.
+const PRUNE: &str = "volume-prune";
 
 /// The noun of this file.
 pub const VERBS: &[Verb] = &[Verb {
@@ -147,7 +129,10 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
             )
             .await
         }
-        Some(("prune", arguments)) => prune(context, arguments).await,
+        Some(("prune", arguments)) => match nouns::find(PRUNE) {
+            Some(verb) => (verb.run)(context, arguments).await,
+            None => Ok(Code::USAGE),
+        },
         Some((_, arguments)) => list(context, arguments).await,
         None => Ok(Code::USAGE),
     }
@@ -183,7 +168,8 @@ async fn list(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, Cli
     Ok(Code::OK)
 }
 
-fn row(volume: &Value) -> Map<String, Value> {
+/// What templates and tables see of a volume.
+pub fn row(volume: &Value) -> Map<String, Value> {
     let text = |name: &str| volume[name].as_str().unwrap_or_default();
     let size = volume["UsageData"]["Size"]
         .as_u64()
@@ -238,34 +224,4 @@ async fn remove(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, C
             .await
     })
     .await
-}
-
-async fn prune(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
-    if !is_set(arguments, "force") {
-        return Err(CliError::new("this removes the data of unused volumes")
-            .with_hint("say that you mean it: `lighter volume prune --force`"));
-    }
-    let mut conditions = texts(arguments, "filter");
-    if is_set(arguments, "all") {
-        conditions.push("all=true".to_owned());
-    }
-    let path = with_query("/volumes/prune", &[("filters", filters(&conditions)?)]);
-    let done = context.api.post(&path).await?;
-    let gone: Vec<_> = done["VolumesDeleted"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    if !gone.is_empty() {
-        context
-            .printer
-            .line(&format!("Deleted Volumes:\n{}\n", gone.join("\n")));
-    }
-    let bytes = done["SpaceReclaimed"].as_u64().unwrap_or(0);
-    context.printer.line(&format!(
-        "Total reclaimed space: {}",
-        units::decimal_size(bytes)
-    ));
-    Ok(Code::OK)
 }
