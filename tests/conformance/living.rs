@@ -65,8 +65,7 @@ fn life_of_a_container() {
         stop two
         stop -s BOGUS two
         logs two
-        # docker top is not there yet.
-        ~ top two
+        top two
         port two
         start two
         restart -t 0 two
@@ -138,6 +137,82 @@ fn failed_starts_and_what_is_left_of_them() {
         stop slow
         inspect -f '{{.State.ExitCode}}' slow
         rm slow
+        ",
+    );
+}
+
+#[test]
+fn processes_of_a_container_and_what_they_use() {
+    same(
+        "processes_of_a_container_and_what_they_use",
+        r"
+        D --name busy busybox sh -c 'sleep 1001 & exec sleep 1002'
+        # The ids of processes are those of the machine, and the reference may be run with patience.
+        ~ top busy -o pid=PID,user -o comm
+        ~ top busy -eo user,group,tty,stat,ni,pri,cls,nlwp,pid
+        top busy -o user
+        top busy -o pid= -o comm=
+        top busy --no-headers -ef
+        top busy -eo pid,bogus
+        top busy -eo pid,comm=PIDS
+        top busy bogus
+        top nobody
+        top
+        ~ top busy
+        ~ top busy aux
+        ~ top busy axo pid,ppid,user,args
+        C --name idle busybox true
+        top idle
+        stats --no-stream idle
+        stats --no-stream --format json idle
+        stats --no-stream --format '{{.Name}} {{.PIDs}} {{.Container}} {{.NetIO}}' busy idle
+        stats --no-stream nobody
+        stats --no-stream idle nobody
+        stats nobody
+        rm -f busy idle
+        ",
+    );
+}
+
+#[test]
+fn health_checks() {
+    same(
+        "health_checks",
+        r"
+        C --name bad --health-interval 1us --health-cmd true busybox true
+        C --name bad --health-retries -1 busybox true
+        C --name none --health-cmd 'true' busybox true
+        inspect -f '{{.State.Health}} {{json .Config.Healthcheck}}' none
+        start -a none
+        inspect -f '{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{len .State.Health.Log}}' none
+        ps -a --filter name=^none$ --filter health=unhealthy --format '{{.Names}}'
+        rm none
+        D --name off --no-healthcheck busybox sleep 1000
+        inspect -f '{{.State.Health}} {{json .Config.Healthcheck}}' off
+        ps --filter name=^off$ --filter health=none --format '{{.Names}}'
+        rm -f off
+        D --name slow --health-cmd 'echo out; exit 3' --health-start-period 1h --health-start-interval 100ms busybox sleep 1000
+        # Five probes in the start period, which do not count.
+        exec slow sleep 3
+        inspect -f '{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{len .State.Health.Log}} {{range .State.Health.Log}}{{.ExitCode}} {{.Output}}{{end}}' slow
+        ps --filter name=^slow$ --filter health=starting --format '{{.Names}}'
+        rm -f slow
+        D --name sick --health-cmd 'exit 7' --health-interval 100ms --health-retries 2 busybox sleep 1000
+        exec sick sleep 2
+        inspect -f '{{.State.Health.Status}} {{len .State.Health.Log}} {{(index .State.Health.Log 0).ExitCode}}' sick
+        ps --filter name=^sick$ --filter health=unhealthy --format '{{.Names}} {{.State}}'
+        stop -t 0 sick
+        inspect -f '{{.State.Health.Status}} {{len .State.Health.Log}}' sick
+        rm sick
+        D --name late --health-cmd 'echo said; sleep 100' --health-interval 100ms --health-timeout 500ms --health-retries 1 busybox sleep 1000
+        exec late sleep 3
+        inspect -f '{{.State.Health.Status}} {{(index .State.Health.Log 0).ExitCode}} {{(index .State.Health.Log 0).Output}}' late
+        rm -f late
+        D --name well --health-cmd 'head -c 5000 /dev/zero | tr \0 x' --health-interval 100ms busybox sleep 1000
+        exec well sleep 2
+        inspect -f '{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{len (index .State.Health.Log 0).Output}}' well
+        ps --filter name=^well$ --filter health=healthy --format '{{.Names}}'
+        rm -f well
         ",
     );
 }

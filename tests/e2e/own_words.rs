@@ -99,6 +99,10 @@ fn wrong_command_lines_are_refused_in_dockers_words_and_codes() {
         &["run", "--cpus", "x", "busybox"],
         &["run", "--ulimit", "x", "busybox"],
         &["run", "--stop-timeout", "x", "busybox"],
+        &["run", "--health-interval", "x", "busybox"],
+        &["run", "--health-interval", "5", "busybox"],
+        &["run", "--health-timeout", "-1s", "busybox"],
+        &["run", "--no-healthcheck", "--health-cmd", "x", "busybox"],
         &["run", "-p", "http", "busybox"],
         &["run", "--mount", "type=bind,frob=1", "busybox"],
         &["run", "--pull", "sometimes", "busybox"],
@@ -363,6 +367,104 @@ fn lists_filters_and_templates_are_the_same() {
     host.lighter(&["rm", "-v", "words"]).ok();
 }
 
+#[test]
+fn what_containers_run_and_use_is_shown_the_same() {
+    let name = "what_containers_run_and_use_is_shown_the_same";
+    let Some(host) = Host::shared(name) else {
+        return;
+    };
+    let script = "sleep 1001 & exec sleep 1002";
+    let make = [
+        "run",
+        "-d",
+        "--name",
+        "uses",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ];
+    host.lighter(&make).ok();
+    host.lighter(&["create", "--name", "unused", "busybox"])
+        .ok();
+    let stats = |rest: &[&'static str]| [&["stats", "--no-stream"], rest].concat();
+    let lines = [
+        vec!["top", "uses"],
+        vec!["top", "uses", "-eo", "pid,user,args"],
+        vec!["container", "top", "uses", "-o", "pid,comm"],
+        vec!["top", "uses", "-o", "user"],
+        vec!["top", "unused"],
+        vec!["top", "nosuch"],
+        vec!["top"],
+        stats(&["unused"]),
+        stats(&[
+            "--format",
+            "{{.Name}} {{.PIDs}} {{.Container}} {{.ID}}",
+            "uses",
+        ]),
+        stats(&[
+            "--no-trunc",
+            "--format",
+            "table {{.ID}}\\t{{.MemPerc}}",
+            "unused",
+        ]),
+        stats(&["--format", "json", "unused"]),
+        stats(&["nosuch"]),
+        stats(&["uses", "nosuch"]),
+        stats(&["--format", "{{.Bogus", "uses"]),
+        vec!["stats", "nosuch"],
+    ];
+    let lines: Vec<&[&str]> = lines.iter().map(Vec::as_slice).collect();
+    same(host, &lines);
+    let names = |run: Finished| {
+        let out = run.ok().out();
+        let names = out.lines().filter(|name| name.starts_with("u"));
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let df = |rest: &[&'static str]| [&["system", "df"], rest].concat();
+    let lines = [
+        df(&["--format", "{{.Bogus"]),
+        df(&["x"]),
+        df(&[
+            "-v",
+            "--format",
+            "{{range .Volumes}}{{.Name}}{{end}}{{len .BuildCache}}",
+        ]),
+        vec!["system", "prune", "--filter", "until=1h", "--volumes"],
+        vec!["system", "prune", "--filter", "label=x", "-a"],
+        vec!["container", "prune"],
+        vec!["container", "prune", "-f", "--filter", "label=nosuch"],
+        vec!["container", "prune", "-f", "--filter", "bogus=1"],
+        vec!["container", "prune", "-f", "--filter", "until=bogus"],
+        vec!["image", "prune", "-a"],
+        vec!["image", "prune", "-af", "--filter", "label=nosuch"],
+        vec!["volume", "prune"],
+        vec!["volume", "prune", "-f", "--filter", "label=nosuch"],
+        vec!["volume", "prune", "-a", "--filter", "all=1"],
+        vec!["system", "prune", "-f", "--filter", "label=nosuch"],
+    ];
+    let lines: Vec<&[&str]> = lines.iter().map(Vec::as_slice).collect();
+    same(host, &lines);
+    // Other tests have containers and images meanwhile.
+    let heads = |run: Finished| run.ok().out().lines().next().map(str::to_owned);
+    for line in [
+        df(&[]),
+        df(&["-v"]),
+        df(&["--format", "table {{.Type}}\\t{{.Active}}"]),
+    ] {
+        assert_eq!(heads(host.lighter(&line)), heads(host.docker(&line)));
+    }
+    let all = stats(&["-a", "--format", "{{.Name}}"]);
+    assert_eq!(names(host.lighter(&all)), ["unused", "uses"]);
+    assert_eq!(
+        names(host.lighter(&stats(&["--format", "{{.Name}}"]))),
+        ["uses"]
+    );
+    host.lighter(&["rm", "-f", "uses", "unused"]).ok();
+}
+
 /// The flags of a command, from docker's own help.
 fn flags_of(host: &Host, command: &[&str]) -> Vec<String> {
     let args = [command, &["--help"]].concat();
@@ -387,12 +489,16 @@ fn every_flag_of_docker_is_honoured_or_refused_by_name() {
     let verbs = [
         "run", "create", "start", "attach", "exec", "ps", "logs", "stop", "restart", "kill", "rm",
         "wait", "pause", "unpause", "rename", "inspect", "images", "pull", "tag", "rmi", "load",
-        "save", "events", "info", "version", "login", "logout",
+        "save", "events", "info", "version", "login", "logout", "top", "stats",
     ];
     let mut commands: Vec<Vec<&str>> = verbs.iter().map(|verb| vec![*verb]).collect();
     for below in ["ls", "create", "rm", "inspect", "prune"] {
         commands.push(vec!["volume", below]);
     }
+    for noun in ["container", "image", "system"] {
+        commands.push(vec![noun, "prune"]);
+    }
+    commands.push(vec!["system", "df"]);
     commands.push(Vec::new());
     let mut forgotten = Vec::new();
     for command in &commands {

@@ -6,6 +6,7 @@ mod api;
 mod containers;
 mod disk;
 mod files;
+mod health;
 mod loads;
 mod lost;
 mod machine;

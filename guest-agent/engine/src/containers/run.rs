@@ -1,5 +1,5 @@
-//! The task that owns a container while it has a process: passes its output on, sees its end,
-//! records it, and decides with the policy what comes next.
+//! The task that owns a container while it has a process: passes its output on, has its health
+//! looked after, sees its end, records it, and decides with the policy what comes next.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::sync::oneshot;
 
 use super::record::Status;
-use super::{Container, Live, Outputs, lock, restart, shm};
+use super::{Container, Live, Outputs, health, lock, restart, shm};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -42,6 +42,7 @@ impl Engine {
             run.exit_code = 0;
             run.error.clear();
             run.oom_killed = false;
+            health::begin(&container.record().config, run);
             state.recorded = None;
         });
         self.mount_events(container, "mount", "connect");
@@ -72,13 +73,17 @@ impl Engine {
             tokio::pin!(pump);
             let oom = self.watch_oom(&container, &live);
             tokio::pin!(oom);
+            let health = self.watch_health(&container);
+            tokio::pin!(health);
             let mut pumping = true;
             let mut watching = true;
+            let mut probing = true;
             loop {
                 tokio::select! {
                     ended = &mut exit => break ended,
                     () = &mut pump, if pumping => pumping = false,
                     () = &mut oom, if watching => watching = false,
+                    () = &mut health, if probing => probing = false,
                 }
             }
         };
@@ -120,7 +125,7 @@ impl Engine {
             run.pid = 0;
             run.exit_code = ended.code();
             run.finished = Timestamp::from_unix_ns(ended.at_unix_ns);
-            run.health = None;
+            health::end(run);
             run.clone()
         });
         let ran = run.finished.since(run.started).as_secs().to_string();

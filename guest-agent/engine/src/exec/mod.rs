@@ -7,14 +7,14 @@
 mod run;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
-use crate::containers::{Container, Status, lock};
+use crate::containers::{Container, KILL, Status, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ids;
@@ -63,6 +63,8 @@ pub struct Exec {
     state: watch::Sender<ExecState>,
     hub: Arc<Hub>,
     pty: Mutex<Option<OwnedFd>>,
+    /// Its process while it runs.
+    process: Mutex<Option<OwnedFd>>,
 }
 
 /// How far an exec is.
@@ -126,6 +128,7 @@ impl Exec {
             state: watch::channel(ExecState::default()).0,
             hub: Hub::new(),
             pty: Mutex::default(),
+            process: Mutex::default(),
         })
     }
 
@@ -139,6 +142,16 @@ impl Exec {
         let mut watch = self.state.subscribe();
         let ended = watch.wait_for(|state| state.exit_code.is_some()).await;
         ended.ok().and_then(|state| state.exit_code)
+    }
+
+    /// Ends its process; its end comes as any other.
+    pub(crate) fn kill(&self) {
+        let process = lock(&self.process);
+        let Some(process) = &*process else { return };
+        match lighter_runtime::signal(process.as_fd(), KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => tracing::warn!(%error, "an exec cannot be killed"),
+        }
     }
 
     /// Program and arguments, as events show them.
@@ -219,6 +232,12 @@ impl Engine {
         ids.iter().for_each(|id| {
             all.remove(id);
         });
+    }
+
+    /// Forgets one that nobody will ask for.
+    pub(crate) fn forget_exec(&self, exec: &Exec) {
+        lock(&exec.container.execs).retain(|id| *id != exec.id);
+        self.execs().lock().remove(&exec.id);
     }
 
     fn exec_event(&self, exec: &Exec, action: &str, more: &[(&str, &str)]) {

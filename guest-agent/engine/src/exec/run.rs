@@ -132,6 +132,7 @@ impl Engine {
         };
         exec.hub.set_stdin(stdin);
         *lock(&exec.pty) = ends.pty;
+        *lock(&exec.process) = Some(started.pidfd);
         exec.state.send_modify(|state| state.pid = started.pid);
         self.spawn_exec(exec, outputs, started.exit);
         Ok(())
@@ -162,7 +163,7 @@ impl Engine {
             engine.exec_keeper(&exec.id).clear();
             engine.remove_note(&exec.id);
             engine.exits().forget(&ended);
-            *lock(&exec.pty) = None;
+            (*lock(&exec.pty), *lock(&exec.process)) = (None, None);
             // Clients ask for the code as soon as the stream ends.
             exec.state.send_modify(|state| {
                 // The id of the process stays, as in dockerd.
@@ -275,6 +276,7 @@ impl Engine {
         let (outputs, stdin) = Outputs::new(&mut ends, None, Arc::clone(&exec.hub), keeper)?;
         exec.hub.set_stdin(stdin);
         *lock(&exec.pty) = ends.pty;
+        *lock(&exec.process) = pidfd;
         exec.state.send_modify(|state| {
             (state.started, state.running, state.pid) = (true, true, note.pid);
         });

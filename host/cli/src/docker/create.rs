@@ -36,7 +36,7 @@ pub fn request(arguments: &ArgMatches, attach: &Attach) -> Result<Value, CliErro
     }
     environment(&mut body, arguments)?;
     entrypoint(&mut body, arguments);
-    health(&mut body, arguments);
+    health(&mut body, arguments)?;
     security(&mut body, arguments)?;
     volumes(&mut body, arguments)?;
     network(&mut body, arguments);
@@ -129,10 +129,43 @@ fn entrypoint(body: &mut Value, arguments: &ArgMatches) {
     }
 }
 
-fn health(body: &mut Value, arguments: &ArgMatches) {
+/// What is zero says nothing, as in docker.
+fn health(body: &mut Value, arguments: &ArgMatches) -> Result<(), CliError> {
+    let command = text(arguments, "health-cmd").filter(|command| !command.is_empty());
+    let says = |value: &Value| value.as_i64() != Some(0);
+    let numbers = body["Healthcheck"].as_object();
+    let says = command.is_some() || numbers.is_some_and(|all| all.values().any(says));
     if is_set(arguments, "no-healthcheck") {
-        put(body, "Healthcheck.Test", json!(["NONE"]));
+        if says {
+            let text = "--no-healthcheck conflicts with --health-* options";
+            return Err(CliError::usage(text));
+        }
+        put(body, "Healthcheck", json!({ "Test": ["NONE"] }));
+        return Ok(());
     }
+    if !says {
+        if let Some(fields) = body.as_object_mut() {
+            fields.remove("Healthcheck");
+        }
+        return Ok(());
+    }
+    for (name, field) in [
+        ("interval", "Interval"),
+        ("timeout", "Timeout"),
+        ("retries", "Retries"),
+        ("start-period", "StartPeriod"),
+        ("start-interval", "StartInterval"),
+    ] {
+        if body["Healthcheck"][field].as_i64().is_some_and(|n| n < 0) {
+            return Err(CliError::usage(format!(
+                "--health-{name} cannot be negative"
+            )));
+        }
+    }
+    if let Some(command) = command {
+        put(body, "Healthcheck.Test", json!(["CMD-SHELL", command]));
+    }
+    Ok(())
 }
 
 fn security(body: &mut Value, arguments: &ArgMatches) -> Result<(), CliError> {
@@ -240,6 +273,41 @@ mod tests {
         assert_eq!(body["Cmd"], json!(["sh", "-c", "echo", "--rm", "-t"]));
         assert_eq!(body["Tty"], false);
         assert_eq!(body["StdinOnce"], true);
+    }
+
+    #[test]
+    fn health_checks_are_dockers() {
+        let check = |words: &[&str]| {
+            let words = [words, &["busybox"]].concat();
+            body(&words).map(|body| body["Healthcheck"].clone())
+        };
+        assert_eq!(check(&[]).unwrap(), Value::Null);
+        assert_eq!(check(&["--health-cmd", ""]).unwrap(), Value::Null);
+        assert_eq!(check(&["--health-interval", "0"]).unwrap(), Value::Null);
+        let given = check(&[
+            "--health-cmd",
+            "a b",
+            "--health-interval",
+            "1m",
+            "--health-retries=2",
+        ]);
+        let expected =
+            json!({ "Test": ["CMD-SHELL", "a b"], "Interval": 60_000_000_000_i64, "Retries": 2 });
+        assert_eq!(given.unwrap(), expected);
+        let none = check(&["--no-healthcheck"]).unwrap();
+        assert_eq!(none, json!({ "Test": ["NONE"] }));
+        for (words, text) in [
+            (
+                ["--no-healthcheck", "--health-cmd=x"],
+                "--no-healthcheck conflicts with --health-* options",
+            ),
+            (
+                ["--health-cmd=x", "--health-timeout=-1s"],
+                "--health-timeout cannot be negative",
+            ),
+        ] {
+            assert_eq!(check(&words).unwrap_err().message, text);
+        }
     }
 
     #[test]

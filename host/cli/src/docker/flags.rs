@@ -28,6 +28,8 @@ pub enum Kind {
     Bytes,
     /// Processors with fractions, as billionths.
     Cpus,
+    /// A span such as `1m30s`, in billionths of seconds.
+    Duration,
     /// May be given often: a list.
     List,
     /// May be given often: `name=value`, as an object.
@@ -53,6 +55,7 @@ impl Kind {
             Self::Int => "int",
             Self::Bytes => "bytes",
             Self::Cpus => "decimal",
+            Self::Duration => "duration",
             Self::Pairs => "map",
             Self::Ulimit => "ulimit",
             Self::List | Self::Tmpfs | Self::Device | Self::Rate => "list",
@@ -216,6 +219,7 @@ fn value_of(flag: &Flag, arguments: &ArgMatches) -> Result<Value, CliError> {
         Kind::Bytes if text == "-1" => json!(-1),
         Kind::Bytes => json!(values::bytes(&text).map_err(|error| wrong(&error))?),
         Kind::Cpus => json!(values::nano_cpus(&text).map_err(|error| wrong(&error))?),
+        Kind::Duration => json!(values::go_span(&text).map_err(|error| wrong(&error))?),
         Kind::Restart => values::restart(&text).map_err(|error| wrong(&error))?,
         _ => json!(text),
     })

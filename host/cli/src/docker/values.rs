@@ -46,6 +46,21 @@ pub fn nano_cpus(text: &str) -> Result<i64, String> {
     digits.parse().map_err(|_| wrong())
 }
 
+/// A span with or without a sign, and what is wrong with it in the words of Go.
+pub fn go_span(text: &str) -> Result<i64, String> {
+    let (sign, bare) = match text.strip_prefix('-') {
+        Some(bare) => (-1, bare),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    span(bare).map(|span| sign * span).map_err(|_| {
+        if bare.ends_with(|c: char| c.is_ascii_digit()) {
+            format!("time: missing unit in duration {text:?}")
+        } else {
+            format!("time: invalid duration {text:?}")
+        }
+    })
+}
+
 /// A span such as `1h2m3.5s`, in billionths of seconds.
 pub fn span(text: &str) -> Result<i64, String> {
     let wrong = || "it must be a time such as `10s` or `1m30s`".to_owned();
@@ -207,6 +222,19 @@ mod tests {
         assert_eq!(span("10ms"), Ok(10_000_000));
         for text in ["", "10", "s", "1x", "1m30"] {
             assert!(span(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_spans_are_told_as_go_tells_them() {
+        assert_eq!(go_span("-1.5s"), Ok(-1_500_000_000));
+        for (text, error) in [
+            ("5", "time: missing unit in duration \"5\""),
+            ("1m30", "time: missing unit in duration \"1m30\""),
+            ("x", "time: invalid duration \"x\""),
+            ("", "time: invalid duration \"\""),
+        ] {
+            assert_eq!(go_span(text), Err(error.to_owned()), "{text}");
         }
     }
 
