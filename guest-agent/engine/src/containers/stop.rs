@@ -116,6 +116,9 @@ impl Engine {
             _ => KILL,
         };
         let container = self.containers().find(reference).map_err(cannot)?;
+        if signal == KILL && container.status() == Status::Restarting {
+            return self.kill_container(&container).await;
+        }
         let not_running = || {
             Error::conflict(format!(
                 "cannot kill container: {reference}: container {} is not running",
@@ -228,6 +231,12 @@ impl Engine {
 
     /// The container's process.
     pub(crate) fn running(&self, container: &Container) -> Result<Arc<Live>> {
+        if container.status() == Status::Restarting {
+            return Err(Error::conflict(format!(
+                "Container {} is restarting, wait until the container is running",
+                container.id()
+            )));
+        }
         container
             .live()
             .ok_or_else(|| Error::conflict(format!("container {} is not running", container.id())))

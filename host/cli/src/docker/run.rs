@@ -446,10 +446,13 @@ async fn attach_verb(context: &Context<'_>, arguments: &ArgMatches) -> Result<Co
         .await?;
     let refuse = |text: &str| Err(CliError::new(text));
     if found["State"]["Running"] != true {
-        return refuse("cannot attach to a stopped container, start it first");
+        return refuse("You cannot attach to a stopped container, start it first");
     }
     if found["State"]["Paused"] == true {
-        return refuse("cannot attach to a paused container, unpause it first");
+        return refuse("You cannot attach to a paused container, unpause it first");
+    }
+    if found["State"]["Restarting"] == true {
+        return refuse("You cannot attach to a restarting container, wait until it is running");
     }
     let tty = found["Config"]["Tty"] == true;
     let stdin = found["Config"]["OpenStdin"] == true && !is_set(arguments, "no-stdin");
