@@ -164,7 +164,7 @@ fn processes_of_a_container_and_what_they_use() {
         C --name idle busybox true
         top idle
         stats --no-stream idle
-        stats --no-stream --format json idle
+        stats --no-stream --format '{{json .Name}} {{.MemUsage}} {{.MemPerc}} {{.CPUPerc}} {{.PIDs}}' idle
         stats --no-stream --format '{{.Name}} {{.PIDs}} {{.Container}} {{.NetIO}}' busy idle
         stats --no-stream nobody
         stats --no-stream idle nobody
@@ -191,25 +191,25 @@ fn health_checks() {
         inspect -f '{{.State.Health}} {{json .Config.Healthcheck}}' off
         ps --filter name=^off$ --filter health=none --format '{{.Names}}'
         rm -f off
-        D --name slow --health-cmd 'echo out; exit 3' --health-start-period 1h --health-start-interval 100ms busybox sleep 1000
-        # Five probes in the start period, which do not count.
-        exec slow sleep 3
+        # The seventh probe runs when six have been counted.
+        D --name slow --health-cmd 'echo >> /n; echo out; exit 3' --health-start-period 1h --health-start-interval 100ms busybox sleep 1000
+        exec slow sh -c 'until [ $(cat /n 2>/dev/null | wc -l) -ge 7 ]; do usleep 50000; done'
         inspect -f '{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{len .State.Health.Log}} {{range .State.Health.Log}}{{.ExitCode}} {{.Output}}{{end}}' slow
         ps --filter name=^slow$ --filter health=starting --format '{{.Names}}'
         rm -f slow
-        D --name sick --health-cmd 'exit 7' --health-interval 100ms --health-retries 2 busybox sleep 1000
-        exec sick sleep 2
+        D --name sick --health-cmd 'echo >> /n; exit 7' --health-interval 100ms --health-retries 2 busybox sleep 1000
+        exec sick sh -c 'until [ $(cat /n 2>/dev/null | wc -l) -ge 7 ]; do usleep 50000; done'
         inspect -f '{{.State.Health.Status}} {{len .State.Health.Log}} {{(index .State.Health.Log 0).ExitCode}}' sick
         ps --filter name=^sick$ --filter health=unhealthy --format '{{.Names}} {{.State}}'
         stop -t 0 sick
         inspect -f '{{.State.Health.Status}} {{len .State.Health.Log}}' sick
         rm sick
-        D --name late --health-cmd 'echo said; sleep 100' --health-interval 100ms --health-timeout 500ms --health-retries 1 busybox sleep 1000
-        exec late sleep 3
+        D --name late --health-cmd 'echo >> /n; echo said; sleep 100' --health-interval 100ms --health-timeout 500ms --health-retries 1 busybox sleep 1000
+        exec late sh -c 'until [ $(cat /n 2>/dev/null | wc -l) -ge 7 ]; do usleep 50000; done'
         inspect -f '{{.State.Health.Status}} {{(index .State.Health.Log 0).ExitCode}} {{(index .State.Health.Log 0).Output}}' late
         rm -f late
-        D --name well --health-cmd 'head -c 5000 /dev/zero | tr \0 x' --health-interval 100ms busybox sleep 1000
-        exec well sleep 2
+        D --name well --health-cmd 'echo >> /n; head -c 5000 /dev/zero | tr \0 x' --health-interval 100ms busybox sleep 1000
+        exec well sh -c 'until [ $(cat /n 2>/dev/null | wc -l) -ge 7 ]; do usleep 50000; done'
         inspect -f '{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{len (index .State.Health.Log 0).Output}}' well
         ps --filter name=^well$ --filter health=healthy --format '{{.Names}}'
         rm -f well

@@ -103,9 +103,8 @@ fn usage_of_the_disk_and_what_is_not_used() {
         # A layer here is its tar, and other tests have images.
         ~ system df
         ~ system df -v
-        system df --format '{{if eq .Type \'Build Cache\'}}{{.}}{{end}}'
         system df --format '{{.Bogus}}'
-        system df -v --format '{{range .Volumes}}{{if eq .Name \'kept\'}}{{.Name}} {{.Size}} {{.Links}}{{end}}{{end}}'
+        system df -v --format '{{range .Volumes}}{{if eq .Name `kept`}}{{.Name}} {{.Size}} {{.Links}}{{end}}{{end}}'
         system df x
         container prune -f --filter label=none
         container prune -f --filter label=mine --filter until=1h
