@@ -5,6 +5,7 @@ mod files;
 mod layers;
 mod living;
 mod normal;
+mod pushing;
 mod running;
 mod script;
 mod storing;

@@ -38,7 +38,14 @@ fn a_token_of_a_real_token_service_opens_a_real_registry() {
     host.docker_with(&login, PASSWORD.as_bytes()).ok();
     host.docker(&["run", "--rm", "--network", "none", &image, "/list", "/file"])
         .ok();
+    // A push says that it is one, and from where it would take layers.
+    let copy = format!("{}/team/copy:1", registry.host());
+    host.docker(&["tag", &image, &copy]).ok();
+    let pushed = host.lighter(&["push", &copy]).ok().out();
+    assert!(pushed.contains("Mounted from team/made"), "{pushed}");
     host.docker(&["logout", &registry.host()]).ok();
+    let refused = host.docker(&["push", &copy]).exits(1).err();
+    assert!(refused.contains("denied"), "{refused}");
     // Asked for this repository alone, with the password; the registry never saw it.
     let asked = tokens.asked();
     let scope = "scope=repository%3Ateam%2Fmade%3Apull";

@@ -81,6 +81,16 @@ impl Reference {
         format!("unix://{}/docker.sock", self.dir.path().display())
     }
 
+    /// Runs a program in its network, where loopback is its own.
+    #[must_use]
+    pub fn beside(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net=/proc/{}/ns/net", self.daemon.id()))
+            .arg(program);
+        command
+    }
+
     /// Ends it; it stops its containers and unmounts, if it can within a minute.
     pub fn stop(&mut self) {
         let _ = Command::new("kill")

@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::env;
-use crate::run::{Finished, run};
+use crate::reference::Reference;
+use crate::run::{self, Finished, run};
 use crate::tokens::Tokens;
 
 /// A registry of one test; ended when dropped.
 pub struct Registry {
     server: Child,
+    /// The same registry in the network of a reference.
+    beside: Option<Child>,
     name: String,
     dir: tempfile::TempDir,
     login: bool,
@@ -140,6 +143,7 @@ impl Registry {
             .ok()?;
         let registry = Self {
             server,
+            beside: None,
             name: format!("{host}:{port}"),
             dir,
             login: !matches!(entry, Entry::Open),
@@ -151,6 +155,27 @@ impl Registry {
             std::thread::sleep(Duration::from_millis(20));
         }
         Some(registry)
+    }
+
+    /// Answers to the same name in the network of `reference` as well, with the same images.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start there.
+    pub fn serve_beside(&mut self, reference: &Reference) {
+        let tools = env::path(env::TOOLS).expect("they are there, as this runs");
+        let mut server = reference.beside(&tools.join("docker-registry"));
+        server.arg("serve").arg(self.dir.path().join("config.yml"));
+        server.stdin(Stdio::null()).stdout(Stdio::null());
+        let server = server.stderr(Stdio::null()).spawn();
+        self.beside = Some(server.expect("nsenter starts"));
+        let port = self.name.rsplit(':').next().unwrap_or_default();
+        run::until("the registry beside the reference", || {
+            let mut look = reference.beside(Path::new("bash"));
+            look.args(["-c", &format!("exec 3<>/dev/tcp/127.0.0.1/{port}")]);
+            look.stderr(Stdio::null());
+            look.status().is_ok_and(|status| status.success())
+        });
     }
 
     /// Its name as images have it: `localhost:PORT`, or the machine's address with TLS.
@@ -188,8 +213,12 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        for server in [Some(&mut self.server), self.beside.as_mut()] {
+            if let Some(server) = server {
+                let _ = server.kill();
+                let _ = server.wait();
+            }
+        }
     }
 }
 

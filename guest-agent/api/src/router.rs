@@ -22,8 +22,6 @@ pub(crate) async fn route(call: Call) -> Answer {
         Some("containers" | "exec") => containers::route(call).await,
         Some("auth") if call.method == Method::POST => images::login(call).await,
         Some("images") => match (call.method.as_str(), call.path.last().map(String::as_str)) {
-            ("GET", Some("search")) => missing("searching the hub (docker search)"),
-            ("POST", Some("push")) => missing("docker push"),
             ("GET", Some("attestations")) => missing("attestations of images"),
             _ => images::route(call).await,
         },
@@ -38,7 +36,7 @@ pub(crate) async fn route(call: Call) -> Answer {
         }
         Some("build" | "session" | "grpc") => missing("docker build"),
         Some("commit") if call.method == Method::POST => images::commit(call).await,
-        Some("distribution") => missing("asking a registry about an image (distribution)"),
+        Some("distribution") => images::distribution(&call).await,
         _ => Err(ApiError::page_not_found()),
     }
 }

@@ -44,7 +44,7 @@ pub use layer::LayerLimits;
 pub use manifest::Platform;
 pub use mounts::LayerMounts;
 pub use pins::Pin;
-pub use progress::{Progress, ProgressDetail, ProgressEvent};
+pub use progress::{Progress, ProgressDetail, ProgressEvent, Pushed};
 pub use reference::Reference;
 pub use seal::Seals;
 pub use store::{Collected, LayerFiles, Referenced, Store, StoreOptions};

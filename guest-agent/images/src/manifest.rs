@@ -41,6 +41,8 @@ pub(crate) struct DescriptorPlatform {
     pub(crate) os: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) variant: String,
+    #[serde(rename = "os.version", skip_serializing_if = "String::is_empty")]
+    pub(crate) os_version: String,
 }
 
 /// A manifest: one image for one platform.
@@ -247,6 +249,7 @@ mod tests {
                 os: os.into(),
                 architecture: architecture.into(),
                 variant: variant.into(),
+                os_version: String::new(),
             }),
             annotations: None,
         };

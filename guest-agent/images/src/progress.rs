@@ -1,6 +1,8 @@
-//! What pull and load tell the client while they work.
+//! What pull, push and load tell the client while they work.
 
 use std::fmt::Debug;
+
+use crate::digest::Digest;
 
 /// One line of docker's progress stream, not yet JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +13,19 @@ pub struct ProgressEvent {
     pub status: String,
     /// Bytes done and bytes in all, for lines about the progress of a layer; both 0 without a bar.
     pub detail: Option<ProgressDetail>,
+    /// What a program wants to know of an image that was pushed; such a line has no words.
+    pub pushed: Option<Pushed>,
+}
+
+/// What became of a tag that was pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// The tag.
+    pub tag: String,
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The manifest's size.
+    pub size: u64,
 }
 
 /// How far a transfer is.
@@ -29,6 +44,7 @@ impl ProgressEvent {
             id: Some(id.into()),
             status: status.into(),
             detail: Some(ProgressDetail::default()),
+            pushed: None,
         }
     }
 
@@ -38,6 +54,7 @@ impl ProgressEvent {
             id: Some(id.into()),
             status: status.into(),
             detail: None,
+            pushed: None,
         }
     }
 
@@ -47,6 +64,7 @@ impl ProgressEvent {
             id: None,
             status: status.into(),
             detail: None,
+            pushed: None,
         }
     }
 
@@ -57,6 +75,21 @@ impl ProgressEvent {
             id: Some(id.into()),
             status: status.into(),
             detail,
+            pushed: None,
+        }
+    }
+
+    /// The line about a tag that was pushed.
+    pub fn pushed(tag: &str, digest: Digest, size: u64) -> Self {
+        Self {
+            id: None,
+            status: String::new(),
+            detail: Some(ProgressDetail::default()),
+            pushed: Some(Pushed {
+                tag: tag.to_owned(),
+                digest,
+                size,
+            }),
         }
     }
 }

@@ -191,6 +191,12 @@ fn split_tag(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// The registry that a text begins with, if it does, and the rest.
+pub(crate) fn host_and_path(text: &str) -> Option<(&str, &str)> {
+    let (first, rest) = text.split_once('/')?;
+    (first.contains(['.', ':']) || first == "localhost").then_some((first, rest))
+}
+
 /// What is before the first slash is a registry only if it could not be a user's name: it has a
 /// dot, a port or a capital letter, or is `localhost`.
 fn split_registry(name: &str) -> (&str, String) {

@@ -137,7 +137,7 @@ pub(super) fn inspect(call: &Call, name: &str) -> Answer {
     };
     let size = call.query.flag("size").then(|| call.engine.size(&record));
     let execs = call.engine.running_execs(&container);
-    let logged = record.host_config.log_config.kind != "none" && !run.started.is_never();
+    let logged = record.host_config.log_config.kind == "json-file" && !run.started.is_never();
     ok(&Shape {
         id: &record.id,
         created: record.created.to_string(),
@@ -163,7 +163,7 @@ pub(super) fn inspect(call: &Call, name: &str) -> Answer {
         hostname_path: file("hostname"),
         hosts_path: file("hosts"),
         log_path: if logged {
-            call.engine.log_path(&record.id).display().to_string()
+            call.engine.log_path(&record).display().to_string()
         } else {
             String::new()
         },

@@ -100,7 +100,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, message: &Message, form: Form) {
         prefix.push_str(&pairs.join(","));
         prefix.push(' ');
     }
-    let line = message.line.as_bytes();
+    let line = message.line.as_slice();
     if form.tty {
         out.extend_from_slice(prefix.as_bytes());
         out.extend_from_slice(line);

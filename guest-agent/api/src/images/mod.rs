@@ -9,12 +9,16 @@ mod load;
 mod make;
 mod progress;
 mod pull;
+mod push;
 mod registry_auth;
+mod remote;
 mod remove;
+mod stream;
 
 pub(crate) use list::{Shape as Listed, shape};
 pub(crate) use make::commit;
 pub(crate) use registry_auth::login;
+pub(crate) use remote::distribution;
 
 use crate::body::empty;
 use crate::call::Call;
@@ -27,6 +31,7 @@ pub(crate) async fn route(call: Call) -> Answer {
     let parts: Vec<&str> = path.iter().skip(1).map(String::as_str).collect();
     match (call.method.as_str(), parts.as_slice()) {
         ("GET", ["json"]) => list::list(&call),
+        ("GET", ["search"]) => remote::search(&call).await,
         ("GET", ["get"]) => load::save(&call, &all(&call, "names")),
         ("POST", ["create"]) if is_import(&call) => make::import(call).await,
         ("POST", ["create"]) => pull::create(&call).await,
@@ -39,6 +44,9 @@ pub(crate) async fn route(call: Call) -> Answer {
             inspect::history(&call, &name.join("/"))
         }
         ("GET", [name @ .., "get"]) if !name.is_empty() => load::save(&call, &[name.join("/")]),
+        ("POST", [name @ .., "push"]) if !name.is_empty() => {
+            push::push(&call, &name.join("/")).await
+        }
         ("POST", [name @ .., "tag"]) if !name.is_empty() => tag(&call, &name.join("/")).await,
         ("DELETE", name) if !name.is_empty() => remove::remove(&call, &name.join("/")).await,
         _ => Err(ApiError::page_not_found()),

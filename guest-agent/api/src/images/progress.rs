@@ -1,6 +1,6 @@
 //! Docker's progress lines: JSON, with the bar as text for clients that only print.
 
-use lighter_engine::images::{ProgressDetail, ProgressEvent};
+use lighter_engine::images::{Digest, ProgressDetail, ProgressEvent};
 use serde::Serialize;
 
 /// Width of the bar in characters.
@@ -8,6 +8,7 @@ const BAR: usize = 50;
 
 #[derive(Serialize)]
 struct Line<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
     status: &'a str,
     #[serde(rename = "progressDetail", skip_serializing_if = "Option::is_none")]
     detail: Option<Detail>,
@@ -15,6 +16,17 @@ struct Line<'a> {
     progress: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aux: Option<Aux<'a>>,
+}
+
+/// Docker's `PushResult`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Aux<'a> {
+    tag: &'a str,
+    digest: Digest,
+    size: u64,
 }
 
 #[derive(Serialize)]
@@ -55,6 +67,11 @@ pub(super) fn line(event: &ProgressEvent) -> Vec<u8> {
         }),
         progress: event.detail.map(bar).unwrap_or_default(),
         id: event.id.as_deref(),
+        aux: event.pushed.as_ref().map(|pushed| Aux {
+            tag: &pushed.tag,
+            digest: pushed.digest,
+            size: pushed.size,
+        }),
     })
 }
 
@@ -144,6 +161,13 @@ mod tests {
         assert_eq!(
             String::from_utf8(failure("no")).unwrap(),
             "{\"errorDetail\":{\"message\":\"no\"},\"error\":\"no\"}\r\n"
+        );
+        let digest = Digest::of(b"");
+        assert_eq!(
+            text(ProgressEvent::pushed("t", digest, 527)),
+            format!(
+                "{{\"progressDetail\":{{}},\"aux\":{{\"Tag\":\"t\",\"Digest\":\"{digest}\",\"Size\":527}}}}\r\n"
+            )
         );
         for (bytes, expected) in [
             (0, "0B"),

@@ -114,7 +114,7 @@ impl Engine {
         }
         let (sink, messages) = mpsc::channel(64);
         // A container that never ran has no log; reading it must not make one.
-        if (lock(&container.log).is_some() || self.log_path(container.id()).exists())
+        if (lock(&container.log).is_some() || self.log_path(&record).exists())
             && let Some(log) = self.open_log(container, &record)?
         {
             tokio::spawn(logs::read(log.file, options, sink));

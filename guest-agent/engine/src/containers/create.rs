@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::logs::{Identity, LogOptions};
+use crate::logs::LogOptions;
 use crate::model::{Config, CreateRequest, EndpointSettings, HostConfig};
 use crate::mounts::{self, Mount, Source};
 use crate::volumes::{ANONYMOUS, Volume};
@@ -51,17 +51,13 @@ impl Engine {
         defaults::merge_image(&mut config, &image.config);
         defaults::adapt(&mut host_config, &self.config().settings);
         validate::check(&config, &host_config)?;
-        let mut warnings = self.warnings(&host_config);
+        let warnings = self.warnings(&host_config);
         self.settle_donors(&mut host_config)?;
         let endpoints = self.endpoints(&host_config, networking_config.endpoints_config)?;
         let words = command(&config)?;
         let id = ids::new_id()?;
         self.name_host(&mut config, &host_config, &id);
-        let identity = Identity {
-            labels: &config.labels,
-        };
-        LogOptions::new(&host_config.log_config, &config, &identity)?;
-        warnings.extend(LogOptions::without_effect(&host_config.log_config));
+        LogOptions::check(&host_config.log_config)?;
         let mounts = mounts::normalise(&mounts::Request {
             config: &config,
             host_config: &host_config,
@@ -327,7 +323,7 @@ pub(super) fn anonymous_volumes(record: &Record) -> impl Iterator<Item = &str> {
 }
 
 /// Program and arguments.
-fn command(config: &Config) -> Result<Vec<String>> {
+pub(super) fn command(config: &Config) -> Result<Vec<String>> {
     let words = [&config.entrypoint, &config.cmd];
     let words: Vec<String> = words
         .into_iter()

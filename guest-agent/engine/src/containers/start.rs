@@ -260,10 +260,17 @@ impl Engine {
         container: &Arc<Container>,
         record: &Record,
     ) -> Result<Option<LogSink>> {
+        let words = super::create::command(&record.config)?;
         let identity = Identity {
+            id: &record.id,
+            name: &record.name,
+            image: &record.config.image,
+            image_id: &record.image_id,
+            command: &words,
             labels: &record.config.labels,
+            env: record.config.env.as_deref().unwrap_or_default(),
         };
-        let options = LogOptions::new(&record.host_config.log_config, &record.config, &identity)?;
+        let options = LogOptions::new(&record.host_config.log_config, &identity)?;
         let Some(options) = options else {
             return Ok(None);
         };
@@ -274,8 +281,8 @@ impl Engine {
             let file = match &*log {
                 Some(file) => Arc::clone(file),
                 None => {
-                    let path = self.log_path(container.id());
-                    let file = LogFile::open(&path, options.max_size, options.max_files)?;
+                    let path = self.log_path(record);
+                    let file = LogFile::open(&path, options.shape)?;
                     Arc::clone(log.insert(Arc::new(file)))
                 }
             };
@@ -293,8 +300,13 @@ impl Engine {
     }
 
     /// Where a container's log is.
-    pub fn log_path(&self, id: &str) -> std::path::PathBuf {
-        self.container_dir(id).join(format!("{id}-json.log"))
+    pub fn log_path(&self, record: &Record) -> std::path::PathBuf {
+        let kind = match record.host_config.log_config.kind.as_str() {
+            "local" => "local",
+            _ => "json",
+        };
+        let name = format!("{}-{kind}.log", record.id);
+        self.container_dir(&record.id).join(name)
     }
 
     /// The store, seen from a container.

@@ -37,6 +37,12 @@ const STEPS: &[&str] = &[
      CREATE TABLE marks (
         name TEXT PRIMARY KEY
      ) STRICT;",
+    // What registries call the layers: only saves a push from sending them again.
+    "CREATE TABLE known_blobs (
+        layer TEXT NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (layer, body)
+     ) STRICT;",
 ];
 
 /// How many steps the file has seen; none if it is new.

@@ -78,7 +78,9 @@ impl Engine {
             .filter(|layer| !keep.layers.contains(layer) && !self.store().is_pinned(layer))
             .collect();
         self.release_layers(&gone)?;
-        Ok(self.store().collect(&keep)?)
+        let collected = self.store().collect(&keep)?;
+        self.forget_blobs(&collected.layers);
+        Ok(collected)
     }
 
     fn referenced(&self) -> Referenced {

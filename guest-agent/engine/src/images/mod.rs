@@ -9,35 +9,42 @@
 
 mod collect;
 mod instructions;
+mod known;
 mod list;
 mod load;
 mod make;
 mod names;
 mod pull;
+mod push;
+mod remote;
 mod remove;
 mod unreadable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lighter_images::{Digest, ImageConfig, Pin, Reference};
+use lighter_images::{ImageConfig, Pin, Reference};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, Semaphore};
 
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::Subject;
+use known::Known;
 use unreadable::Unreadable;
 
 // What the API needs of images, so that it depends on the engine alone.
 pub use lighter_images::reference;
 pub use lighter_images::registry::Credentials;
-pub use lighter_images::{Platform, Progress, ProgressDetail, ProgressEvent, channel, config};
+pub use lighter_images::{
+    Digest, Platform, Progress, ProgressDetail, ProgressEvent, channel, config,
+};
 pub use list::{FILTERS, ListOptions, Summary};
 pub use load::LoadReport;
 pub use make::{CommitOptions, ImportOptions, new_name};
+pub use remote::{Described, Found, SEARCH_FILTERS};
 pub use remove::{PRUNE_FILTERS, Pruned, Removed};
 
 /// What is kept of an image beside its configuration.
@@ -73,8 +80,10 @@ pub struct Image {
     pub tagged: Option<Timestamp>,
 }
 
+/// Layers that are pushed at once, by everybody together; dockerd's default.
+const UPLOADS: usize = 5;
+
 /// All images and their names.
-#[derive(Default)]
 pub(crate) struct Images {
     index: Mutex<Index>,
     /// Read by those who record what refers to layers, written by the collector. Never held while
@@ -82,6 +91,21 @@ pub(crate) struct Images {
     recording: Arc<RwLock<()>>,
     /// One change of names at a time: what is checked still holds when it is written.
     naming: tokio::sync::Mutex<()>,
+    known: Known,
+    /// One for each layer that is on its way to a registry.
+    uploads: Arc<Semaphore>,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self {
+            index: Mutex::default(),
+            recording: Arc::default(),
+            naming: tokio::sync::Mutex::default(),
+            known: Known::default(),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -183,6 +207,7 @@ impl Engine {
 
     /// Reads the images of the database; called once, while the engine opens.
     pub(crate) async fn load_images(&self) -> Result<()> {
+        self.load_known().await?;
         let rows = self.db().write(Sync::Lazy, |connection| {
             let mut statement = connection.prepare("SELECT id, body FROM images")?;
             let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));

@@ -74,6 +74,7 @@ impl Engine {
         self.record_image(pulled.id, pulled.config, &names, pulled.pin)
             .await?;
         leftovers.none();
+        self.remember_blobs(&pulled.layers);
         let image = self.image(&pulled.id.to_string())?;
         let (name, repository) = (reference.familiar(), reference.familiar_name());
         self.image_event("pull", &name, &repository, Some(&image));
@@ -91,7 +92,7 @@ impl Engine {
             .map_err(lighter_images::Error::from)?)
     }
 
-    fn network(&self) -> Network {
+    pub(super) fn network(&self) -> Network {
         let config = self.config();
         Network {
             dialer: Arc::clone(&config.dialer),
@@ -112,6 +113,8 @@ pub(super) fn kind(error: &RegistryError) -> Kind {
         | RegistryError::ManifestUnknown { .. }
         | RegistryError::NoPlatform(_) => Kind::NotFound,
         RegistryError::Unauthorized { .. } => Kind::Unauthorized,
+        RegistryError::Refused(_) => Kind::Forbidden,
+        RegistryError::NoEndpoint(_) => Kind::InvalidArgument,
         _ => Kind::Internal,
     }
 }

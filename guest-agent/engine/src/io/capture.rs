@@ -27,7 +27,7 @@ use tokio::io::unix::AsyncFd;
 use super::batch::{Batch, BatchFile};
 use super::poll::{Watched, watch};
 use crate::clock::Timestamp;
-use crate::logs::{LogFile, MAX_LINE, StreamKind, encode};
+use crate::logs::{LogFile, MAX_LINE, StreamKind};
 
 /// Capacity of scratch pipes. Counted in pages, each of which may hold as little as one byte of
 /// a program that writes byte by byte; see [`Capture::step`].
@@ -277,16 +277,30 @@ impl Capture {
         Err(io::Error::other("a scratch pipe holds less than it should"))
     }
 
-    /// Writes the lines on the bench to the log and lets go of their bytes.
+    /// Writes the lines on the bench to the log and lets go of their bytes, a file at a time: each
+    /// is full by the size it has and not by how fast its lines came.
     fn record(&mut self, log: &LogSink, bench: &mut Bench, force: bool) -> io::Result<()> {
-        let time = Timestamp::now().to_string();
-        bench.entries.clear();
-        let taken = lines(&bench.bytes, force, |line| {
-            encode(&mut bench.entries, line, self.kind, &time, &log.attrs);
-        });
-        if taken == 0 {
-            return Ok(());
+        let format = log.file.format();
+        let stamp = format.stamp(Timestamp::now());
+        let mut done = 0;
+        loop {
+            bench.entries.clear();
+            let room = log.file.room();
+            let entries = &mut bench.entries;
+            let taken = lines(&bench.bytes[done..], force, |line| {
+                format.encode(entries, line, self.kind, &stamp, &log.attrs);
+                entries.len() < room
+            });
+            if taken == 0 {
+                return Ok(());
+            }
+            self.write(log, bench, taken)?;
+            done += taken;
         }
+    }
+
+    /// Writes the entries on the bench, which stand for so many bytes of the scratch pipe.
+    fn write(&mut self, log: &LogSink, bench: &Bench, taken: usize) -> io::Result<()> {
         if let Err(error) = log.file.rotate_if_full() {
             tracing::warn!(%error, "a log cannot be rotated");
         }
@@ -334,8 +348,9 @@ impl Capture {
     }
 }
 
-/// Cuts `bytes` into log lines and returns how many bytes they cover; with `force` that is all.
-fn lines(bytes: &[u8], force: bool, mut line: impl FnMut(&[u8])) -> usize {
+/// Cuts `bytes` into log lines, as long as `line` wants more of them, and returns how many bytes
+/// they cover; with `force` that may be all.
+fn lines(bytes: &[u8], force: bool, mut line: impl FnMut(&[u8]) -> bool) -> usize {
     let mut start = 0;
     while start < bytes.len() {
         let rest = &bytes[start..];
@@ -346,8 +361,10 @@ fn lines(bytes: &[u8], force: bool, mut line: impl FnMut(&[u8])) -> usize {
             None if force => window.len(),
             None => break,
         };
-        line(&rest[..end]);
         start += end;
+        if !line(&rest[..end]) {
+            break;
+        }
     }
     start
 }
@@ -383,6 +400,13 @@ mod tests {
     use std::io::Write as _;
     use std::path::Path;
 
+    const SHAPE: crate::logs::Shape = crate::logs::Shape {
+        format: crate::logs::Format::Json,
+        max_size: None,
+        max_files: 1,
+        compress: false,
+    };
+
     struct Fixture {
         dir: tempfile::TempDir,
         write: Option<std::fs::File>,
@@ -405,7 +429,11 @@ mod tests {
 
         /// An engine that opens everything afresh, as after a kill.
         fn engine(&self) -> (Capture, LogSink) {
-            let file = LogFile::open(&self.path("log"), None, 1).unwrap();
+            self.engine_with(SHAPE)
+        }
+
+        fn engine_with(&self, shape: crate::logs::Shape) -> (Capture, LogSink) {
+            let file = LogFile::open(&self.path("log"), shape).unwrap();
             let batches = BatchFile::open(&self.path("batch")).unwrap();
             let log = LogSink {
                 file: Arc::new(file),
@@ -471,6 +499,26 @@ mod tests {
         all.write = None;
         assert_eq!(run(&mut capture, &log, &mut all.bench), (Vec::new(), true));
         assert_eq!(all.logged(), ["one\n", "two\n", "rest"]);
+    }
+
+    #[tokio::test]
+    async fn files_are_full_by_their_size_however_fast_lines_come() {
+        let mut all = Fixture::new();
+        // Each entry has some 70 bytes: two begin below the limit.
+        let (mut capture, log) = all.engine_with(crate::logs::Shape {
+            max_size: Some(100),
+            max_files: 3,
+            ..SHAPE
+        });
+        all.put(b"1\n2\n3\n4\n5\n6\n7\n8\n9\nrest");
+        run(&mut capture, &log, &mut all.bench);
+        assert_eq!(all.logged(), ["9\n"]);
+        assert_eq!(logged(&all.path("log.1")), ["7\n", "8\n"]);
+        assert_eq!(logged(&all.path("log.2")), ["5\n", "6\n"]);
+        assert!(!all.path("log.3").exists());
+        all.write = None;
+        run(&mut capture, &log, &mut all.bench);
+        assert_eq!(all.logged(), ["9\n", "rest"]);
     }
 
     #[tokio::test]

@@ -1,17 +1,104 @@
-//! One line of a json-file log.
+//! One line of a log, in the form of its driver.
+//!
+//! Both forms end every entry with a line feed and have none within, so that the end of the last
+//! entry and the begin of each can be found from anywhere in the file. `json-file` is Docker's own.
+//! `local` is ours: `o1764122741777283263 text`; the letter is `o` or `e` for the output, in
+//! capitals where the text had no line feed; the number is nanoseconds; the text is as it came.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::StreamKind;
+use super::{Message, StreamKind};
 use crate::clock::Timestamp;
 
 /// Longest piece of a line in one entry; longer lines continue in the next one, as in dockerd.
 pub(crate) const MAX_LINE: usize = 16 * 1024;
 
-/// A decoded entry.
+/// How entries are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Docker's json-file.
+    Json,
+    /// The driver `local`.
+    Local,
+}
+
+impl Format {
+    /// The time of entries that are written now.
+    pub(crate) fn stamp(self, now: Timestamp) -> String {
+        match self {
+            Self::Json => now.to_string(),
+            Self::Local => now.unix_ns().to_string(),
+        }
+    }
+
+    /// Appends the entry for `line` to `out`. `attrs` is an encoded JSON object or empty.
+    pub(crate) fn encode(
+        self,
+        out: &mut Vec<u8>,
+        line: &[u8],
+        stream: StreamKind,
+        stamp: &str,
+        attrs: &str,
+    ) {
+        match self {
+            Self::Json => encode(out, line, stream, stamp, attrs),
+            Self::Local => {
+                let whole = line.strip_suffix(b"\n");
+                out.push(match (stream, whole) {
+                    (StreamKind::Stdout, Some(_)) => b'o',
+                    (StreamKind::Stdout, None) => b'O',
+                    (StreamKind::Stderr, Some(_)) => b'e',
+                    (StreamKind::Stderr, None) => b'E',
+                });
+                out.extend_from_slice(stamp.as_bytes());
+                out.push(b' ');
+                out.extend_from_slice(whole.unwrap_or(line));
+                out.push(b'\n');
+            }
+        }
+    }
+
+    /// Reads an entry, without its line feed. A torn one (the machine went down while it was
+    /// written) is none.
+    pub(crate) fn decode(self, entry: &[u8]) -> Option<Message> {
+        match self {
+            Self::Json => {
+                let entry: Entry<'_> = serde_json::from_slice(entry).ok()?;
+                Some(Message {
+                    stream: entry.stream,
+                    time: entry.time,
+                    line: entry.log.into_owned().into_bytes(),
+                    attrs: entry.attrs,
+                })
+            }
+            Self::Local => {
+                let (letter, rest) = entry.split_first()?;
+                let space = rest.iter().position(|byte| *byte == b' ')?;
+                let time = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
+                let mut line = rest[space + 1..].to_vec();
+                let stream = match letter.to_ascii_lowercase() {
+                    b'o' => StreamKind::Stdout,
+                    b'e' => StreamKind::Stderr,
+                    _ => return None,
+                };
+                if letter.is_ascii_lowercase() {
+                    line.push(b'\n');
+                }
+                Some(Message {
+                    stream,
+                    time: Timestamp::from_unix_ns(time),
+                    line,
+                    attrs: BTreeMap::new(),
+                })
+            }
+        }
+    }
+}
+
+/// A decoded entry of json-file.
 #[derive(Debug, Deserialize)]
 pub struct Entry<'a> {
     /// The text, with its line feed unless it is a piece of a longer line.
@@ -26,8 +113,8 @@ pub struct Entry<'a> {
     pub attrs: BTreeMap<String, String>,
 }
 
-/// Appends the entry for `line` to `out`. `attrs` is an encoded JSON object or empty.
-pub(crate) fn encode(out: &mut Vec<u8>, line: &[u8], stream: StreamKind, time: &str, attrs: &str) {
+/// The form of json-file.
+fn encode(out: &mut Vec<u8>, line: &[u8], stream: StreamKind, time: &str, attrs: &str) {
     out.extend_from_slice(b"{\"log\":\"");
     escape(out, line);
     out.extend_from_slice(match stream {
@@ -159,6 +246,30 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_replaced() {
         assert_eq!(round_trip(b"a\xff\xfeb\n"), "a\u{fffd}\u{fffd}b\n");
+    }
+
+    #[test]
+    fn local_keeps_every_byte() {
+        for (stream, line) in [
+            (StreamKind::Stdout, &b"a\xff\0 b\n"[..]),
+            (StreamKind::Stderr, b"a piece"),
+            (StreamKind::Stdout, b"\n"),
+            (StreamKind::Stderr, b""),
+        ] {
+            let mut out = Vec::new();
+            let time = Timestamp::from_unix_ns(1_764_122_741_777_283_263);
+            let stamp = Format::Local.stamp(time);
+            Format::Local.encode(&mut out, line, stream, &stamp, "");
+            assert_eq!(out.pop(), Some(b'\n'));
+            assert!(!out.contains(&b'\n'));
+            let message = Format::Local.decode(&out).unwrap();
+            assert_eq!((message.stream, message.time), (stream, time));
+            assert_eq!(message.line, line);
+            assert!(Format::Local.decode(&out[..10]).is_none(), "torn");
+        }
+        for wrong in [&b""[..], b"o", b"x1 a", b"o1x a", b"{\"log\":\"\"}"] {
+            assert!(Format::Local.decode(wrong).is_none());
+        }
     }
 
     fn escaped(text: &[u8]) -> String {

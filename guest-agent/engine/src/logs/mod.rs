@@ -1,18 +1,21 @@
-//! Container logs: Docker's json-file format on the data disk.
+//! Container logs: Docker's json-file, and `local`, on the data disk.
 //!
-//! `writer` appends and rotates, `reader` reads back and follows, `entry` is the format. The run
+//! `writer` appends and rotates, `pack` compresses what was rotated away, `reader` reads back and
+//! follows, `entry` is the format, `options` what `--log-opt` says of it. The run
 //! of a container is the only writer of its log; readers may be many and never hold it up.
 
 mod entry;
 mod options;
+mod pack;
 mod reader;
+mod tag;
 mod writer;
 
-pub use entry::Entry;
-pub(crate) use entry::{MAX_LINE, encode};
+pub(crate) use entry::MAX_LINE;
+pub use entry::{Entry, Format};
 pub use options::{Identity, LogOptions};
 pub use reader::{Message, ReadOptions, read};
-pub use writer::LogFile;
+pub use writer::{LogFile, Shape};
 
 use serde::{Deserialize, Serialize};
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::writer::{LogFile, Progress};
-use super::{Entry, StreamKind};
+use super::writer::{LogFile, Piece, Progress};
+use super::{Format, StreamKind};
 use crate::clock::Timestamp;
 
 /// What to read.
@@ -37,7 +37,7 @@ pub struct Message {
     /// When.
     pub time: Timestamp,
     /// The text as it was written.
-    pub line: String,
+    pub line: Vec<u8>,
     /// Labels and variables.
     pub attrs: BTreeMap<String, String>,
 }
@@ -59,32 +59,35 @@ async fn read_all(
     sink: &mpsc::Sender<Message>,
     progress: &mut tokio::sync::watch::Receiver<Progress>,
 ) -> io::Result<()> {
-    let (files, start) = log.snapshot()?;
-    let Some((current, older)) = files.split_last() else {
+    let (mut pieces, start) = log.snapshot()?;
+    if pieces.is_empty() {
         return Ok(());
-    };
-    let mut skip = match options.tail {
-        Some(lines) => tail_start(&files, start.length, lines)?,
+    }
+    let (first, from) = match options.tail {
+        Some(lines) => tail_start(log, &mut pieces, start.length, lines)?,
         None => (0, 0),
     };
-    for (index, file) in older.iter().enumerate() {
-        if index < skip.0 {
-            continue;
-        }
-        let from = if index == skip.0 { skip.1 } else { 0 };
-        let mut cursor = Cursor::new(file.try_clone()?, from);
-        if !cursor.send_to(u64::MAX, options, sink).await? {
+    let last = pieces.len() - 1;
+    let mut cursor = None;
+    for (index, mut piece) in pieces.into_iter().enumerate().skip(first) {
+        let file = log.plain(&mut piece)?.try_clone()?;
+        let from = if index == first { from } else { 0 };
+        let end = if index == last {
+            start.length
+        } else {
+            u64::MAX
+        };
+        let here = cursor.insert(Cursor::new(log.format(), file, from));
+        if !here.send_to(end, options, sink).await? {
             return Ok(());
         }
     }
-    if skip.0 != older.len() {
-        skip.1 = 0;
+    match cursor {
+        Some(cursor) if options.follow => {
+            follow(log, cursor, start.generation, options, sink, progress).await
+        }
+        _ => Ok(()),
     }
-    let mut cursor = Cursor::new(current.try_clone()?, skip.1);
-    if !cursor.send_to(start.length, options, sink).await? || !options.follow {
-        return Ok(());
-    }
-    follow(log, cursor, start.generation, options, sink, progress).await
 }
 
 async fn follow(
@@ -102,8 +105,9 @@ async fn follow(
             if !cursor.send_to(u64::MAX, options, sink).await? {
                 return Ok(());
             }
-            let (file, next) = log.reopen(generation + 1)?;
-            cursor = Cursor::new(file, 0);
+            let (mut piece, next) = log.reopen(generation + 1)?;
+            let file = log.plain(&mut piece)?.try_clone()?;
+            cursor = Cursor::new(log.format(), file, 0);
             generation = next;
             progress.mark_changed();
             continue;
@@ -132,14 +136,16 @@ async fn wait(time: Option<std::time::Duration>) {
 
 /// A place in one file, and the piece of a line read beyond it.
 struct Cursor {
+    format: Format,
     file: File,
     offset: u64,
     buffer: Vec<u8>,
 }
 
 impl Cursor {
-    fn new(file: File, offset: u64) -> Self {
+    fn new(format: Format, file: File, offset: u64) -> Self {
         Self {
+            format,
             file,
             offset,
             buffer: Vec::new(),
@@ -169,7 +175,7 @@ impl Cursor {
             while let Some(at) = self.buffer[done..].iter().position(|byte| *byte == b'\n') {
                 let line = &self.buffer[done..done + at];
                 done += at + 1;
-                match select(line, options) {
+                match select(self.format, line, options) {
                     Selected::Send(message) => {
                         if sink.send(message).await.is_err() {
                             return Ok(false);
@@ -191,43 +197,44 @@ enum Selected {
     Stop,
 }
 
-fn select(line: &[u8], options: &ReadOptions) -> Selected {
-    // A torn entry (the machine went down while it was written) is not shown.
-    let Ok(entry) = serde_json::from_slice::<Entry<'_>>(line) else {
+fn select(format: Format, line: &[u8], options: &ReadOptions) -> Selected {
+    let Some(message) = format.decode(line) else {
         return Selected::Skip;
     };
-    if options.until.is_some_and(|until| entry.time > until) {
+    if options.until.is_some_and(|until| message.time > until) {
         return Selected::Stop;
     }
-    let wanted = match entry.stream {
+    let wanted = match message.stream {
         StreamKind::Stdout => options.stdout,
         StreamKind::Stderr => options.stderr,
     };
-    if !wanted || options.since.is_some_and(|since| entry.time < since) {
+    if !wanted || options.since.is_some_and(|since| message.time < since) {
         return Selected::Skip;
     }
-    Selected::Send(Message {
-        stream: entry.stream,
-        time: entry.time,
-        line: entry.log.into_owned(),
-        attrs: entry.attrs,
-    })
+    Selected::Send(message)
 }
 
 /// Index of the file and offset in it where the last `lines` entries begin.
-fn tail_start(files: &[File], current_length: u64, lines: u64) -> io::Result<(usize, u64)> {
+fn tail_start(
+    log: &LogFile,
+    pieces: &mut [Piece],
+    current_length: u64,
+    lines: u64,
+) -> io::Result<(usize, u64)> {
     let mut missing = lines;
     let mut block = vec![0; BLOCK];
-    let last = files.len().saturating_sub(1);
-    for (index, file) in files.iter().enumerate().rev() {
+    let last = pieces.len().saturating_sub(1);
+    for (index, piece) in pieces.iter_mut().enumerate().rev() {
+        // Those before are not even unpacked.
+        if missing == 0 {
+            return Ok((index + 1, 0));
+        }
+        let file = log.plain(piece)?;
         let length = if index == last {
             current_length
         } else {
             file.metadata()?.len()
         };
-        if missing == 0 {
-            return Ok((index, length));
-        }
         let mut end = length;
         while end > 0 {
             let size = usize::try_from(end).unwrap_or(BLOCK).min(BLOCK);
@@ -257,7 +264,7 @@ fn tail_start(files: &[File], current_length: u64, lines: u64) -> io::Result<(us
 
 #[cfg(test)]
 mod tests {
-    use super::super::encode;
+    use super::super::Shape;
     use super::*;
 
     fn both() -> ReadOptions {
@@ -270,8 +277,9 @@ mod tests {
 
     fn append(log: &LogFile, second: i64, text: &str) {
         let mut entry = Vec::new();
-        let time = Timestamp::from_unix_ns(second * 1_000_000_000).to_string();
-        encode(&mut entry, text.as_bytes(), StreamKind::Stdout, &time, "");
+        let format = log.format();
+        let stamp = format.stamp(Timestamp::from_unix_ns(second * 1_000_000_000));
+        format.encode(&mut entry, text.as_bytes(), StreamKind::Stdout, &stamp, "");
         log.rotate_if_full().unwrap();
         log.append(&entry).unwrap();
     }
@@ -281,7 +289,7 @@ mod tests {
         let reading = tokio::spawn(read(Arc::clone(log), options, sink));
         let mut text = String::new();
         while let Some(message) = messages.recv().await {
-            text.push_str(&message.line);
+            text.push_str(std::str::from_utf8(&message.line).unwrap());
         }
         reading.await.unwrap();
         text
@@ -289,8 +297,17 @@ mod tests {
 
     fn log(max_size: Option<u64>, max_files: u32) -> (tempfile::TempDir, Arc<LogFile>) {
         let dir = tempfile::tempdir().unwrap();
-        let log = LogFile::open(&dir.path().join("x-json.log"), max_size, max_files).unwrap();
-        (dir, Arc::new(log))
+        let log = LogFile::open(&dir.path().join("x-json.log"), shape(max_size, max_files));
+        (dir, Arc::new(log.unwrap()))
+    }
+
+    fn shape(max_size: Option<u64>, max_files: u32) -> Shape {
+        Shape {
+            format: Format::Json,
+            max_size,
+            max_files,
+            compress: false,
+        }
     }
 
     #[tokio::test]
@@ -352,6 +369,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn compressed_files_are_read_like_the_others() {
+        let (dir, log) = log(Some(100), 4);
+        let path = dir.path().join("x-json.log");
+        for second in 1..=9 {
+            append(&log, second, &format!("{second}\n"));
+            if second % 4 == 3 {
+                // Each time the file that was rotated away last; one is skipped.
+                super::super::pack::pack(&path, 0, 4, |place| place()).unwrap();
+            }
+        }
+        assert_eq!(collect(&log, both()).await, "3\n4\n5\n6\n7\n8\n9\n");
+        let names = ["1", "1.gz", "2", "2.gz", "3", "3.gz"];
+        let there = names.map(|name| path.with_extension(format!("log.{name}")).exists());
+        assert_eq!(there, [true, false, false, true, true, false]);
+        for (lines, text) in [(4, "6\n7\n8\n9\n"), (5, "5\n6\n7\n8\n9\n")] {
+            let options = ReadOptions {
+                tail: Some(lines),
+                ..both()
+            };
+            assert_eq!(collect(&log, options).await, text);
+        }
+        // Nothing half made is left beside them.
+        let left = std::fs::read_dir(dir.path()).unwrap();
+        assert_eq!(left.count(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_log_is_compressed_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let shape = Shape {
+            format: Format::Local,
+            compress: true,
+            ..shape(Some(60), 3)
+        };
+        let path = dir.path().join("container.log");
+        // What a killed engine left.
+        std::fs::write(dir.path().join("container.log.packing.7"), b"half").unwrap();
+        let log = Arc::new(LogFile::open(&path, shape).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        for second in 1..=9 {
+            append(&log, second, &format!("{second}\n"));
+        }
+        // Whether or not the last file is compressed yet, it is read.
+        let text = collect(&log, both()).await;
+        assert!("1\n2\n3\n4\n5\n6\n7\n8\n9\n".ends_with(&text), "{text}");
+        assert!(text.len() >= 12, "{text}");
+    }
+
+    #[tokio::test]
     async fn a_follower_sees_every_line_across_rotations_and_ends_with_the_run() {
         let (_dir, log) = log(Some(200), 4);
         log.set_open(true);
@@ -392,7 +458,7 @@ mod tests {
         append(&log, 1, "1\n");
         log.append(b"{\"log\":\"torn").unwrap();
         drop(log);
-        let log = Arc::new(LogFile::open(&dir.path().join("x-json.log"), None, 1).unwrap());
+        let log = Arc::new(LogFile::open(&dir.path().join("x-json.log"), shape(None, 1)).unwrap());
         append(&log, 2, "2\n");
         assert_eq!(collect(&log, both()).await, "1\n2\n");
     }

@@ -4,9 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+
+use super::Format;
+use super::pack::{self, numbered, packed};
 
 /// How far the log has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,20 +22,40 @@ pub(crate) struct Progress {
     pub(crate) open: bool,
 }
 
+/// What a log is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// How entries are written.
+    pub format: Format,
+    /// Size at which a file is rotated.
+    pub max_size: Option<u64>,
+    /// Files kept, the current one included.
+    pub max_files: u32,
+    /// Whether all but the current one are compressed.
+    pub compress: bool,
+}
+
+/// One file of a log.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    file: File,
+    packed: bool,
+}
+
 /// A container's log.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
-    max_size: Option<u64>,
-    max_files: u32,
-    current: Mutex<File>,
+    shape: Shape,
+    current: Arc<Mutex<File>>,
     progress: watch::Sender<Progress>,
 }
 
 impl LogFile {
     /// Opens the log at `path`, making it if there is none. It counts as closed until
     /// [`LogFile::set_open`].
-    pub fn open(path: &Path, max_size: Option<u64>, max_files: u32) -> io::Result<Self> {
+    pub fn open(path: &Path, shape: Shape) -> io::Result<Self> {
+        pack::sweep(path);
         let file = open_file(path)?;
         let length = without_torn_entry(&file, path)?;
         let progress = Progress {
@@ -41,9 +64,8 @@ impl LogFile {
         };
         Ok(Self {
             path: path.to_owned(),
-            max_size,
-            max_files,
-            current: Mutex::new(file),
+            shape,
+            current: Arc::new(Mutex::new(file)),
             progress: watch::channel(progress).0,
         })
     }
@@ -85,20 +107,55 @@ impl LogFile {
         Ok(())
     }
 
+    /// How entries are written.
+    pub(crate) fn format(&self) -> Format {
+        self.shape.format
+    }
+
+    /// Bytes that the next entries may have before the file counts as full; the last one of them
+    /// may be longer.
+    pub(crate) fn room(&self) -> usize {
+        let Some(limit) = self.shape.max_size else {
+            return usize::MAX;
+        };
+        let left = match limit.saturating_sub(self.length()) {
+            // They come after a rotation.
+            0 => limit,
+            left => left,
+        };
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
     /// Rotates if the current file is full. Called between batches.
     pub(crate) fn rotate_if_full(&self) -> io::Result<()> {
-        if self.max_size.is_none_or(|limit| self.length() < limit) {
+        if self
+            .shape
+            .max_size
+            .is_none_or(|limit| self.length() < limit)
+        {
             return Ok(());
         }
         let mut file = self.file();
-        for number in (1..self.max_files).rev() {
-            let from = numbered(&self.path, number - 1);
-            match std::fs::rename(&from, numbered(&self.path, number)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        for number in (1..self.shape.max_files).rev() {
+            let moved = [
+                (
+                    numbered(&self.path, number - 1),
+                    numbered(&self.path, number),
+                ),
+                (packed(&self.path, number - 1), packed(&self.path, number)),
+            ];
+            for (from, to) in moved {
+                match std::fs::rename(&from, &to) {
+                    Ok(()) => {}
+                    // What was there is of another time, in whichever form.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        remove_if_there(&to)?;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
-        if self.max_files < 2 {
+        if self.shape.max_files < 2 {
             std::fs::remove_file(&self.path)?;
         }
         *file = open_file(&self.path)?;
@@ -107,35 +164,81 @@ impl LogFile {
             progress.generation += 1;
             progress.length = 0;
         });
+        if self.shape.compress && self.shape.max_files > 1 {
+            self.pack_last();
+        }
         Ok(())
     }
 
+    /// Compresses what was rotated away just now, beside the writer.
+    fn pack_last(&self) {
+        let (path, max_files) = (self.path.clone(), self.shape.max_files);
+        let generation = self.progress.borrow().generation;
+        let current = Arc::clone(&self.current);
+        let packing = std::thread::Builder::new()
+            .name("log-pack".into())
+            .spawn(move || {
+                let packed = pack::pack(&path, generation, max_files, |place| {
+                    let _current = current.lock().unwrap_or_else(PoisonError::into_inner);
+                    place()
+                });
+                match packed {
+                    // Rotated away again, or removed with its container.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => tracing::warn!(%error, "a log stays uncompressed"),
+                    Ok(()) => {}
+                }
+            });
+        if let Err(error) = packing {
+            tracing::warn!(%error, "a log stays uncompressed");
+        }
+    }
+
     /// The files from the oldest to the current one, opened, and where they stand.
-    pub(crate) fn snapshot(&self) -> io::Result<(Vec<File>, Progress)> {
+    pub(crate) fn snapshot(&self) -> io::Result<(Vec<Piece>, Progress)> {
         // Under the lock no rotation happens between two opens.
         let _current = self.file();
-        let mut files = Vec::new();
-        for number in (0..self.max_files.max(1)).rev() {
-            match File::open(numbered(&self.path, number)) {
-                Ok(file) => files.push(file),
+        let mut pieces = Vec::new();
+        for number in (0..self.shape.max_files.max(1)).rev() {
+            pieces.extend(self.piece(number)?);
+        }
+        Ok((pieces, *self.progress.borrow()))
+    }
+
+    /// Opens the file of `generation`, or the oldest later one that is kept.
+    pub(crate) fn reopen(&self, generation: u64) -> io::Result<(Piece, u64)> {
+        let _current = self.file();
+        let newest = self.progress.borrow().generation;
+        let back = u32::try_from(newest.saturating_sub(generation)).unwrap_or(u32::MAX);
+        for number in (0..=back.min(self.shape.max_files.saturating_sub(1))).rev() {
+            if let Some(piece) = self.piece(number)? {
+                return Ok((piece, newest - u64::from(number)));
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn piece(&self, number: u32) -> io::Result<Option<Piece>> {
+        for (path, packed) in [
+            (numbered(&self.path, number), false),
+            (packed(&self.path, number), true),
+        ] {
+            match File::open(path) {
+                Ok(file) => return Ok(Some(Piece { file, packed })),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok((files, *self.progress.borrow()))
+        Ok(None)
     }
 
-    /// Opens the file of `generation`, or the oldest later one that is kept.
-    pub(crate) fn reopen(&self, generation: u64) -> io::Result<(File, u64)> {
-        let _current = self.file();
-        let newest = self.progress.borrow().generation;
-        let back = u32::try_from(newest.saturating_sub(generation)).unwrap_or(u32::MAX);
-        for number in (0..=back.min(self.max_files.saturating_sub(1))).rev() {
-            if let Ok(file) = File::open(numbered(&self.path, number)) {
-                return Ok((file, newest - u64::from(number)));
-            }
+    /// What is in a piece, uncompressed.
+    pub(crate) fn plain<'a>(&self, piece: &'a mut Piece) -> io::Result<&'a File> {
+        if piece.packed {
+            piece.file = pack::unpacked(&piece.file, &self.path)?;
+            piece.packed = false;
         }
-        Err(io::ErrorKind::NotFound.into())
+        Ok(&piece.file)
     }
 
     /// Tells when the log has got further.
@@ -171,20 +274,17 @@ fn without_torn_entry(file: &File, path: &Path) -> io::Result<u64> {
     Ok(end)
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o640)
         .open(path)
-}
-
-/// `x-json.log`, `x-json.log.1`, ….
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    if number == 0 {
-        return path.to_owned();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
 }

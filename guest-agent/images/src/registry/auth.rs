@@ -129,10 +129,10 @@ pub(super) async fn token(
     http: &Http,
     realm: &str,
     service: &str,
-    scope: Option<&str>,
+    scopes: &[String],
     credentials: &Credentials,
 ) -> Result<String, RegistryError> {
-    let mut ask = request(realm, service, scope, credentials)
+    let mut ask = request(realm, service, scopes, credentials)
         .ok_or_else(|| invalid_realm(http, "the token realm is no URL"))?;
     let origin = Origin::of(&ask.url);
     let origin = origin.ok_or_else(|| invalid_realm(http, "the token realm is no URL"))?;
@@ -180,12 +180,12 @@ fn invalid_realm(http: &Http, problem: &str) -> RegistryError {
 fn request(
     realm: &str,
     service: &str,
-    scope: Option<&str>,
+    scopes: &[String],
     credentials: &Credentials,
 ) -> Option<Ask> {
     let mut form = form_urlencoded::Serializer::new(String::new());
     form.append_pair("service", service);
-    if let Some(scope) = scope {
+    for scope in scopes {
         form.append_pair("scope", scope);
     }
     if !credentials.identity_token.is_empty() {
@@ -243,7 +243,7 @@ mod tests {
         let ask = request(
             "https://r/t",
             "a&scope=b",
-            Some("c d"),
+            &["c d".to_owned()],
             &Credentials::default(),
         );
         assert_eq!(

@@ -1,5 +1,5 @@
-//! A registry as one repository's readers see it: documents and blobs, with whatever
-//! authorization it asks for.
+//! A registry as one repository's users see it: documents and blobs, with whatever authorization
+//! it asks for. What only a push needs is in `put`.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -28,8 +28,16 @@ const MAX_REFUSAL: usize = 64 << 10;
 const MAX_TAGS: usize = 10_000;
 const MAX_PAGES: usize = 1000;
 
-/// Reads one repository at one endpoint.
+/// What is done with a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Pull,
+    Push,
+}
+
+/// Uses one repository at one endpoint.
 pub(super) struct Client {
+    access: Access,
     pub(super) http: Http,
     /// The reference as the user knows it, for messages.
     name: String,
@@ -46,7 +54,12 @@ pub(super) struct Fetched {
 }
 
 impl Client {
-    pub(super) fn new(http: Http, reference: &Reference, credentials: &Credentials) -> Self {
+    pub(super) fn new(
+        http: Http,
+        reference: &Reference,
+        credentials: &Credentials,
+        access: Access,
+    ) -> Self {
         let credentials = if http.endpoint.mirror {
             Credentials::default()
         } else {
@@ -55,6 +68,7 @@ impl Client {
         let authorization = auth::bearer(&credentials.registry_token)
             .filter(|_| !credentials.registry_token.is_empty());
         Self {
+            access,
             http,
             name: reference.familiar(),
             familiar: reference.familiar_name(),
@@ -158,7 +172,7 @@ impl Client {
         }
     }
 
-    fn ask(&self, method: Method, kind: &str, name: &str) -> Result<Ask, RegistryError> {
+    pub(super) fn ask(&self, method: Method, kind: &str, name: &str) -> Result<Ask, RegistryError> {
         let origin = &self.http.endpoint.origin;
         let url = format!("{origin}/v2/{}/{kind}/{name}", self.repository);
         let url: Uri = url.parse().map_err(|_| RegistryError::Protocol {
@@ -169,7 +183,7 @@ impl Client {
     }
 
     /// Sends `ask`; if the registry wants authorization, gets it and sends it once more.
-    async fn authorized(&self, ask: &Ask) -> Result<Response<Incoming>, RegistryError> {
+    pub(super) async fn authorized(&self, ask: &Ask) -> Result<Response<Incoming>, RegistryError> {
         let response = self.attempt(ask).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
@@ -188,33 +202,58 @@ impl Client {
     }
 
     async fn attempt(&self, ask: &Ask) -> Result<Response<Incoming>, RegistryError> {
+        self.http.follow(self.signed(ask)).await
+    }
+
+    /// With what the registry wants to know about us; a place it points to is not told.
+    pub(super) fn signed(&self, ask: &Ask) -> Ask {
         let mut ask = ask.clone();
-        if let Some(value) = self.lock().clone() {
+        let own = Origin::of(&ask.url).as_ref() == Some(&self.http.endpoint.origin);
+        if let Some(value) = self.lock().clone().filter(|_| own) {
             ask.headers.insert(AUTHORIZATION, value);
         }
-        self.http.follow(ask).await
+        ask
     }
 
     async fn answer(&self, ask: &Ask, challenge: &Challenge) -> Result<HeaderValue, RegistryError> {
         match challenge {
-            Challenge::Basic => {
-                auth::basic(&self.credentials).ok_or_else(|| RegistryError::NoCredentials {
+            Challenge::Basic => auth::basic(&self.credentials).ok_or_else(|| match self.access {
+                Access::Pull => RegistryError::NoCredentials {
                     request: ask.name(),
-                })
-            }
+                },
+                Access::Push => RegistryError::Unauthorized("no basic auth credentials".into()),
+            }),
             Challenge::Bearer { realm, service, .. } => {
-                // Our own scope: what the registry proposes could be more.
-                let scope = format!("repository:{}:pull", self.repository);
-                let token =
-                    auth::token(&self.http, realm, service, Some(&scope), &self.credentials)
-                        .await?;
+                let scopes = self.scopes(ask);
+                let asked = auth::token(&self.http, realm, service, &scopes, &self.credentials);
+                let token = asked.await.map_err(|error| match (self.access, error) {
+                    (Access::Push, RegistryError::Unauthorized(_)) => {
+                        RegistryError::Unauthorized("unauthorized: authentication required".into())
+                    }
+                    (_, error) => error,
+                })?;
                 auth::bearer(&token).ok_or_else(|| ask.protocol("the token is no header's value"))
             }
         }
     }
 
+    /// Our own scopes: what the registry proposes could be more.
+    fn scopes(&self, ask: &Ask) -> Vec<String> {
+        let actions = match self.access {
+            Access::Pull => "pull",
+            Access::Push => "pull,push",
+        };
+        let mut scopes = vec![format!("repository:{}:{actions}", self.repository)];
+        let query = ask.url.query().unwrap_or_default();
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        if let Some((_, from)) = pairs.find(|(key, _)| key == "from") {
+            scopes.push(format!("repository:{from}:pull"));
+        }
+        scopes
+    }
+
     /// Why the registry says no, in its own words where it has some.
-    async fn refusal(&self, ask: &Ask, response: Response<Incoming>) -> RegistryError {
+    pub(super) async fn refusal(&self, ask: &Ask, response: Response<Incoming>) -> RegistryError {
         let (status, headers) = (response.status(), response.headers().clone());
         if status.is_client_error() {
             let body = self
@@ -222,7 +261,12 @@ impl Client {
                 .collect(ask, response, MAX_REFUSAL)
                 .await
                 .unwrap_or_default();
-            if let Some(error) = self.said(status, &headers, Said::of(&body), ask) {
+            let said = Said::of(&body);
+            let error = match self.access {
+                Access::Pull => self.said(status, &headers, said, ask),
+                Access::Push => said_to_a_push(status, &headers, said),
+            };
+            if let Some(error) = error {
                 return error;
             }
         }
@@ -267,17 +311,7 @@ impl Client {
                     .filter(|said| said.is("DENIED"))
                     .unwrap_or_else(|| Said::default_of("DENIED", denied)),
             },
-            StatusCode::TOO_MANY_REQUESTS => {
-                let after = headers.get(RETRY_AFTER);
-                let seconds = after.and_then(|value| value.to_str().ok()?.parse().ok());
-                RegistryError::TooManyRequests {
-                    said: or(
-                        "TOOMANYREQUESTS",
-                        "the registry wants to be asked less often",
-                    ),
-                    retry_after: seconds.map(Duration::from_secs),
-                }
-            }
+            StatusCode::TOO_MANY_REQUESTS => too_many(headers, said),
             _ => return None,
         })
     }
@@ -286,6 +320,40 @@ impl Client {
         self.authorization
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A push says what the registry says, as dockerd does.
+fn said_to_a_push(
+    status: StatusCode,
+    headers: &HeaderMap,
+    said: Option<Said>,
+) -> Option<RegistryError> {
+    let denied = || Said::default_of("DENIED", "requested access to the resource is denied");
+    let needed = || Said::default_of("UNAUTHORIZED", "authentication required");
+    Some(match status {
+        StatusCode::TOO_MANY_REQUESTS => too_many(headers, said),
+        StatusCode::UNAUTHORIZED if Challenge::of_too_little(headers) => {
+            RegistryError::Refused(denied())
+        }
+        StatusCode::UNAUTHORIZED => {
+            RegistryError::Unauthorized(said.unwrap_or_else(needed).to_string())
+        }
+        StatusCode::FORBIDDEN => RegistryError::Refused(said.unwrap_or_else(denied)),
+        _ => RegistryError::Refused(said?),
+    })
+}
+
+fn too_many(headers: &HeaderMap, said: Option<Said>) -> RegistryError {
+    let after = headers.get(RETRY_AFTER);
+    let seconds = after.and_then(|value| value.to_str().ok()?.parse().ok());
+    let default = || {
+        let text = "the registry wants to be asked less often";
+        Said::default_of("TOOMANYREQUESTS", text)
+    };
+    RegistryError::TooManyRequests {
+        said: said.unwrap_or_else(default),
+        retry_after: seconds.map(Duration::from_secs),
     }
 }
 

@@ -9,8 +9,8 @@ use hyper::StatusCode;
 use hyper::header::CONTENT_RANGE;
 use tokio::sync::mpsc::Sender;
 
-use super::RegistryError;
 use super::client::Client;
+use super::{RegistryError, retry};
 use crate::channel;
 use crate::error::{Error, Result};
 use crate::layer::Received;
@@ -18,13 +18,8 @@ use crate::manifest::Descriptor;
 use crate::progress::{Progress, ProgressEvent};
 use crate::store::Store;
 
-/// Attempts in a row without a single byte.
-const ATTEMPTS: u32 = 5;
 /// Attempts in all: a registry must not keep us by a byte at a time.
 const ATTEMPTS_IN_ALL: u32 = 100;
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
-/// How often a bar moves.
-const BAR_EVERY: Duration = Duration::from_millis(100);
 
 /// What every download of a pull needs.
 #[derive(Clone)]
@@ -87,36 +82,15 @@ impl Downloads {
             } else {
                 failures + 1
             };
-            let temporary = matches!(&error, Error::Registry(error) if error.is_temporary());
-            if !temporary || failures >= ATTEMPTS {
+            if !retry::is_temporary(&error) || failures >= retry::ATTEMPTS {
                 return Err(error);
             }
-            self.wait(&id, failures, &error).await;
+            retry::wait(&*self.progress, &id, self.retry_delay, failures, &error).await;
         }
         Err(Error::Registry(RegistryError::Protocol {
             request: id,
             problem: format!("the download broke {ATTEMPTS_IN_ALL} times"),
         }))
-    }
-
-    async fn wait(&self, id: &str, failures: u32, error: &Error) {
-        let asked = match error {
-            Error::Registry(error) => error.retry_after(),
-            _ => None,
-        };
-        let mut left = asked.unwrap_or(self.retry_delay * failures);
-        left = left.min(LONGEST_DELAY);
-        tracing::info!(layer = id, %error, "a download is retried");
-        // Counted down, as dockerd does.
-        while !left.is_zero() {
-            let seconds = left.as_secs();
-            let plural = if seconds == 1 { "" } else { "s" };
-            let status = format!("Retrying in {seconds} second{plural}");
-            self.progress.report(ProgressEvent::layer(id, status));
-            let step = left.min(Duration::from_secs(1));
-            tokio::time::sleep(step).await;
-            left -= step;
-        }
     }
 
     fn bar(&self, id: &str, current: u64, total: u64) {
@@ -170,7 +144,7 @@ impl Transfer<'_> {
                 // The receiving thread has an error of its own, which says more.
                 return Ok(());
             }
-            if self.drawn.elapsed() >= BAR_EVERY {
+            if self.drawn.elapsed() >= retry::BAR_EVERY {
                 self.drawn = Instant::now();
                 self.downloads.bar(&digest.short(), self.offset, size);
             }

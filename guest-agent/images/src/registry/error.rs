@@ -91,6 +91,15 @@ pub enum RegistryError {
         /// The registry's word and reason.
         said: Said,
     },
+    /// The registry does not take what is pushed.
+    #[error("{0}")]
+    Refused(Said),
+    /// A registry that does not search.
+    #[error("{0}")]
+    Search(String),
+    /// Nobody is there to be searched.
+    #[error("{0}")]
+    NoEndpoint(String),
     /// The registry wants a name and password, and there are none.
     #[error("{request}: no basic auth credentials")]
     NoCredentials {

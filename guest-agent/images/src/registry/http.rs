@@ -3,17 +3,22 @@
 //! `Authorization` goes to the origin it was asked for and is dropped on the way to any other.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::endpoint::{self, Endpoint, Origin};
@@ -27,6 +32,9 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// A server that does not shake hands for so long speaks no TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What is sent.
+type Outgoing = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Sends requests on behalf of one endpoint.
 pub(super) struct Http {
@@ -129,8 +137,40 @@ impl Http {
 
     /// Sends `ask` and returns the head of the answer.
     pub(super) async fn send(&self, ask: &Ask) -> Result<Response<Incoming>, RegistryError> {
-        let answered = timeout(self.network.patience, self.exchange(ask)).await;
+        let body = Full::new(ask.body.clone()).map_err(|never| match never {});
+        let exchange = self.exchange(ask, body.boxed_unsync());
+        let answered = timeout(self.network.patience, exchange).await;
         let answered = answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        answered.map_err(|error| ask.transport(error))
+    }
+
+    /// Sends `ask` with a body that is made while it is sent; it takes as long as it moves. Nothing
+    /// is followed, as nothing is left to be sent again.
+    pub(super) async fn send_streamed(
+        &self,
+        ask: &Ask,
+        chunks: mpsc::Receiver<Bytes>,
+    ) -> Result<Response<Incoming>, RegistryError> {
+        let (moved, mut moving) = watch::channel(());
+        // Dropped with this call: a body that nobody wants any more must not be made to its end.
+        let (_wanted, unwanted) = oneshot::channel();
+        let exchange = self.exchange(ask, outgoing(chunks, moved, unwanted));
+        tokio::pin!(exchange);
+        let answered = loop {
+            let still = timeout(self.network.patience, moving.changed());
+            tokio::select! {
+                answered = &mut exchange => break answered,
+                still = still => match still {
+                    Err(_) => break Err(io::ErrorKind::TimedOut.into()),
+                    Ok(Ok(())) => {}
+                    // The body is handed over: what is left is the answer.
+                    Ok(Err(_)) => {
+                        let answered = timeout(self.network.patience, &mut exchange).await;
+                        break answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+                    }
+                },
+            }
+        };
         answered.map_err(|error| ask.transport(error))
     }
 
@@ -174,7 +214,7 @@ impl Http {
         }
     }
 
-    async fn exchange(&self, ask: &Ask) -> io::Result<Response<Incoming>> {
+    async fn exchange(&self, ask: &Ask, body: Outgoing) -> io::Result<Response<Incoming>> {
         let origin = Origin::of(&ask.url).ok_or(io::ErrorKind::InvalidInput)?;
         let stream = self.connect(&origin).await?;
         let (mut sender, connection) = http1::Builder::new()
@@ -197,9 +237,7 @@ impl Http {
             headers.insert(HOST, host);
             headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         }
-        let request = request
-            .body(Full::new(ask.body.clone()))
-            .map_err(io::Error::other)?;
+        let request = request.body(body).map_err(io::Error::other)?;
         sender.send_request(request).await.map_err(io::Error::other)
     }
 
@@ -232,6 +270,23 @@ impl Http {
         }
         Ok(stream)
     }
+}
+
+/// A body of chunks. It breaks off, and does not end, once it is unwanted.
+fn outgoing(
+    mut chunks: mpsc::Receiver<Bytes>,
+    moved: watch::Sender<()>,
+    mut unwanted: oneshot::Receiver<()>,
+) -> Outgoing {
+    let frames = stream::poll_fn(move |context| {
+        if Pin::new(&mut unwanted).poll(context).is_ready() {
+            return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
+        }
+        let chunk = ready!(chunks.poll_recv(context));
+        moved.send_replace(());
+        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 const AGENT: &str = concat!("lighter/", env!("CARGO_PKG_VERSION"));

@@ -50,7 +50,7 @@ async fn ask(http: &Http, address: &str, credentials: &Credentials) -> Result<()
         };
         let header = match Challenge::of(response.headers()) {
             Some(Challenge::Bearer { realm, service, .. }) => {
-                let token = auth::token(http, &realm, &service, None, credentials).await?;
+                let token = auth::token(http, &realm, &service, &[], credentials).await?;
                 auth::bearer(&token)
             }
             Some(Challenge::Basic) | None => auth::basic(credentials),

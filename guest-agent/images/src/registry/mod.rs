@@ -1,8 +1,10 @@
-//! The registry client: takes images from registries that speak the distribution protocol (v2).
+//! The registry client: takes images from registries that speak the distribution protocol (v2),
+//! and brings them there.
 //!
 //! ```text
 //!   pull ─► client (one endpoint: manifests, blobs, who we are) ─► http ─► Dialer
 //!     └───► download (a layer: resumed, retried) ─► Received ─► commit
+//!   push ─► upload (a layer: known there, mounted, or compressed while it is sent) ─► put
 //! ```
 //!
 //! Called by the engine's image service. A registry is not trusted: everything it sends is bounded
@@ -16,11 +18,19 @@ mod download;
 mod endpoint;
 mod error;
 mod http;
+mod known;
 mod login;
+mod look;
+mod places;
 mod pull;
+mod push;
+mod put;
+mod retry;
+mod search;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +38,12 @@ use std::time::Duration;
 use crate::dial::Dialer;
 
 pub use error::RegistryError;
+pub use known::KnownBlob;
 pub use login::login;
+pub use look::{Described, DescribedPlatform, describe};
 pub use pull::{PullRequest, PulledImage, pull, tags};
+pub use push::{PushRequest, PushedImage, push};
+pub use search::{Found, search};
 
 /// How registries are reached.
 #[derive(Debug, Clone)]

@@ -2,16 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::client::{Client, Fetched};
+use super::client::{Access, Client, Fetched};
 use super::download::Downloads;
-use super::endpoint::{self, Endpoint};
-use super::http::Http;
-use super::{Credentials, Network, RegistryError};
+use super::places::Places;
+use super::{Credentials, KnownBlob, Network, RegistryError};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -45,6 +43,8 @@ pub struct PulledImage {
     pub config: ImageConfig,
     /// The digest the reference stands for in the registry: of the index if there is one.
     pub digest: Digest,
+    /// What the registry calls its layers, by diff_id, where that is of use to a push.
+    pub layers: Vec<(Digest, KnownBlob)>,
     /// Keeps what it is made of until it is recorded.
     pub pin: Pin,
 }
@@ -63,7 +63,12 @@ pub async fn pull(
         reference: request.reference.clone().with_default_tag(),
         ..request.clone()
     };
-    let mut places = Places::of(network, request)?;
+    let mut places = Places::new(
+        network,
+        &request.reference,
+        &request.credentials,
+        Access::Pull,
+    )?;
     while let Some(client) = places.next()? {
         let platform = request.platform.clone();
         let pull = Pull {
@@ -86,7 +91,12 @@ pub async fn pull(
 
 /// Every tag of the repository that `request` names, sorted.
 pub async fn tags(network: &Network, request: &PullRequest) -> Result<Vec<Reference>> {
-    let mut places = Places::of(network, request)?;
+    let mut places = Places::new(
+        network,
+        &request.reference,
+        &request.credentials,
+        Access::Pull,
+    )?;
     while let Some(client) = places.next()? {
         match client.tags(&request.reference).await {
             Ok(tags) => return Ok(tags),
@@ -94,54 +104,6 @@ pub async fn tags(network: &Network, request: &PullRequest) -> Result<Vec<Refere
         }
     }
     Err(places.last)
-}
-
-/// The places to ask for an image, one after the other: mirrors before the hub, TLS before plain
-/// HTTP, which is not tried where TLS was spoken.
-struct Places<'a> {
-    network: &'a Network,
-    request: &'a PullRequest,
-    endpoints: std::vec::IntoIter<Endpoint>,
-    /// The one asked last, and whether it has spoken TLS.
-    asked: Option<(Endpoint, Arc<AtomicBool>)>,
-    last: Error,
-}
-
-impl<'a> Places<'a> {
-    fn of(network: &'a Network, request: &'a PullRequest) -> Result<Self> {
-        Ok(Self {
-            network,
-            request,
-            endpoints: endpoint::endpoints(network, &request.reference)?.into_iter(),
-            asked: None,
-            last: Error::Worker,
-        })
-    }
-
-    fn next(&mut self) -> Result<Option<Client>> {
-        let spoken = self
-            .asked
-            .as_ref()
-            .is_some_and(|(asked, tls)| !asked.mirror && tls.load(Ordering::Relaxed));
-        let Some(endpoint) = self
-            .endpoints
-            .next()
-            .filter(|next| next.origin.tls || !spoken)
-        else {
-            return Ok(None);
-        };
-        let http = Http::new(self.network, endpoint.clone())?;
-        self.asked = Some((endpoint, http.tls_seen()));
-        let (reference, credentials) = (&self.request.reference, &self.request.credentials);
-        Ok(Some(Client::new(http, reference, credentials)))
-    }
-
-    fn failed(&mut self, error: Error) {
-        if let Some((endpoint, _)) = self.asked.as_ref().filter(|(asked, _)| asked.mirror) {
-            tracing::warn!(mirror = %endpoint.origin, %error, "a mirror failed");
-        }
-        self.last = error;
-    }
 }
 
 struct Pull<'a> {
@@ -152,7 +114,7 @@ struct Pull<'a> {
 
 impl Pull<'_> {
     async fn run(self) -> Result<PulledImage> {
-        let (digest, first) = self.first().await?;
+        let (digest, first) = first(&self.downloads.client, self.reference).await?;
         let manifest = self.manifest(first).await?;
         let tag = match self.reference.tag() {
             Some(tag) if self.reference.digest().is_none() => tag.to_owned(),
@@ -183,6 +145,7 @@ impl Pull<'_> {
         if !whole {
             self.layers(&manifest.layers, diff_ids).await?;
         }
+        let layers = self.known(&manifest.layers, diff_ids);
         let store = Arc::clone(&self.downloads.store);
         let id = blocking(move || store.write_blob(&bytes)).await?;
         self.report(ProgressEvent::message(format!("Digest: {digest}")));
@@ -190,28 +153,9 @@ impl Pull<'_> {
             id,
             config,
             digest,
+            layers,
             pin,
         })
-    }
-
-    /// What the reference stands for, with its digest verified or, by a bare tag, made.
-    async fn first(&self) -> Result<(Digest, Fetched)> {
-        let client = &self.downloads.client;
-        let expected = match (self.reference.digest(), self.reference.tag()) {
-            (Some(digest), _) => Some(*digest),
-            (None, Some(tag)) => client.resolve(tag).await?,
-            (None, None) => None,
-        };
-        let name = match (&expected, self.reference.tag()) {
-            (Some(digest), _) => digest.to_string(),
-            (None, tag) => tag.unwrap_or("latest").to_owned(),
-        };
-        let fetched = client.manifest(&name).await?;
-        let actual = Digest::of(&fetched.bytes);
-        if let Some(expected) = expected {
-            same("manifest", &expected, actual)?;
-        }
-        Ok((actual, fetched))
     }
 
     /// The manifest for the platform.
@@ -289,6 +233,17 @@ impl Pull<'_> {
         Ok(())
     }
 
+    /// Layers in gzip only: a push calls them that.
+    fn known(&self, layers: &[Descriptor], diff_ids: &[Digest]) -> Vec<(Digest, KnownBlob)> {
+        let pairs = diff_ids.iter().zip(layers);
+        let pairs = pairs.filter(|(_, layer)| layer.media_type.ends_with("gzip"));
+        let known = pairs.map(|(diff_id, layer)| {
+            let blob = KnownBlob::of(self.reference, layer.digest, layer.size);
+            (*diff_id, blob)
+        });
+        known.collect()
+    }
+
     fn report(&self, event: ProgressEvent) {
         self.downloads.progress.report(event);
     }
@@ -301,6 +256,25 @@ impl Pull<'_> {
     }
 }
 
+/// What the reference stands for, with its digest verified or, by a bare tag, made.
+pub(super) async fn first(client: &Client, reference: &Reference) -> Result<(Digest, Fetched)> {
+    let expected = match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => Some(*digest),
+        (None, Some(tag)) => client.resolve(tag).await?,
+        (None, None) => None,
+    };
+    let name = match (&expected, reference.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, tag) => tag.unwrap_or("latest").to_owned(),
+    };
+    let fetched = client.manifest(&name).await?;
+    let actual = Digest::of(&fetched.bytes);
+    if let Some(expected) = expected {
+        same("manifest", &expected, actual)?;
+    }
+    Ok((actual, fetched))
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -309,7 +283,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(|_| Error::Worker)?
 }
 
-fn same(what: &str, expected: &Digest, actual: Digest) -> Result<()> {
+pub(super) fn same(what: &str, expected: &Digest, actual: Digest) -> Result<()> {
     if actual == *expected {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! `images`, `pull`, `tag`, `rmi`.
+//! `images`, `pull`, `push`, `tag`, `rmi`.
 
 use clap::{Arg, ArgMatches, Command};
 use serde_json::{Map, Value, json};
@@ -58,6 +58,29 @@ const PULL: &[Flag] = &[
         "Show only the name of what was pulled",
     ),
 ];
+const PUSH: &[Flag] = &[
+    flag(
+        "all-tags",
+        Some('a'),
+        Kind::Switch,
+        "",
+        "Upload every tag of the repository",
+    ),
+    flag(
+        "platform",
+        None,
+        Kind::Text,
+        "",
+        "Upload only an image of this platform (linux/amd64)",
+    ),
+    flag(
+        "quiet",
+        Some('q'),
+        Kind::Switch,
+        "",
+        "Show only the name of what was uploaded",
+    ),
+];
 const RMI: &[Flag] = &[
     flag(
         "force",
@@ -88,6 +111,14 @@ fn pull_command() -> Command {
     .arg(super::target("NAME[:TAG|@DIGEST]"))
 }
 
+fn push_command() -> Command {
+    with_flags(
+        Command::new("push").about("Upload an image to a registry"),
+        PUSH,
+    )
+    .arg(super::target("NAME[:TAG]"))
+}
+
 fn tag_command() -> Command {
     let name =
         |name: &'static str, word: &'static str| Arg::new(name).required(true).value_name(word);
@@ -112,6 +143,11 @@ pub const VERBS: &[Verb] = &[
         name: "pull",
         command: pull_command,
         run: |c, a| Box::pin(pull_verb(c, a)),
+    },
+    Verb {
+        name: "push",
+        command: push_command,
+        run: |c, a| Box::pin(push_verb(c, a)),
     },
     Verb {
         name: "tag",
@@ -290,9 +326,63 @@ async fn pull_verb(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code
     Ok(Code::OK)
 }
 
-/// The whole name of what was pulled.
+async fn push_verb(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
+    let reference = text(arguments, "target").unwrap_or_default();
+    let (quiet, all) = (is_set(arguments, "quiet"), is_set(arguments, "all-tags"));
+    pull::check_reference(&reference).map_err(|error| error.with_code(Code::FAILURE))?;
+    let (name, tag) = pull::split(&reference);
+    let bare = name == reference;
+    if all && !bare {
+        return Err(CliError::new("tag can't be used with --all-tags/-a"));
+    }
+    if tag.contains(':') {
+        return Err(CliError::new("cannot push a digest reference"));
+    }
+    if bare && !all && !quiet {
+        context.printer.line("Using default tag: latest");
+    }
+    let platform = match text(arguments, "platform") {
+        Some(text) => platform(&text)?,
+        None => String::new(),
+    };
+    let tag = if all { String::new() } else { tag };
+    pull::push(context, &name, &tag, &platform, Show::data(quiet)).await?;
+    if quiet {
+        let pushed = if all {
+            whole(name)
+        } else {
+            canonical(&reference)
+        };
+        context.printer.line(&pushed);
+    }
+    Ok(Code::OK)
+}
+
+/// `linux/arm64/v8`, in the form of the API.
+fn platform(text: &str) -> Result<String, CliError> {
+    let mut parts = text.split('/');
+    let (os, architecture) = match (parts.next(), parts.next()) {
+        (Some(os), Some(architecture)) => (os, architecture),
+        _ => {
+            return Err(CliError::usage(format!(
+                "{text:?} is no platform: it is written like linux/amd64"
+            )));
+        }
+    };
+    let mut platform = json!({ "os": os, "architecture": architecture });
+    if let Some(variant) = parts.next() {
+        platform["variant"] = variant.into();
+    }
+    Ok(platform.to_string())
+}
+
+/// The whole name of what was pulled or pushed.
 fn canonical(reference: &str) -> String {
-    let familiar = pull::familiar(reference);
+    whole(pull::familiar(reference))
+}
+
+/// The name with its registry.
+fn whole(familiar: String) -> String {
     match (pull::host_and_path(&familiar), familiar.contains('/')) {
         (Some(_), _) => familiar,
         (None, true) => format!("docker.io/{familiar}"),

@@ -29,6 +29,7 @@ mod prune;
 mod pull;
 mod refused;
 mod run;
+mod search;
 mod stats;
 mod streams;
 mod table;
@@ -73,7 +74,7 @@ pub struct Verb {
 }
 
 fn verbs() -> impl Iterator<Item = &'static Verb> {
-    let tables: [&'static [Verb]; 18] = [
+    let tables: [&'static [Verb]; 19] = [
         run::VERBS,
         exec::VERBS,
         containers::VERBS,
@@ -86,6 +87,7 @@ fn verbs() -> impl Iterator<Item = &'static Verb> {
         lifecycle::VERBS,
         inspect::VERBS,
         images::VERBS,
+        search::VERBS,
         transfer::VERBS,
         nouns::VERBS,
         volumes::VERBS,

@@ -44,6 +44,7 @@ const IMAGE: &[Word] = &[
     ("ls", &["list"], "images"),
     ("prune", &[], "image-prune"),
     ("pull", &[], "pull"),
+    ("push", &[], "push"),
     ("rm", &["remove"], "rmi"),
     ("save", &[], "save"),
     ("tag", &[], "tag"),

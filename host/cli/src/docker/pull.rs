@@ -1,4 +1,4 @@
-//! `pull`, and the progress that pulling and loading show.
+//! `pull` and `push`, and the progress that they and loading show.
 
 use std::io::Write;
 
@@ -118,12 +118,31 @@ pub async fn pull(
         ("tag", tag),
         ("platform", platform.to_owned()),
     ];
-    let mut request = request(
-        Method::POST,
-        &with_query("/images/create", &query),
-        api::empty(),
-    );
-    if let Some(auth) = login::auth_header(&name)? {
+    transfer(context, &with_query("/images/create", &query), &name, show).await
+}
+
+/// Pushes an image, or without a tag every one of the repository, and shows how far it is.
+pub async fn push(
+    context: &Context<'_>,
+    name: &str,
+    tag: &str,
+    platform: &str,
+    show: Show,
+) -> Result<(), CliError> {
+    let query = [("tag", tag.to_owned()), ("platform", platform.to_owned())];
+    let path = format!("/images/{}/push", api::escape(name));
+    transfer(context, &with_query(&path, &query), name, show).await
+}
+
+/// Asks for a transfer with what the registry of `name` wants to know about us.
+async fn transfer(
+    context: &Context<'_>,
+    path: &str,
+    name: &str,
+    show: Show,
+) -> Result<(), CliError> {
+    let mut request = request(Method::POST, path, api::empty());
+    if let Some(auth) = login::auth_header(name)? {
         let value = HeaderValue::from_str(&auth)
             .map_err(|_| CliError::new("the stored credentials cannot be sent"))?;
         request.headers_mut().insert("X-Registry-Auth", value);
@@ -268,6 +287,10 @@ impl Screen {
         let (id, status) = (text("id"), text("status"));
         if !text("stream").is_empty() {
             self.write(text("stream"));
+            return;
+        }
+        // What is only for programs has no words.
+        if id.is_empty() && status.is_empty() {
             return;
         }
         let bar = match self.terminal {

@@ -1,7 +1,9 @@
 //! The client against registries in this process: this is what they are made of, and the plain
-//! ways; `hostile` and `tls` have the others.
+//! ways; `hostile`, `look`, `push` and `tls` have the others.
 
 mod hostile;
+mod look;
+mod push;
 mod tls;
 
 use std::collections::HashMap;
