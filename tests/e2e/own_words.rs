@@ -396,7 +396,7 @@ fn what_containers_run_and_use_is_shown_the_same() {
         .ok();
     let stats = |rest: &[&'static str]| [&["stats", "--no-stream"], rest].concat();
     let lines = [
-        vec!["top", "uses"],
+        vec!["top", "uses", "-o", "pid,ppid,tty,args"],
         vec!["top", "uses", "-eo", "pid,user,args"],
         vec!["container", "top", "uses", "-o", "pid,comm"],
         vec!["top", "uses", "-o", "user"],
