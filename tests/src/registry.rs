@@ -213,11 +213,10 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        for server in [Some(&mut self.server), self.beside.as_mut()] {
-            if let Some(server) = server {
-                let _ = server.kill();
-                let _ = server.wait();
-            }
+        let servers = [Some(&mut self.server), self.beside.as_mut()];
+        for server in servers.into_iter().flatten() {
+            let _ = server.kill();
+            let _ = server.wait();
         }
     }
 }
