@@ -517,7 +517,8 @@ fn every_flag_of_docker_is_honoured_or_refused_by_name() {
             let rest: &[&str] = match command.last() {
                 // The engine refuses it before anything goes.
                 Some(&"prune") => &["--filter", "bogus=1"],
-                Some(&"stats") => &["nosuch"],
+                // The first of these may be taken for the value of the flag.
+                Some(&"stats") => &["--no-stream", "nosuch"],
                 _ => &[],
             };
             let args = [command.as_slice(), &[flag.as_str()], rest].concat();
