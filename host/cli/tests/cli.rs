@@ -34,7 +34,7 @@ fn wrong_command_lines_say_what_is_wrong_and_what_next() {
     let cases: &[&[&str]] = &[
         &[],
         &["frob"],
-        &["stats"],
+        &["statr"],
         &["run"],
         &["run", "--memroy", "1g", "busybox"],
         &["run", "--gpus", "all", "busybox"],
