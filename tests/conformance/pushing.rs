@@ -45,10 +45,11 @@ fn pushes_are_told_alike() {
         push REG/Team/b
         images --format '{{.Repository}} {{.Tag}} {{.Digest}}' REG/team/a
         inspect -f '{{len .RepoDigests}} {{len .RepoTags}}' REG/team/a:1
-        rmi REG/team/a:1
+        # A digest is that of the layer as it was compressed, by each engine in its own way.
+        ~ rmi REG/team/a:1
         pull REG/team/a:1
         push REG/team/a:1
-        rmi REG/team/a:1 REG/team/b:1 REG/team/b:2
+        ~ rmi REG/team/a:1 REG/team/b:1 REG/team/b:2
         tag busybox localhost:1/none:1
         # Whoever dials is another, and says it in other words.
         ~ push localhost:1/none:1
@@ -70,7 +71,8 @@ fn a_registry_with_a_login_refuses_pushes_alike() {
         push REG/a:1
         logout REG
         push REG/a:1
-        rmi REG/a:1
+        # Its digest is that of the layer as it was compressed.
+        ~ rmi REG/a:1
         ";
     let lines = lines.replace("USER", USER).replace("PASSWORD", PASSWORD);
     same(name, &lines.replace("REG", &registry.host()));
