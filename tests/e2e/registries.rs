@@ -41,7 +41,7 @@ fn a_token_of_a_real_token_service_opens_a_real_registry() {
     // A push says that it is one, and from where it would take layers.
     let copy = format!("{}/team/copy:1", registry.host());
     host.docker(&["tag", &image, &copy]).ok();
-    let pushed = host.lighter(&["push", &copy]).ok().out();
+    let pushed = host.docker(&["push", &copy]).ok().out();
     assert!(pushed.contains("Mounted from team/made"), "{pushed}");
     host.docker(&["logout", &registry.host()]).ok();
     let refused = host.docker(&["push", &copy]).exits(1).err();
