@@ -56,6 +56,7 @@ fn a_layer_whose_index_changed_on_the_disk_is_never_used() {
     let first = mended();
     assert!(first > 0);
     host.lighter(&["down"]).ok();
+    host.lighter(&["up"]).ok();
     host.docker(&run).ok();
     assert!(mended() <= first, "it had to be made anew again");
 }
