@@ -55,6 +55,9 @@ fn secret_of_the_boot_is_nowhere_that_a_container_can_read() {
             assert!(!holds(&text, &secret), "{what} of process {pid}");
         }
     }
+    // A container that stays is on the disk once it was created. Those with `--rm` need not be.
+    host.docker(&["create", "--name", "planted", "-e", &planted, "busybox"])
+        .ok();
     let mut seen_canary = false;
     for file in files(host.home()) {
         let content = data(&file);
