@@ -31,18 +31,16 @@ fn pushes_are_told_alike() {
         push REG/team/a:1
         push -q REG/team/a:1
         push REG/team/a
-        # What is refused at once is answered before the request's body is read, and the client may
-        # say that instead.
-        ~ push REG/team/nope
-        ~ push REG/team/a:zz
+        push REG/team/nope
+        push REG/team/a:zz
         push -a REG/team/a:1
-        ~ push -a REG/team/nope
+        push -a REG/team/nope
         tag busybox REG/team/b:1
         tag busybox REG/team/b:2
         push -a REG/team/b
         push -a -q REG/team/b
         push --platform linux/amd64 -q REG/team/b:1
-        ~ push --platform linux/arm64 REG/team/b:1
+        push --platform linux/arm64 REG/team/b:1
         push REG/team/b@sha256:0123456789012345678901234567890123456789012345678901234567890123
         push REG/Team/b
         images --format '{{.Repository}} {{.Tag}} {{.Digest}}' REG/team/a

@@ -15,6 +15,7 @@ use crate::body::empty;
 use crate::error::ApiError;
 use crate::hijack::{HandedOver, Hijacked, Session};
 use crate::query::{Query, decode_path};
+use crate::request_body::RequestBody;
 use crate::router::Answer;
 use crate::version::{self, ApiVersion};
 
@@ -30,7 +31,7 @@ pub(crate) struct Call {
     pub(crate) path: Vec<String>,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Incoming,
+    pub(crate) body: RequestBody,
     upgrade: bool,
     hand_over: mpsc::Sender<Hijacked>,
 }
@@ -54,7 +55,7 @@ impl Call {
             query: Query::parse(parts.uri.query()),
             upgrade: parts.version >= Version::HTTP_11 && parts.headers.contains_key(UPGRADE),
             headers: parts.headers,
-            body,
+            body: RequestBody::new(body),
             hand_over,
         })
     }

@@ -18,6 +18,7 @@ mod hijack;
 mod images;
 mod networks;
 mod query;
+mod request_body;
 mod router;
 mod serve;
 mod stream;

@@ -4,19 +4,19 @@ use std::io::{self, Write as _};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
 use lighter_engine::images::channel::{self, ThreadWriter};
 use tokio::sync::mpsc;
 
 use crate::body::{Body, Whole, fallible, with_type};
+use crate::request_body::RequestBody;
 
 /// Bytes of an archive that are still taken once it is known what becomes of it, so that the client
 /// is done with writing when it is told.
 const MAX_TAIL: usize = 64 << 20;
 
 /// Hands a request's body to whoever reads the other end of `sender`.
-pub(crate) async fn feed(body: &mut Incoming, sender: mpsc::Sender<io::Result<Bytes>>) {
+pub(crate) async fn feed(body: &mut RequestBody, sender: mpsc::Sender<io::Result<Bytes>>) {
     let mut tail = 0;
     while let Some(frame) = body.frame().await {
         let chunk = match frame {

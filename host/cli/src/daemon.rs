@@ -111,15 +111,40 @@ fn start(paths: &HostPaths) -> Result<Start, CliError> {
     }
 }
 
+/// Asks for the machine and waits until it can be used, saying what is being done.
+pub async fn up(
+    paths: &HostPaths,
+    folder: Option<PathBuf>,
+    printer: &Printer,
+) -> Result<(), CliError> {
+    let request = Request::Up { folder };
+    let mut conversation = ask(paths, &request).await?;
+    match events(&mut conversation, printer).await {
+        // The daemon was killed under it. The next takes the machine over and can be asked the same;
+        // one that ends again has a reason that its log tells.
+        Err(ClientError::BrokenOff | ClientError::Io(_)) => {
+            let mut conversation = ask(paths, &request).await?;
+            follow(&mut conversation, printer).await
+        }
+        outcome => outcome.map_err(|error| client_error(&error))?,
+    }
+}
+
 /// Follows a request to its end, saying what is being done.
 pub async fn follow(conversation: &mut Conversation, printer: &Printer) -> Result<(), CliError> {
+    events(conversation, printer)
+        .await
+        .map_err(|error| client_error(&error))?
+}
+
+/// What came of a request; an error where the daemon did not say.
+async fn events(
+    conversation: &mut Conversation,
+    printer: &Printer,
+) -> Result<Result<(), CliError>, ClientError> {
     let mut ending: Vec<sys::ProcessWatch> = Vec::new();
     let outcome = loop {
-        match conversation
-            .next()
-            .await
-            .map_err(|error| client_error(&error))?
-        {
+        match conversation.next().await? {
             Event::Hello { .. } | Event::Ending => {}
             Event::Leaving { processes } => {
                 ending.extend(processes.into_iter().filter_map(sys::ProcessWatch::of));
@@ -134,7 +159,7 @@ pub async fn follow(conversation: &mut Conversation, printer: &Printer) -> Resul
         printer.talk("some of its processes are still on their way out");
     }
     printer.passing("");
-    outcome
+    Ok(outcome)
 }
 
 /// How things are; nothing where no daemon runs, and none is started.
@@ -152,5 +177,55 @@ pub async fn status(paths: &HostPaths) -> Result<Option<Status>, CliError> {
         Event::Status(status) => Ok(Some(*status)),
         Event::Failed(failure) => Err(failure.into()),
         _ => Err(CliError::new("the daemon gave no status")),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// A daemon that says these words to each client in turn, once it has heard what is asked.
+    fn played(paths: &HostPaths, turns: Vec<&'static str>) -> std::thread::JoinHandle<Vec<String>> {
+        std::fs::create_dir_all(&paths.run).expect("a folder");
+        let listener = UnixListener::bind(paths.control_socket()).expect("a socket");
+        std::thread::spawn(move || {
+            let turn = |words: &str| {
+                let (mut stream, _) = listener.accept().expect("a client");
+                writeln!(stream, r#"{{"event":"hello","version":"1"}}"#).expect("it listens");
+                let mut heard = String::new();
+                BufReader::new(&stream)
+                    .read_line(&mut heard)
+                    .expect("it asks");
+                stream.write_all(words.as_bytes()).expect("it listens");
+                heard
+            };
+            turns.into_iter().map(turn).collect()
+        })
+    }
+
+    #[test]
+    fn up_asks_the_next_daemon_if_the_first_is_killed_under_it() {
+        let home = tempfile::tempdir().expect("a folder");
+        let [config, data, cache, run] =
+            ["config", "data", "cache", "run"].map(|name| home.path().join(name));
+        let paths = HostPaths {
+            config,
+            data,
+            cache,
+            run,
+        };
+        let step = "{\"event\":\"progress\",\"step\":\"a\"}\n";
+        let daemon = played(&paths, vec![step, "{\"event\":\"done\"}\n"]);
+        let printer = Printer::for_process();
+        let up = up(&paths, None, &printer);
+        runtime()
+            .expect("a runtime")
+            .block_on(up)
+            .expect("the second answers");
+        let heard = daemon.join().expect("both were asked");
+        assert_eq!(heard[0], heard[1]);
     }
 }

@@ -13,6 +13,7 @@ mod machine;
 mod makes;
 mod shared;
 mod uses;
+mod wire;
 
 use std::io::Write;
 use std::time::Instant;

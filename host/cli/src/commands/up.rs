@@ -1,7 +1,6 @@
 //! `lighter up`: starts the machine and waits until it can be used.
 
 use clap::{ArgMatches, Command};
-use lighter_daemon::control::Request;
 
 use super::context;
 use crate::daemon;
@@ -24,8 +23,7 @@ pub fn run(_arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError>
     let paths = daemon::paths()?;
     let folder = std::env::current_dir().ok();
     daemon::runtime()?.block_on(async {
-        let mut conversation = daemon::ask(&paths, &Request::Up { folder }).await?;
-        daemon::follow(&mut conversation, printer).await?;
+        daemon::up(&paths, folder, printer).await?;
         let status = daemon::status(&paths).await?;
         let took = status.and_then(|status| status.machine.boot_ms);
         let took = took.map(|ms| format!(" (booted in {}.{:02} s)", ms / 1000, ms % 1000 / 10));

@@ -72,8 +72,11 @@ impl Conversation {
             }
             Err(error) => return Err(error),
         }
-        this.stream.write_all(&line).await?;
-        Ok(this)
+        match this.stream.write_all(&line).await {
+            Ok(()) => Ok(this),
+            // Killed between its first word and now.
+            Err(_) => Err(ClientError::NotRunning),
+        }
     }
 
     /// The next that comes back.
