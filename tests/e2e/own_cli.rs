@@ -209,3 +209,24 @@ fn life_of_a_container_by_our_own_command() {
         gone.err()
     );
 }
+
+#[test]
+fn images_are_read_again_on_request() {
+    let Some(host) = Host::shared("images_are_read_again_on_request") else {
+        return;
+    };
+    let told = host
+        .lighter(&["image", "verify", "lighter/hello"])
+        .ok()
+        .out();
+    assert!(told.ends_with("Sound: 1 image, 1 layer\n"), "{told}");
+    // Each layer's index is held by the kernel to what it was.
+    assert!(told.contains(": Sound\n"), "{told}");
+    assert_eq!(host.lighter(&["image", "verify", "-q"]).ok().out(), "");
+    let unknown = host.lighter(&["image", "verify", "no/such"]).exits(1);
+    assert!(
+        unknown.err().contains("No such image: no/such:latest"),
+        "{}",
+        unknown.err()
+    );
+}

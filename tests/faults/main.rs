@@ -9,4 +9,5 @@ mod full_disk;
 mod guest;
 mod machine;
 mod memory;
+mod power;
 mod random;

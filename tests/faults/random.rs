@@ -11,15 +11,15 @@ use lighter_tests::{Host, Registry, env, image};
 use crate::guest::{ENGINE, ENTER, arm, arm_again, client, kill_later, life};
 
 /// A small generator (xorshift64*), so that a seed names a whole run.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn new() -> Self {
+    pub fn new() -> Self {
         // Zero would stay zero.
         Self(env::seed() | 1)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

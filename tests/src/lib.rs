@@ -16,6 +16,7 @@
 //! * `cargo xtask test [long] [NAME] --seed N` makes the same choices again.
 
 pub mod at_exit;
+pub mod disk_log;
 pub mod env;
 pub mod host;
 pub mod http;

@@ -16,6 +16,7 @@ mod error;
 pub mod fuzz;
 mod hijack;
 mod images;
+mod lighter;
 mod networks;
 mod query;
 mod request_body;

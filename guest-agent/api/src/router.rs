@@ -7,7 +7,7 @@ use lighter_engine::Error;
 use crate::body::{Body, empty};
 use crate::call::Call;
 use crate::error::ApiError;
-use crate::{containers, images, networks, swarm, system, volumes};
+use crate::{containers, images, lighter, networks, swarm, system, volumes};
 
 /// What every handler answers.
 pub(crate) type Answer = Result<Response<Body>, ApiError>;
@@ -37,6 +37,7 @@ pub(crate) async fn route(call: Call) -> Answer {
         Some("build" | "session" | "grpc") => missing("docker build"),
         Some("commit") if call.method == Method::POST => images::commit(call).await,
         Some("distribution") => images::distribution(&call).await,
+        Some("lighter") => lighter::route(&call).await,
         _ => Err(ApiError::page_not_found()),
     }
 }

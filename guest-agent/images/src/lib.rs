@@ -33,6 +33,7 @@ pub mod registry;
 mod seal;
 pub mod store;
 pub mod tar;
+mod verify;
 
 pub use config::ImageConfig;
 pub use dial::{DialPurpose, DialTarget, Dialer, Stream, TcpDialer};
@@ -46,6 +47,6 @@ pub use mounts::LayerMounts;
 pub use pins::Pin;
 pub use progress::{Progress, ProgressDetail, ProgressEvent, Pushed};
 pub use reference::Reference;
-pub use seal::Seals;
+pub use seal::{Sealed, Seals};
 pub use store::{Collected, LayerFiles, Referenced, Store, StoreOptions};
 pub use tar::{TarError, TarProblem};

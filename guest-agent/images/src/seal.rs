@@ -25,6 +25,15 @@ pub struct Seals {
     pub measure: fn(BorrowedFd<'_>) -> io::Result<[u8; 32]>,
 }
 
+/// Whether the kernel holds an index to what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sealed {
+    /// It does, and this is that index.
+    Yes,
+    /// It was taken in where nothing could be sealed.
+    No,
+}
+
 /// How the record of an index that could not be sealed begins.
 const NONE: &str = "none: ";
 
@@ -75,16 +84,16 @@ fn enable(index: &File, seals: Seals) -> io::Result<()> {
 }
 
 /// Fails unless the layer's index is the one that was sealed, where it was.
-pub(crate) fn check(layer: &LayerFiles, seals: Seals) -> Result<()> {
+pub(crate) fn check(layer: &LayerFiles, seals: Seals) -> Result<Sealed> {
     let path = record(&layer.index);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         // Of a time when none was written.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sealed::No),
         Err(error) => return Err(Error::file("read", &path)(error)),
     };
     if text.starts_with(NONE) {
-        return Ok(());
+        return Ok(Sealed::No);
     }
     let expected: Digest = text.trim_end().parse()?;
     let actual = File::open(&layer.index)
@@ -98,7 +107,7 @@ pub(crate) fn check(layer: &LayerFiles, seals: Seals) -> Result<()> {
             actual,
         });
     }
-    Ok(())
+    Ok(Sealed::Yes)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::api::{
 use crate::machine::Machine;
 
 /// `short`, or `long` in a long run; as the tests of the whole machine count.
-fn count(short: usize, long: usize) -> usize {
+pub fn count(short: usize, long: usize) -> usize {
     if std::env::var_os("LIGHTER_LONG").is_some() {
         long
     } else {

@@ -12,6 +12,8 @@ mod lost;
 mod machine;
 mod makes;
 mod shared;
+mod steps;
+mod tracer;
 mod uses;
 mod wire;
 

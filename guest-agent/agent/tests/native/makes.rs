@@ -152,3 +152,44 @@ fn a_container_without_changes_adds_no_layer_and_one_of_a_commit_has_its_files()
     let text = String::from_utf8_lossy(&layer);
     assert!(text.contains("bin/busybox") && !text.contains("etc/hosts"));
 }
+
+#[test]
+fn damage_on_the_disk_is_found_and_named() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let import = "/images/create?fromSrc=-&repo=made&tag=1";
+    try_call(&machine, "POST", import, &tree()).unwrap().is(200);
+    let lines = |query: &str| {
+        let told = get(&machine, &format!("/lighter/images/verify{query}"));
+        told.is(200).text()
+    };
+    assert!(
+        lines("").contains("Sound: 2 images, 1 layer"),
+        "{}",
+        lines("")
+    );
+    get(&machine, "/lighter/images/verify?name=none").is(404);
+    get(&machine, "/lighter/nothing").is(404);
+
+    let image = image(&machine, "made:1");
+    let layer = image["RootFS"]["Layers"][0].as_str().unwrap();
+    let hex = layer.trim_start_matches("sha256:");
+    let tar = dir
+        .path()
+        .join(format!("data/images/layers/{hex}/layer.tar"));
+    let mut bytes = std::fs::read(&tar).unwrap();
+    bytes[600] ^= 1;
+    std::fs::write(&tar, bytes).unwrap();
+    for query in ["", "?name=made:1", "?name=nothing&name=made:1"] {
+        let told = lines(query);
+        let words = format!("made:1: the tar of layer {layer} failed verification");
+        assert!(told.contains(&words), "{told}");
+        assert!(told.contains("errorDetail"), "{told}");
+        assert!(
+            told.contains(&format!("\"id\":\"{}\"", &hex[..12])),
+            "{told}"
+        );
+        assert!(!told.contains("Sound:"), "{told}");
+    }
+    assert!(lines("?name=nothing").contains("Sound: 1 image, 0 layers"));
+}

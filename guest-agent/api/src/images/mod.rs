@@ -19,6 +19,7 @@ pub(crate) use list::{Shape as Listed, shape};
 pub(crate) use make::commit;
 pub(crate) use registry_auth::login;
 pub(crate) use remote::distribution;
+pub(crate) use stream::answer as lines;
 
 use crate::body::empty;
 use crate::call::Call;

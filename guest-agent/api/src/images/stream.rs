@@ -1,4 +1,4 @@
-//! Answers of progress lines: what pull and push say while they work.
+//! Answers of progress lines: what pull, push and verify say while they work.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl Drop for Working {
 
 /// Does `work` and answers with its lines. A failure before the first line is the answer's status;
 /// a later one is its last line.
-pub(super) async fn answer<F, W>(what: &'static str, work: F) -> Answer
+pub(crate) async fn answer<F, W>(what: &'static str, work: F) -> Answer
 where
     F: FnOnce(Arc<dyn Progress>) -> W,
     W: Future<Output = Result<()>> + Send + 'static,

@@ -98,7 +98,8 @@ impl Engine {
     }
 
     async fn create_record(self: &Arc<Self>, record: Record, pin: Pin) -> Result<Arc<Container>> {
-        self.mark_loose(&record.id)?;
+        let anonymous: Vec<&str> = anonymous_volumes(&record).collect();
+        self.mark_loose(&record.id, &anonymous)?;
         for dir in [
             self.upper(&record.id),
             self.work(&record.id),

@@ -4,12 +4,13 @@
 //! goes with the machine (`--rm`): nobody misses it. Or the record is what is missing, because an older
 //! database was put back, and the folder holds somebody's data. A mark, `loose/ID` in the data
 //! folder, tells them apart: it is made before the first folder of a container, taken away once the
-//! record is on the disk, and there again before that is deleted.
+//! record is on the disk, and there again before that is deleted. In it stand the anonymous volumes that
+//! go with the container.
 //!
 //! Called by create, remove and take-up. What has no mark is never deleted here: see [`Engine::sweep`].
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,15 +20,14 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 
 impl Engine {
-    /// Says that the folders of `id` may go without a record.
-    pub(super) fn mark_loose(&self, id: &str) -> Result<()> {
+    /// Says that the folders of `id` and these volumes may go without a record.
+    pub(super) fn mark_loose(&self, id: &str, volumes: &[&str]) -> Result<()> {
         let mark = self.mark(id);
         let made = mark
             .parent()
             .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| File::create(&mark));
-        made.map(drop)
-            .map_err(|error| Error::internal(format!("{} cannot be made", mark.display()), error))
+            .and_then(|()| fs::write(&mark, volumes.join("\n")));
+        made.map_err(|error| Error::internal(format!("{} cannot be made", mark.display()), error))
     }
 
     /// Says that they may not, or that they are gone.
@@ -53,8 +53,9 @@ impl Engine {
     }
 
     /// Clears away directories that belong to no container: those that may go, and puts the others
-    /// aside. `known` says of each container whether it goes with the machine.
-    pub(super) fn sweep(&self, known: &HashMap<String, bool>) {
+    /// aside. `known` says of each container whether it goes with the machine. Returns the volumes
+    /// that are to go with those that are gone.
+    pub(super) fn sweep(&self, known: &HashMap<String, bool>) -> Vec<String> {
         let root = self.config().data_root.clone();
         for (dir, keep) in [("containers", ""), ("overlay2", "empty")] {
             for name in names(&root.join(dir)) {
@@ -69,7 +70,12 @@ impl Engine {
                 }
             }
         }
+        let mut volumes = Vec::new();
         for name in names(&root.join("loose")) {
+            if !known.contains_key(&name) {
+                let all = fs::read_to_string(self.mark(&name)).unwrap_or_default();
+                volumes.extend(all.lines().map(str::to_owned));
+            }
             match known.get(&name) {
                 Some(true) => {}
                 Some(false) => self.unmark_loose(&name),
@@ -89,6 +95,7 @@ impl Engine {
             .map(|name| trash.join(name))
             .collect();
         tokio::task::spawn_blocking(move || old.iter().for_each(|path| remove_tree(path)));
+        volumes
     }
 }
 

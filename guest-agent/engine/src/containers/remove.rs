@@ -96,7 +96,11 @@ impl Engine {
         };
         // Without the mark a crash behind the next step leaves folders to be put aside: no reason to
         // keep the container.
-        if let Err(error) = self.mark_loose(&id) {
+        let anonymous: Vec<&str> = match volumes {
+            true => super::create::anonymous_volumes(&record).collect(),
+            false => Vec::new(),
+        };
+        if let Err(error) = self.mark_loose(&id, &anonymous) {
             tracing::warn!(error = error.text(), "a container goes unmarked");
         }
         let removed = self
@@ -116,11 +120,9 @@ impl Engine {
         let execs = std::mem::take(&mut *lock(&container.execs));
         self.forget_execs(&execs);
         self.containers().remove(container);
-        if volumes {
-            for name in super::create::anonymous_volumes(&record) {
-                if let Err(error) = self.volume_remove(name, true).await {
-                    tracing::warn!(error = error.text(), "an anonymous volume stays");
-                }
+        for name in anonymous {
+            if let Err(error) = self.volume_remove(name, true).await {
+                tracing::warn!(error = error.text(), "an anonymous volume stays");
             }
         }
         self.container_event(container, "destroy", &[]);

@@ -53,7 +53,11 @@ impl Engine {
                 .map_err(|error| Error::internal("the store cannot be cleared", error))?;
         }
         self.take_up_execs(left.execs);
-        self.sweep(&known);
+        for volume in self.sweep(&known) {
+            if let Err(error) = self.volume_remove(&volume, true).await {
+                tracing::warn!(error = error.text(), "an anonymous volume stays");
+            }
+        }
         again.sort_by_key(|container| container.record().created);
         let engine = Arc::clone(self);
         tokio::spawn(async move {

@@ -43,6 +43,10 @@ const STEPS: &[&str] = &[
         body TEXT NOT NULL,
         PRIMARY KEY (layer, body)
      ) STRICT;",
+    // Volumes that are removed, whose folders may still be there.
+    "CREATE TABLE leaving_volumes (
+        name TEXT PRIMARY KEY
+     ) STRICT;",
 ];
 
 /// How many steps the file has seen; none if it is new.

@@ -19,6 +19,7 @@ mod push;
 mod remote;
 mod remove;
 mod unreadable;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,11 @@
 //! Named and anonymous volumes: a directory each, a record each.
 //!
 //! `<data_root>/volumes/<name>/_data` is the directory; a volume exists when its record does, and
-//! a missing directory is made again when it is needed.
+//! a missing directory is made again when it is needed. The record comes first and goes first: what a
+//! volume of the same name must not find is noted in the step that removes the record, until it is gone.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +26,8 @@ pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
 pub const FILTERS: &[&str] = &["dangling", "driver", "label", "name"];
 /// Filters of prune.
 pub const PRUNE_FILTERS: &[&str] = &["all", "label", "label!"];
+
+const FORGET_LEAVING: &str = "DELETE FROM leaving_volumes WHERE name = ?1";
 
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,8 +147,6 @@ impl Engine {
         if let Some(volume) = self.volumes().get(&volume.name) {
             return Ok(volume);
         }
-        std::fs::create_dir_all(self.volume_path(&volume.name))
-            .map_err(|error| Error::internal("the volume's directory cannot be made", error))?;
         let record = volume.clone();
         self.db()
             .write(Sync::Durable, move |connection| {
@@ -153,9 +155,17 @@ impl Engine {
                     "INSERT INTO volumes (name, body) VALUES (?1, ?2)",
                     (&record.name, &body),
                 )?;
+                connection.execute(FORGET_LEAVING, [&record.name])?;
                 Ok(())
             })
             .await?;
+        if let Err(error) = std::fs::create_dir_all(self.volume_path(&volume.name)) {
+            self.forget_volume(&volume.name).await?;
+            return Err(Error::internal(
+                "the volume's directory cannot be made",
+                error,
+            ));
+        }
         let volume = Arc::new(volume);
         self.volumes()
             .lock()
@@ -229,16 +239,66 @@ impl Engine {
     }
 
     async fn volume_drop(&self, name: &str) -> Result<()> {
+        let anonymous = self.volumes().get(name).is_some_and(|volume| {
+            let labels = volume.labels.as_ref();
+            labels.is_some_and(|labels| labels.contains_key(ANONYMOUS))
+        });
+        self.forget_volume(name).await?;
+        self.volumes().lock().remove(name);
+        let folder = self.config().data_root.join("volumes");
+        self.discard(&folder.join(name));
+        // The next of that name must not find what was in this one; nobody is called like one
+        // that had no name.
+        if !anonymous && let Err(error) = File::open(&folder).and_then(|dir| dir.sync_all()) {
+            tracing::warn!(%error, volume = name, "its removal may not be on the disk");
+        }
+        self.forget_leaving(name).await;
+        self.volume_event("destroy", name, &[]);
+        Ok(())
+    }
+
+    /// Takes the record away, and notes that there may be a folder.
+    async fn forget_volume(&self, name: &str) -> Result<()> {
         let record = name.to_owned();
         self.db()
             .write(Sync::Durable, move |connection| {
                 connection.execute("DELETE FROM volumes WHERE name = ?1", [&record])?;
+                connection.execute(
+                    "INSERT OR IGNORE INTO leaving_volumes (name) VALUES (?1)",
+                    [&record],
+                )?;
                 Ok(())
             })
             .await?;
-        self.volumes().lock().remove(name);
-        self.discard(&self.config().data_root.join("volumes").join(name));
-        self.volume_event("destroy", name, &[]);
+        Ok(())
+    }
+
+    /// Notes that the folder is gone. Lost with the machine, it is looked for once more.
+    async fn forget_leaving(&self, name: &str) {
+        let record = name.to_owned();
+        let noted = self.db().write(Sync::Lazy, move |connection| {
+            connection.execute(FORGET_LEAVING, [&record])?;
+            Ok(())
+        });
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, volume = name, "its removal is not noted");
+        }
+    }
+
+    /// Clears away what an engine left of volumes that it was removing; called once, while the engine
+    /// opens.
+    pub(crate) async fn clear_leaving_volumes(&self) -> Result<()> {
+        let leaving = self.db().write(Sync::Lazy, |connection| {
+            let mut statement = connection.prepare("SELECT name FROM leaving_volumes")?;
+            let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+            Ok(names.collect::<std::result::Result<Vec<_>, _>>()?)
+        });
+        for name in leaving.await? {
+            if self.volumes().get(&name).is_none() {
+                self.discard(&self.config().data_root.join("volumes").join(&name));
+            }
+            self.forget_leaving(&name).await;
+        }
         Ok(())
     }
 

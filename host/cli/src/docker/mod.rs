@@ -38,6 +38,7 @@ mod top;
 mod transfer;
 pub mod units;
 mod values;
+mod verify;
 mod volumes;
 
 use std::collections::BTreeMap;

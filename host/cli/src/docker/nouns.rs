@@ -48,6 +48,7 @@ const IMAGE: &[Word] = &[
     ("rm", &["remove"], "rmi"),
     ("save", &[], "save"),
     ("tag", &[], "tag"),
+    ("verify", &[], "image-verify"),
 ];
 
 const SYSTEM: &[Word] = &[
@@ -110,6 +111,7 @@ pub fn find(verb: &str) -> Option<&'static Verb> {
         super::inspect::BELOW_NOUNS,
         super::prune::BELOW_NOUNS,
         super::disk::BELOW_NOUNS,
+        super::verify::BELOW_NOUNS,
     ];
     let below = tables.into_iter().flatten();
     verbs().chain(below).find(|known| known.name == verb)
