@@ -82,6 +82,12 @@ fn volumes() {
         volume create a
         volume create -d bogus v
         volume create -o bogus=1 vv
+        volume create -o device=/tmp vv
+        volume create -o type=none vv
+        volume create -o o=bind -o type=none vv
+        R --mount type=volume,src=vl,dst=/v,volume-label=a=b busybox true
+        volume inspect -f '{{.Labels}}' vl
+        volume rm vl
         volume create --label '' vv
         volume rm vv
         C --name anon -v /data busybox true

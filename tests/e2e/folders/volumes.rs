@@ -184,3 +184,71 @@ fn tmpfs_has_the_options_it_was_given() {
         assert!(refused.err().contains("bogus"), "{}", refused.err());
     });
 }
+
+#[test]
+fn a_folder_of_the_host_is_a_volume_when_asked() {
+    both("a_folder_of_the_host_is_a_volume_when_asked", |host| {
+        let folder = host.folder("as-volume");
+        std::fs::write(folder.join("there"), "before\n").expect("a file");
+        host.own(&folder);
+        let device = format!("device={}", folder.display());
+        let make = |name: &str, o: &str, device: &str| {
+            let _ = host.docker(&["volume", "rm", "-f", name]);
+            let o = format!("o={o}");
+            let options = [
+                "volume",
+                "create",
+                "-o",
+                "type=none",
+                "-o",
+                &o,
+                "-o",
+                device,
+                name,
+            ];
+            host.docker(&options)
+        };
+        make("folder", "bind", &device).ok();
+        let out = sh(
+            host,
+            &["-v", "folder:/v"],
+            "cat /v/there; echo new > /v/new",
+        );
+        assert_eq!(out.ok().out(), "before\n");
+        let new = folder.join("new");
+        assert_eq!(std::fs::read_to_string(&new).expect("on the host"), "new\n");
+        let owner = std::os::unix::fs::MetadataExt::uid(&new.metadata().expect("there"));
+        assert_eq!(owner, host.user_id());
+
+        make("folder-ro", "bind,ro", &device).ok();
+        let write = "echo x > /v/x || mount -o remount,rw /v; echo x > /v/x; test ! -e /v/x";
+        sh(host, &["--privileged", "-v", "folder-ro:/v"], write).ok();
+        assert!(!folder.join("x").exists());
+
+        let mount = format!(
+            "type=volume,src=folder-mount,dst=/v,volume-opt=type=none,volume-opt=o=bind,volume-opt={device}"
+        );
+        let _ = host.docker(&["volume", "rm", "-f", "folder-mount"]);
+        let out = sh(host, &["--mount", &mount], "cat /v/new").ok().out();
+        assert_eq!(out, "new\n");
+
+        // The volume goes, the folder is the user's.
+        host.docker(&["volume", "rm", "folder", "folder-ro", "folder-mount"])
+            .ok();
+        assert!(new.exists());
+
+        for (path, words) in [
+            (folder.join("none"), "does not exist"),
+            ("/etc".into(), "shares"),
+        ] {
+            make("folder-no", "bind", &format!("device={}", path.display())).ok();
+            let refused = sh(host, &["-v", "folder-no:/v"], "true").exits(125).err();
+            assert!(
+                refused.contains("failed to mount local volume folder-no")
+                    && refused.contains(words),
+                "{refused}"
+            );
+            host.docker(&["volume", "rm", "folder-no"]).ok();
+        }
+    });
+}

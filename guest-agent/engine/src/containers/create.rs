@@ -14,8 +14,10 @@ use crate::error::{Error, Result};
 use crate::logs::LogOptions;
 use crate::model::{Config, CreateRequest, EndpointSettings, HostConfig};
 use crate::mounts::{self, Mount, Source};
-use crate::volumes::{ANONYMOUS, Volume};
+use crate::volumes::{ANONYMOUS, Content, Volume};
 use crate::{ids, names};
+
+type Words = BTreeMap<String, String>;
 
 /// What create answers.
 #[derive(Debug)]
@@ -139,15 +141,32 @@ impl Engine {
             else {
                 continue;
             };
-            let labels = anonymous.then(|| BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]));
+            let (mut labels, options) = wanted(record, &mount.destination);
+            if *anonymous {
+                let labels = labels.get_or_insert_default();
+                labels.insert(ANONYMOUS.to_owned(), String::new());
+            }
             let volume = Volume {
                 name: name.clone(),
                 labels,
-                options: None,
+                options,
                 created: Timestamp::now(),
             };
             self.volume_ensure(volume).await?;
-            let path = self.volume_path(name);
+            let path = match self.volume_content(name)? {
+                Content::Own => self.volume_path(name),
+                Content::Folder {
+                    path, read_only, ..
+                } => {
+                    let folder = mounts::resolve::locate(self, &path, false, read_only).await;
+                    let folder =
+                        folder.map_err(|error| mounts::resolve::of_volume(name, &error))?;
+                    if read_only {
+                        continue;
+                    }
+                    folder
+                }
+            };
             let empty =
                 std::fs::read_dir(&path).map_or(true, |mut entries| entries.next().is_none());
             if !no_copy && subpath.is_empty() && empty {
@@ -310,6 +329,19 @@ impl Engine {
         endpoints.insert(mode, endpoint);
         Ok(endpoints)
     }
+}
+
+/// Labels and options of the volume at `destination`, should it have to be made.
+fn wanted(record: &Record, destination: &str) -> (Option<Words>, Option<Words>) {
+    let asked = record.host_config.mounts.iter().flatten();
+    let options = asked
+        .filter(|mount| mounts::clean(&mount.target) == destination)
+        .find_map(|mount| mount.volume_options.as_ref());
+    let driver = options.and_then(|options| options.driver_config.as_ref());
+    (
+        options.and_then(|options| options.labels.clone()),
+        driver.and_then(|driver| driver.options.clone()),
+    )
 }
 
 /// The volumes that were made for this container and go with it.

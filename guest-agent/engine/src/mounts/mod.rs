@@ -12,6 +12,7 @@ pub(crate) mod resolve;
 mod source;
 
 pub(crate) use normalise::{Request, normalise};
+pub(crate) use parse::clean;
 
 use serde::{Deserialize, Serialize};
 

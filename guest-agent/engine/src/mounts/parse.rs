@@ -20,7 +20,7 @@ pub(super) fn clean_destination(path: &str) -> Result<String> {
 }
 
 /// Cleans an absolute path by its words alone, as Go's `path.Clean` does.
-pub(super) fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

@@ -13,6 +13,7 @@ use super::{Mount, Source};
 use crate::config::ShareError;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
+use crate::volumes::Content;
 
 /// A mount ready for the launcher.
 pub(crate) struct Resolved {
@@ -24,15 +25,30 @@ pub(crate) struct Resolved {
 /// Opens what `mount` names. The index of the descriptor in the specification is 0: the caller
 /// numbers them.
 pub(crate) async fn resolve(engine: &Engine, mount: &Mount) -> Result<Resolved> {
+    let mut read_only = mount.read_only;
     let (kind, fd, shown) = match &mount.source {
         Source::Volume { name, subpath, .. } => {
             let path = engine.volume_path(name);
-            let fd = volume(&path, subpath)
-                .map_err(|error| Error::internal(format!("volume {name} cannot be used"), error))?;
+            let failed = |error| Error::internal(format!("volume {name} cannot be used"), error);
+            let fd = match engine.volume_content(name)? {
+                Content::Own => volume(&path, subpath).map_err(failed)?,
+                Content::Folder {
+                    path,
+                    read_only: kept,
+                    recursive,
+                } => {
+                    read_only |= kept;
+                    let folder = bind(engine, &path, false, read_only, recursive).await;
+                    let folder = folder.map_err(|error| of_volume(name, &error))?;
+                    match subpath.as_str() {
+                        "" => folder,
+                        subpath => part(&folder, subpath).map_err(failed)?,
+                    }
+                }
+            };
             (MountKind::Fd(0), Some(fd), path.display().to_string())
         }
         Source::Bind { path, create } => {
-            let read_only = mount.read_only;
             let fd = bind(engine, path, *create, read_only, !mount.non_recursive).await?;
             (MountKind::Fd(0), Some(fd), path.clone())
         }
@@ -49,7 +65,7 @@ pub(crate) async fn resolve(engine: &Engine, mount: &Mount) -> Result<Resolved> 
         }
     };
     let flags = MountFlags {
-        read_only: mount.read_only,
+        read_only,
         read_only_non_recursive: mount.read_only_non_recursive,
         propagation: propagation(&mount.propagation),
         ..MountFlags::default()
@@ -164,7 +180,7 @@ async fn bind(
 fn volume(path: &Path, subpath: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = || rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty());
-    let mut fd = match open() {
+    let fd = match open() {
         // Its record outlived it in a crash of the machine: it was empty.
         Err(rustix::io::Errno::NOENT) => {
             std::fs::create_dir_all(path)?;
@@ -173,12 +189,23 @@ fn volume(path: &Path, subpath: &str) -> io::Result<OwnedFd> {
         other => other?,
     };
     if !subpath.is_empty() {
-        let resolve =
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        fd = rustix::fs::openat2(&fd, subpath, flags, Mode::empty(), resolve)?;
+        return part(&fd, subpath);
     }
     kernel::bind(KernelSource::Fd(fd.as_fd()), false).map_err(io::Error::other)
+}
+
+/// A folder or file below another.
+fn part(whole: &OwnedFd, subpath: &str) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat2(whole, subpath, flags, Mode::empty(), resolve)?;
+    kernel::bind(KernelSource::Fd(fd.as_fd()), false).map_err(io::Error::other)
+}
+
+/// Why the folder that a volume is cannot be mounted.
+pub(crate) fn of_volume(name: &str, error: &Error) -> Error {
+    let text = format!("failed to mount local volume {name}: {}", error.text());
+    Error::new(error.kind(), text)
 }
 
 fn propagation(word: &str) -> Option<Propagation> {

@@ -4,6 +4,8 @@
 //! a missing directory is made again when it is needed. The record comes first and goes first: what a
 //! volume of the same name must not find is noted in the step that removes the record, until it is gone.
 
+mod options;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ use crate::error::{Error, Result};
 use crate::events::Subject;
 use crate::filters::{Filters, name_matches};
 use crate::names;
+
+pub(crate) use options::Content;
 
 /// The label dockerd gives volumes nobody named.
 pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
@@ -83,15 +87,7 @@ pub(crate) fn check_driver(name: &str, options: Option<&BTreeMap<String, String>
             "error looking up volume plugin {name}: plugin \"{name}\" not found"
         )));
     }
-    if let Some((key, _)) = options.and_then(|options| options.iter().next()) {
-        if !["type", "o", "device", "size"].contains(&key.as_str()) {
-            return Err(Error::invalid(format!("invalid option: \"{key}\"")));
-        }
-        return Err(Error::unsupported(format!(
-            "options of the local volume driver are not supported yet: \"{key}\""
-        )));
-    }
-    Ok(())
+    options::content(options).map(drop)
 }
 
 impl Engine {
@@ -320,6 +316,13 @@ impl Engine {
     }
 
     /// Where a volume's content is.
+    pub(crate) fn volume_content(&self, name: &str) -> Result<Content> {
+        // One whose record is gone is used as it was: removing it was forced.
+        let volume = self.volumes().get(name);
+        options::content(volume.as_ref().and_then(|volume| volume.options.as_ref()))
+    }
+
+    /// The folder of the engine's for a volume, which inspect calls its mount point.
     pub fn volume_path(&self, name: &str) -> PathBuf {
         self.config()
             .data_root

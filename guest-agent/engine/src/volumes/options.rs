@@ -1,0 +1,156 @@
+//! Options of the `local` driver, which are those of mount(8): where the content of a volume is, if not in
+//! a folder of the engine's own.
+//!
+//! Called when a volume is made, and by `mounts` when it is used. Options that mean something this engine
+//! does not have are refused when the volume is made, never ignored.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::mounts::clean;
+
+/// Options there are.
+const KNOWN: [&str; 4] = ["type", "o", "device", "size"];
+/// Of which each wants others.
+const WANTS: [(&str, &[&str]); 3] = [
+    ("device", &["type"]),
+    ("o", &["device", "type"]),
+    ("type", &["device"]),
+];
+
+/// Where the content of a volume is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// In a folder of the engine's.
+    Own,
+    /// In a folder of the host, which is mounted as a bind of the same path would be.
+    Folder {
+        /// The folder, cleaned.
+        path: String,
+        /// Whether it cannot be written.
+        read_only: bool,
+        /// With what is mounted below it.
+        recursive: bool,
+    },
+}
+
+/// What the options of a volume mean.
+pub(crate) fn content(options: Option<&BTreeMap<String, String>>) -> Result<Content> {
+    let Some(options) = options.filter(|options| !options.is_empty()) else {
+        return Ok(Content::Own);
+    };
+    if let Some(unknown) = options.keys().find(|key| !KNOWN.contains(&key.as_str())) {
+        return Err(Error::invalid(format!("invalid option: \"{unknown}\"")));
+    }
+    if options.contains_key("size") {
+        return Err(Error::invalid("quota size requested but no quota support"));
+    }
+    for (option, wanted) in WANTS {
+        let missing = wanted.iter().find(|wanted| !options.contains_key(**wanted));
+        if let (true, Some(missing)) = (options.contains_key(option), missing) {
+            return Err(Error::invalid(format!(
+                "missing required option: \"{missing}\""
+            )));
+        }
+    }
+    let value = |key: &str| options.get(key).map_or("", String::as_str);
+    let mut folder = None;
+    let mut read_only = false;
+    for word in value("o").split(',').filter(|word| !word.is_empty()) {
+        match word {
+            "bind" => folder = Some(false),
+            "rbind" => folder = Some(true),
+            "ro" => read_only = true,
+            "rw" => read_only = false,
+            other if folder.is_some() || value("o").contains("bind") => {
+                return Err(Error::unsupported(format!(
+                    "the option \"{other}\" of a volume that is a folder is not supported: leave it out"
+                )));
+            }
+            _ => {}
+        }
+    }
+    let Some(recursive) = folder else {
+        return Err(Error::unsupported(format!(
+            "volumes of the type \"{}\" are not supported: a folder of the host can be one, with \
+             type=none, o=bind and device=PATH",
+            value("type")
+        )));
+    };
+    let device = value("device");
+    if !device.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "the device \"{device}\" of a volume that is a folder must be an absolute path"
+        )));
+    }
+    Ok(Content::Folder {
+        path: clean(device),
+        read_only,
+        recursive,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Content> {
+        let owned = |pair: &(&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
+        content(Some(&pairs.iter().map(owned).collect()))
+    }
+
+    #[test]
+    fn a_folder_of_the_host_is_a_volume() {
+        let folder = |read_only, recursive| Content::Folder {
+            path: "/home/ann/data".into(),
+            read_only,
+            recursive,
+        };
+        for (device, o, wanted) in [
+            ("/home/ann/data", "bind", folder(false, false)),
+            ("/home/ann/./x/../data/", "ro,bind", folder(true, false)),
+            ("/home/ann/data", "rbind,rw", folder(false, true)),
+        ] {
+            let options = [("type", "none"), ("device", device), ("o", o)];
+            assert_eq!(read(&options).unwrap(), wanted, "{o}");
+        }
+        assert_eq!(read(&[]).unwrap(), Content::Own);
+        assert_eq!(content(None).unwrap(), Content::Own);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        for (pairs, words) in [
+            (&[("bogus", "1")][..], "invalid option: \"bogus\""),
+            (&[("device", "/x")], "missing required option: \"type\""),
+            (&[("type", "none")], "missing required option: \"device\""),
+            (
+                &[("o", "bind"), ("type", "none")],
+                "missing required option: \"device\"",
+            ),
+            (
+                &[("size", "1m")],
+                "quota size requested but no quota support",
+            ),
+            (
+                &[("type", "nfs"), ("device", ":/x"), ("o", "addr=1.2.3.4")],
+                "volumes of the type \"nfs\" are not supported",
+            ),
+            (
+                &[("type", "tmpfs"), ("device", "tmpfs")],
+                "volumes of the type \"tmpfs\" are not supported",
+            ),
+            (
+                &[("type", "none"), ("device", "/x"), ("o", "bind,noexec")],
+                "the option \"noexec\" of a volume that is a folder is not supported",
+            ),
+            (
+                &[("type", "none"), ("device", "x"), ("o", "bind")],
+                "must be an absolute path",
+            ),
+        ] {
+            let error = read(pairs).unwrap_err().text();
+            assert!(error.contains(words), "{pairs:?}: {error}");
+        }
+    }
+}
