@@ -43,7 +43,7 @@ impl Places {
                 run_dir: native.dir.join("run"),
                 api_socket: native.dir.join("docker.sock"),
                 enter: native.enter.clone(),
-                cgroup_root: "/sys/fs/cgroup/unified/docker".into(),
+                cgroup_root: native_groups(&native.dir),
                 built_in_image,
             },
         }
@@ -62,5 +62,30 @@ impl Places {
     /// Where the host's folders appear.
     pub fn shares(&self) -> PathBuf {
         self.run_dir.join("shares")
+    }
+}
+
+/// The group of a native engine: one for each folder, so that engines beside each other (and the
+/// system's own dockerd) never meet there. Where version 1 has the controllers, version 2 is beside it.
+fn native_groups(dir: &Path) -> PathBuf {
+    let beside = Path::new("/sys/fs/cgroup/unified");
+    let mount = if beside.is_dir() {
+        beside
+    } else {
+        Path::new("/sys/fs/cgroup")
+    };
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    mount.join(format!("lighter-{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_of_different_folders_share_no_group() {
+        let group = |dir: &str| native_groups(Path::new(dir));
+        assert_ne!(group("/tmp/a"), group("/tmp/b"));
+        assert_eq!(group("/tmp/a").file_name(), Some("lighter-a".as_ref()));
     }
 }

@@ -27,8 +27,12 @@ use crate::router::{self, Answer};
 use crate::version::MAXIMUM_TEXT;
 use crate::wire::Wire;
 
-/// Connections served at a time on one listener; more wait in its backlog.
-const CONNECTIONS: usize = 16_384;
+/// How many connections of one listener there are at a time.
+const ROOM: Room = Room {
+    served: 16_384,
+    refused: 64,
+    patience: Duration::from_secs(10),
+};
 
 /// How long a client may take for the head of a request, and how long a connection may be idle.
 const HEAD_LIMIT: Duration = Duration::from_secs(300);
@@ -56,9 +60,20 @@ impl Listener for tokio::net::UnixListener {
     }
 }
 
+/// Places for connections. Those beyond both wait in the listener's backlog.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// Those whose requests are answered.
+    served: usize,
+    /// Those that are told that there are too many.
+    refused: usize,
+    /// How long one of the latter may take to ask and to read the answer.
+    patience: Duration,
+}
+
 /// Serves the API to every connection of `listener` until the task is dropped.
 pub async fn serve<L: Listener>(engine: Arc<Engine>, listener: L) {
-    each_connection(listener, |stream| {
+    each_connection(listener, ROOM, move |stream| {
         serve_connection(Arc::clone(&engine), stream)
     })
     .await;
@@ -68,34 +83,58 @@ pub async fn serve<L: Listener>(engine: Arc<Engine>, listener: L) {
 /// dropped: for an engine that could not be opened.
 pub async fn refuse<L: Listener>(reason: String, listener: L) {
     let reason: Arc<str> = reason.into();
-    each_connection(listener, |stream| {
+    each_connection(listener, ROOM, move |stream| {
         refuse_connection(Arc::clone(&reason), stream)
     })
     .await;
 }
 
-async fn each_connection<L, F>(mut listener: L, serve: impl Fn(UnixStream) -> F)
+/// Hands each connection to `serve`, and turns away those for which there is no place.
+async fn each_connection<L, S, F>(mut listener: L, room: Room, serve: S)
 where
     L: Listener,
+    S: Fn(UnixStream) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(room.served));
+    let doors = Arc::new(Semaphore::new(room.refused));
+    let full: Arc<str> = format!("too many connections: {} are open", room.served).into();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
+        // Neither is ever closed. What comes first is taken: a place, or room to say that there is none.
+        let (place, door) = tokio::select! {
+            biased;
+            place = Arc::clone(&places).acquire_owned() => (place.ok(), None),
+            door = Arc::clone(&doors).acquire_owned() => (None, door.ok()),
         };
-        match listener.accept().await {
-            Ok(stream) => {
-                let served = serve(stream);
-                tokio::spawn(async move {
-                    served.await;
-                    drop(place);
-                });
-            }
+        let stream = match listener.accept().await {
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 // Out of descriptors: the next attempt would fail at once as well.
                 tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        // One may have come free while nobody knocked.
+        match place.or_else(|| Arc::clone(&places).try_acquire_owned().ok()) {
+            Some(place) => {
+                let serve = serve.clone();
+                tokio::spawn(async move {
+                    // Until it says something, a client costs a socket and little else.
+                    let said = tokio::time::timeout(HEAD_LIMIT, stream.readable()).await;
+                    if matches!(said, Ok(Ok(()))) {
+                        Box::pin(serve(stream)).await;
+                    }
+                    drop(place);
+                });
+            }
+            None => {
+                let refused = refuse_connection(Arc::clone(&full), stream);
+                tokio::spawn(async move {
+                    // Who neither asks nor reads keeps nobody else from being told.
+                    let _ = tokio::time::timeout(room.patience, refused).await;
+                    drop(door);
+                });
             }
         }
     }
@@ -127,7 +166,8 @@ pub async fn serve_connection(engine: Arc<Engine>, stream: UnixStream) {
     if let Some(hijacked) = hijacked {
         // From here on nobody speaks HTTP on it.
         let parts = connection.into_parts();
-        hijacked.run(parts.io.into_inner(), parts.read_buf).await;
+        // In a box: those that never come to this do not carry it along.
+        Box::pin(hijacked.run(parts.io.into_inner(), parts.read_buf)).await;
     }
 }
 
@@ -136,7 +176,10 @@ async fn refuse_connection(reason: Arc<str>, stream: UnixStream) {
         let error = ApiError::from(Error::unavailable(&*reason));
         async move { Ok::<_, Infallible>(dress(error.into_response())) }
     });
-    let served = http().serve_connection(TokioIo::new(stream), service).await;
+    let mut http = http();
+    // The next request may be answered otherwise, on a connection of its own.
+    let http = http.keep_alive(false);
+    let served = http.serve_connection(TokioIo::new(stream), service).await;
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended early");
     }
@@ -197,4 +240,80 @@ async fn routed(
     tokio::spawn(router::route(call))
         .await
         .unwrap_or_else(|error| Err(Error::internal("the request was cut short", error).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    const ROOM_FOR_ONE: Room = Room {
+        served: 1,
+        refused: 1,
+        patience: Duration::from_secs(1),
+    };
+
+    /// A server with room for one client, which echoes what that says.
+    fn small(dir: &std::path::Path) -> std::path::PathBuf {
+        let path = dir.join("sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        tokio::spawn(each_connection(
+            listener,
+            ROOM_FOR_ONE,
+            |mut stream| async move {
+                let (mut from, mut to) = stream.split();
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+            },
+        ));
+        path
+    }
+
+    async fn echoes(stream: &mut UnixStream) -> bool {
+        let said = stream.write_all(b"x").await;
+        said.is_ok() && matches!(stream.read_u8().await, Ok(b'x'))
+    }
+
+    async fn answer(stream: &mut UnixStream) -> String {
+        let mut text = String::new();
+        let ask = b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(ask).await.unwrap();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn one_client_too_many_is_told_so_and_the_next_gets_the_place_that_came_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = small(dir.path());
+        let mut first = UnixStream::connect(&path).await.unwrap();
+        assert!(echoes(&mut first).await);
+        let mut second = UnixStream::connect(&path).await.unwrap();
+        let told = answer(&mut second).await;
+        assert!(told.starts_with("HTTP/1.1 503 "), "{told}");
+        assert!(told.contains("too many connections: 1 are open"), "{told}");
+        assert!(told.contains("connection: close"), "{told}");
+        assert!(echoes(&mut first).await);
+        drop(first);
+        loop {
+            // The server may not have seen the end yet.
+            let mut next = UnixStream::connect(&path).await.unwrap();
+            if echoes(&mut next).await {
+                break;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_turned_away_that_say_nothing_keep_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = small(dir.path());
+        let mut first = UnixStream::connect(&path).await.unwrap();
+        assert!(echoes(&mut first).await);
+        let mut silent = UnixStream::connect(&path).await.unwrap();
+        let mut last = UnixStream::connect(&path).await.unwrap();
+        assert!(answer(&mut last).await.starts_with("HTTP/1.1 503 "));
+        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+    }
 }

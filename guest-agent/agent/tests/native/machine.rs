@@ -159,6 +159,38 @@ impl Machine {
             .unwrap()
     }
 
+    /// Where everything of this machine is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The `/proc` of this machine, with its processes and no others.
+    pub fn proc(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root/proc", self.init_pid()))
+    }
+
+    /// The group below which those of its containers are.
+    pub fn groups(&self) -> PathBuf {
+        groups_of(&self.dir)
+    }
+
+    /// Bytes of memory that the agent has.
+    pub fn agent_memory(&self) -> usize {
+        let agent = self.agent_pid().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{agent}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse::<usize>().unwrap() << 10
+    }
+
+    /// How many threads the agent has.
+    pub fn agent_threads(&self) -> usize {
+        let agent = self.agent_pid().unwrap();
+        std::fs::read_dir(format!("/proc/{agent}/task"))
+            .unwrap()
+            .count()
+    }
+
     /// How many descriptors the agent holds.
     pub fn agent_descriptors(&self) -> usize {
         let agent = self.agent_pid().unwrap();
@@ -167,7 +199,7 @@ impl Machine {
             .count()
     }
 
-    /// Fails unless nothing of any container is left: no process, directory, descriptor, exit.
+    /// Fails unless nothing of any container is left: no process, directory, descriptor, group.
     pub fn nothing_left(&self) {
         let limit = std::time::Instant::now() + Duration::from_secs(30);
         loop {
@@ -212,6 +244,9 @@ impl Machine {
         if open > 16 {
             left.push(format!("{open} descriptors"));
         }
+        let groups = std::fs::read_dir(self.groups()).unwrap().flatten();
+        let groups = groups.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        left.extend(groups.map(|entry| entry.path().display().to_string()));
         left
     }
 
@@ -224,6 +259,33 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // The kernel of a machine that ends takes its groups along; this one's goes on. The last
+        // processes end some moments after `unshare`.
+        let limit = std::time::Instant::now() + Duration::from_secs(10);
+        while !remove_groups(&groups_of(&self.dir)) && std::time::Instant::now() < limit {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// As the agent chooses it in native mode.
+fn groups_of(dir: &Path) -> PathBuf {
+    let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+    let mount = mounts.into_iter().find(|mount| mount.is_dir()).unwrap();
+    mount.join(format!("lighter-{}", dir.file_name().unwrap().display()))
+}
+
+/// Removes a group and those below; false if that has to be tried again.
+fn remove_groups(group: &Path) -> bool {
+    let entries = std::fs::read_dir(group).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups(&entry.path());
+        }
+    }
+    match std::fs::remove_dir(group) {
+        Ok(()) => true,
+        Err(error) => error.kind() == ErrorKind::NotFound,
     }
 }
 
