@@ -2,6 +2,7 @@
 
 mod bodies;
 mod files;
+mod generations;
 mod layers;
 mod living;
 mod normal;
