@@ -54,8 +54,8 @@ impl Call {
             path: path.split('/').map(str::to_owned).collect(),
             query: Query::parse(parts.uri.query()),
             upgrade: parts.version >= Version::HTTP_11 && parts.headers.contains_key(UPGRADE),
+            body: RequestBody::new(body, &parts.headers),
             headers: parts.headers,
-            body: RequestBody::new(body),
             hand_over,
         })
     }

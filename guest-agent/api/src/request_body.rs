@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::EXPECT;
 
 /// Most that is taken of what the handler left: as much as Go's server takes.
 const MOST_LEFT: usize = 256 << 10;
@@ -20,11 +22,19 @@ const LEFT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The body of one request.
 #[derive(Debug)]
-pub(crate) struct RequestBody(Option<Incoming>);
+pub(crate) struct RequestBody {
+    body: Option<Incoming>,
+    /// The client sends nothing before it is told to: reading would tell it.
+    waits: bool,
+}
 
 impl RequestBody {
-    pub(crate) fn new(body: Incoming) -> Self {
-        Self(Some(body))
+    /// The body behind a head with these fields.
+    pub(crate) fn new(body: Incoming, headers: &HeaderMap) -> Self {
+        Self {
+            body: Some(body),
+            waits: headers.contains_key(EXPECT),
+        }
     }
 }
 
@@ -36,18 +46,19 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.0 {
+        self.waits = false;
+        match &mut self.body {
             Some(body) => Pin::new(body).poll_frame(context),
             None => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Body::is_end_stream)
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0
+        self.body
             .as_ref()
             .map_or_else(SizeHint::default, Body::size_hint)
     }
@@ -55,7 +66,8 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else {
+        let body = self.body.take().filter(|body| !body.is_end_stream());
+        let Some(body) = body.filter(|_| !self.waits) else {
             return;
         };
         // The answer does not wait for it: both go on at once, on one connection.

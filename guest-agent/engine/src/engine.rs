@@ -118,7 +118,6 @@ impl Engine {
         });
         engine.load_images().await?;
         engine.volumes.load(records.volumes);
-        engine.clear_leaving_volumes().await?;
         engine
             .take_up(records.containers, left, info.agent_starts > 1)
             .await?;

@@ -2,6 +2,9 @@
 
 use crate::error::{Error, Result};
 
+/// Digits of an id.
+pub(crate) const LENGTH: usize = 64;
+
 /// A new id of 64 hexadecimal digits.
 pub fn new_id() -> Result<String> {
     loop {

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::Read as _;
 
+use rustix::fs::Advice;
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::Digest;
@@ -61,6 +62,8 @@ fn read_through(path: &std::path::Path, mut take: impl FnMut(&[u8]) -> bool) -> 
     let mut buffer = vec![0; BUFFER];
     let mut read = || {
         let mut file = File::open(path)?;
+        // From the disk: what the machine has in memory was read before.
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
         loop {
             match file.read(&mut buffer) {
                 Ok(0) => return Ok(true),

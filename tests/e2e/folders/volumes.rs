@@ -232,6 +232,36 @@ fn a_folder_of_the_host_is_a_volume_when_asked() {
         let out = sh(host, &["--mount", &mount], "cat /v/new").ok().out();
         assert_eq!(out, "new\n");
 
+        std::fs::create_dir(folder.join("below")).expect("a folder");
+        std::fs::write(folder.join("below/deep"), "deep\n").expect("a file");
+        host.own(&folder);
+        let mount = "type=volume,src=folder,dst=/v,volume-subpath=below";
+        assert_eq!(
+            sh(host, &["--mount", mount], "cat /v/deep").ok().out(),
+            "deep\n"
+        );
+
+        // An empty one gets what the image has there; nothing beside it is touched.
+        let empty = host.folder("as-volume-empty");
+        let beside = host.folder("as-volume-empty.new");
+        std::fs::write(beside.join("mine"), "").expect("a file");
+        host.own(&beside);
+        make(
+            "folder-empty",
+            "bind",
+            &format!("device={}", empty.display()),
+        )
+        .ok();
+        sh(
+            host,
+            &["-v", "folder-empty:/etc"],
+            "grep -q root: /etc/passwd",
+        )
+        .ok();
+        assert!(empty.join("passwd").exists() && beside.join("mine").exists());
+        host.docker(&["volume", "rm", "folder-empty"]).ok();
+        std::fs::remove_dir_all(&empty).expect("the user's");
+
         // The volume goes, the folder is the user's.
         host.docker(&["volume", "rm", "folder", "folder-ro", "folder-mount"])
             .ok();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{archive, call, container, create, get, load, load_image};
+use crate::api::{archive, call, container, create, get, load, load_image, logs, post, run, wait};
 use crate::loads;
 use crate::machine::Machine;
 
@@ -241,4 +241,30 @@ fn a_slow_create_holds_up_neither_removals_nor_loads_of_images() {
         (answered, creating.join().unwrap())
     });
     assert_eq!(statuses, ([Ok(200), Ok(200)], 201));
+}
+
+#[test]
+fn a_volume_of_a_container_that_passes_stays_for_another_that_has_it() {
+    let dir = tempdir().unwrap();
+    let machine = Machine::start(dir.path());
+    machine.greeted();
+    load_image(&machine, dir.path());
+    let mut passing = container("echo kept > /data/file; exec sleep 100000");
+    passing["HostConfig"]["AutoRemove"] = json!(true);
+    passing["Volumes"] = json!({"/data": {}});
+    run(&machine, "passing", &passing);
+    while get(&machine, "/containers/passing/archive?path=/data/file").status != 200 {
+        std::thread::yield_now();
+    }
+    let mut other = container("exec cat /data/file");
+    other["HostConfig"]["VolumesFrom"] = json!(["passing"]);
+    create(&machine, "other", &other);
+    drop(machine);
+
+    let machine = Machine::start(dir.path());
+    machine.greeted();
+    get(&machine, "/containers/passing/json").is(404);
+    post(&machine, "/containers/other/start").is(204);
+    assert_eq!(wait(&machine, "other"), 0);
+    assert_eq!(logs(&machine, "other"), b"kept\n");
 }

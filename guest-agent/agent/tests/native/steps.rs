@@ -72,8 +72,15 @@ fn sleeper(machine: &Machine, name: &str) {
     create(machine, name, &container("exec sleep 100000"));
 }
 
+/// With a volume that goes with it.
+fn with_anonymous(machine: &Machine, name: &str) {
+    let mut body = container("exec sleep 100000");
+    body["Volumes"] = json!({"/anonymous": {}});
+    create(machine, name, &body);
+}
+
 fn running(machine: &Machine, name: &str) {
-    sleeper(machine, name);
+    with_anonymous(machine, name);
     post(machine, &format!("/containers/{name}/start")).is(204);
 }
 
@@ -197,7 +204,7 @@ const CHANGES: &[Change] = &[
     },
     Change {
         name: "remove",
-        prepare: sleeper,
+        prepare: with_anonymous,
         ask: |name| ask("DELETE", format!("/containers/{name}?v=1")),
         check: |machine, name, done| {
             gone(
@@ -211,9 +218,9 @@ const CHANGES: &[Change] = &[
     Change {
         name: "remove by force",
         prepare: running,
-        ask: |name| ask("DELETE", format!("/containers/{name}?force=1")),
+        ask: |name| ask("DELETE", format!("/containers/{name}?force=1&v=1")),
         check: |machine, name, done| {
-            let remove = format!("/containers/{name}?force=1");
+            let remove = format!("/containers/{name}?force=1&v=1");
             gone(machine, &inspect(name), &remove, done);
         },
     },
@@ -336,6 +343,17 @@ fn kill_in(machine: &Machine, change: &Change, name: &str, at: usize) -> usize {
     steps
 }
 
+/// Kills the engine; the next one's process, which is opening.
+fn killed(machine: &Machine) -> i32 {
+    machine.kill_agent();
+    loop {
+        if let Some(pid) = machine.agent_pid() {
+            return pid;
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// Whether a stream of progress lines does not end as it should.
 fn failed(answer: &Answer) -> bool {
     let text = answer.text();
@@ -391,6 +409,15 @@ fn killed_at_every_step_of_every_change_nothing_is_lost_and_nothing_left() {
         for at in (1..=steps).rev().step_by(stride) {
             kill_in(&machine, change, &next(), at);
         }
+    }
+    // Also while the next one takes up what the last one left.
+    for at in 1..=count(3, 40) {
+        let change = &CHANGES[at % CHANGES.len()];
+        let name = next();
+        kill_in(&machine, change, &name, 1 + at % 9);
+        let opening = killed(&machine);
+        tracer::watch(opening, at).end();
+        whole(&machine);
     }
     machine.nothing_left();
     // What no image has goes with the next collection.

@@ -10,11 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+
+use crate::machine::LIMIT;
 
 /// System calls that change a file, a mount, a process or what another process knows.
 const STEPS: &[i64] = &[
@@ -76,7 +79,7 @@ pub fn watch(pid: i32, at: usize) -> Watched {
     let (ready, attached) = mpsc::channel();
     let stop = Arc::clone(&over);
     let thread = std::thread::spawn(move || follow(Pid::from_raw(pid), at, &stop, &ready));
-    attached.recv().expect("it is being watched");
+    attached.recv_timeout(LIMIT).expect("it is being watched");
     Watched { over, thread }
 }
 
@@ -99,7 +102,7 @@ fn threads(pid: Pid) -> Vec<Pid> {
 fn follow(pid: Pid, at: usize, over: &AtomicBool, ready: &mpsc::Sender<()>) -> usize {
     let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACECLONE;
     // Threads that are made meanwhile belong to a seized one, or come up in the next look.
-    let mut seized = HashSet::new();
+    let (mut seized, mut gone) = (HashSet::new(), HashSet::new());
     loop {
         let fresh: Vec<Pid> = threads(pid)
             .into_iter()
@@ -109,8 +112,10 @@ fn follow(pid: Pid, at: usize, over: &AtomicBool, ready: &mpsc::Sender<()>) -> u
             break;
         }
         for thread in fresh {
-            // One that is followed already says EPERM.
-            let _ = ptrace::seize(thread, options);
+            // One that is followed already says EPERM, one that has ended ESRCH.
+            if ptrace::seize(thread, options) == Err(Errno::ESRCH) {
+                gone.insert(thread);
+            }
             let _ = ptrace::interrupt(thread);
             seized.insert(thread);
         }
@@ -121,6 +126,11 @@ fn follow(pid: Pid, at: usize, over: &AtomicBool, ready: &mpsc::Sender<()>) -> u
     let mut steps = 0;
     let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
     loop {
+        let known = |thread: &Pid| stopped.contains(thread) || gone.contains(thread);
+        if !told && seized.iter().all(known) {
+            told = true;
+            let _ = ready.send(());
+        }
         let status = match waitpid(Pid::from_raw(-1), Some(flags)) {
             Ok(WaitStatus::StillAlive) => {
                 if over.load(Ordering::Relaxed) {
@@ -159,15 +169,12 @@ fn follow(pid: Pid, at: usize, over: &AtomicBool, ready: &mpsc::Sender<()>) -> u
             }
             WaitStatus::Exited(thread, _) | WaitStatus::Signaled(thread, ..) => {
                 inside.remove(&thread);
+                gone.insert(thread);
                 continue;
             }
             _ => continue,
         };
         // One that was killed meanwhile says ESRCH.
         let _ = ptrace::syscall(thread, None);
-        if !told && seized.iter().all(|thread| stopped.contains(thread)) {
-            told = true;
-            let _ = ready.send(());
-        }
     }
 }

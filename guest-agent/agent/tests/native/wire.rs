@@ -49,6 +49,12 @@ fn a_refused_request_may_be_written_to_its_end() {
         assert!(told.contains("must be lowercase"), "{told}");
         stream.write_all(&body).unwrap();
     }
+    // Who waits to be told to send is told that there is no need.
+    let head = "POST /v1.51/images/NOPE/push HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    let mut waiting = machine.connect("api.sock");
+    waiting.write_all(head.as_bytes()).unwrap();
+    let mut told = BufReader::new(waiting);
+    assert_eq!(answer(&mut told).0, "http/1.1 400 bad request");
     // What is left of a large one is not read for ever.
     let head =
         "POST /v1.51/images/NOPE/push HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n";

@@ -1,6 +1,7 @@
 //! Create: from a request to a record, its directories and its volumes.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use lighter_images::Pin;
@@ -89,19 +90,17 @@ impl Engine {
             Err(error) => {
                 self.containers().release(&name);
                 self.clear_directories(&id);
-                for volume in anonymous {
-                    if let Err(error) = self.volume_remove(&volume, true).await {
-                        tracing::warn!(error = error.text(), "an anonymous volume stays");
-                    }
-                }
+                self.remove_anonymous(&anonymous).await;
                 Err(error)
             }
         }
     }
 
     async fn create_record(self: &Arc<Self>, record: Record, pin: Pin) -> Result<Arc<Container>> {
-        let anonymous: Vec<&str> = anonymous_volumes(&record).collect();
-        self.mark_loose(&record.id, &anonymous)?;
+        let volumes = record.mounts.iter().filter_map(Mount::volume);
+        let volumes = volumes.map(str::to_owned).collect();
+        let _claim = self.claim_volumes(&record.id, volumes);
+        self.mark_loose(&record.id)?;
         for dir in [
             self.upper(&record.id),
             self.work(&record.id),
@@ -151,42 +150,53 @@ impl Engine {
                 labels,
                 options,
                 created: Timestamp::now(),
+                made_for: anonymous.then(|| record.id.clone()),
             };
             self.volume_ensure(volume).await?;
-            let path = match self.volume_content(name)? {
-                Content::Own => self.volume_path(name),
-                Content::Folder {
-                    path, read_only, ..
-                } => {
-                    let folder = mounts::resolve::locate(self, &path, false, read_only).await;
-                    let folder =
-                        folder.map_err(|error| mounts::resolve::of_volume(name, &error))?;
-                    if read_only {
-                        continue;
-                    }
-                    folder
-                }
-            };
-            let empty =
-                std::fs::read_dir(&path).map_or(true, |mut entries| entries.next().is_none());
-            if !no_copy && subpath.is_empty() && empty {
-                fill.push((mount.destination.clone(), path));
+            if *no_copy || !subpath.is_empty() || record.layers.is_empty() {
+                continue;
             }
+            fill.push((mount.destination.clone(), name.clone()));
         }
-        if fill.is_empty() || record.layers.is_empty() {
+        for (destination, name) in fill {
+            self.fill_volume(record, destination, &name).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies what the image has at `destination` into the volume, if that is empty.
+    async fn fill_volume(
+        self: &Arc<Self>,
+        record: &Record,
+        destination: String,
+        name: &str,
+    ) -> Result<()> {
+        let path = self.volume_path(name);
+        let content = self.volume_content(name)?;
+        let own = content == Content::Own;
+        if own && std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
             return Ok(());
         }
         let root = self.image_root(record)?;
-        let fill = tokio::task::spawn_blocking(move || {
-            use std::os::fd::AsFd as _;
-            fill.iter().try_for_each(|(destination, data)| {
-                mounts::copy_up::copy_up(root.as_fd(), destination, data)
-            })
+        let folder = match content {
+            Content::Folder {
+                path,
+                read_only: false,
+                ..
+            } if mounts::copy_up::has_directory(root.as_fd(), &destination) => {
+                Some(mounts::resolve::open_folder(self, name, &path, false).await?)
+            }
+            Content::Folder { .. } => return Ok(()),
+            Content::Own => None,
+        };
+        let filled = tokio::task::spawn_blocking(move || match folder {
+            Some(folder) => mounts::copy_up::copy_into(root.as_fd(), &destination, folder.as_fd()),
+            None => mounts::copy_up::copy_up(root.as_fd(), &destination, &path),
         });
-        let filled = fill
+        filled
             .await
-            .map_err(|error| Error::internal("copying was cut short", error))?;
-        filled.map_err(|error| Error::internal("a volume cannot be filled from the image", error))
+            .map_err(|error| Error::internal("copying was cut short", error))?
+            .map_err(|error| Error::internal("a volume cannot be filled from the image", error))
     }
 
     /// Says early what would fail at the start: paths of the host that are missing or not shared.

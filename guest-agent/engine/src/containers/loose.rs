@@ -4,29 +4,30 @@
 //! goes with the machine (`--rm`): nobody misses it. Or the record is what is missing, because an older
 //! database was put back, and the folder holds somebody's data. A mark, `loose/ID` in the data
 //! folder, tells them apart: it is made before the first folder of a container, taken away once the
-//! record is on the disk, and there again before that is deleted. In it stand the anonymous volumes that
-//! go with the container.
+//! record is on the disk, and there again before that is deleted.
 //!
 //! Called by create, remove and take-up. What has no mark is never deleted here: see [`Engine::sweep`].
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::remove::remove_tree;
+use super::run::CLEARING;
 use super::shm;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::ids;
 
 impl Engine {
-    /// Says that the folders of `id` and these volumes may go without a record.
-    pub(super) fn mark_loose(&self, id: &str, volumes: &[&str]) -> Result<()> {
+    /// Says that the folders of `id` may go without a record.
+    pub(super) fn mark_loose(&self, id: &str) -> Result<()> {
         let mark = self.mark(id);
         let made = mark
             .parent()
             .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::write(&mark, volumes.join("\n")));
+            .and_then(|()| File::create(&mark).map(drop));
         made.map_err(|error| Error::internal(format!("{} cannot be made", mark.display()), error))
     }
 
@@ -53,9 +54,8 @@ impl Engine {
     }
 
     /// Clears away directories that belong to no container: those that may go, and puts the others
-    /// aside. `known` says of each container whether it goes with the machine. Returns the volumes
-    /// that are to go with those that are gone.
-    pub(super) fn sweep(&self, known: &HashMap<String, bool>) -> Vec<String> {
+    /// aside. `known` says of each container whether it goes with the machine.
+    pub(super) fn sweep(&self, known: &HashMap<String, bool>) {
         let root = self.config().data_root.clone();
         for (dir, keep) in [("containers", ""), ("overlay2", "empty")] {
             for name in names(&root.join(dir)) {
@@ -70,12 +70,7 @@ impl Engine {
                 }
             }
         }
-        let mut volumes = Vec::new();
         for name in names(&root.join("loose")) {
-            if !known.contains_key(&name) {
-                let all = fs::read_to_string(self.mark(&name)).unwrap_or_default();
-                volumes.extend(all.lines().map(str::to_owned));
-            }
             match known.get(&name) {
                 Some(true) => {}
                 Some(false) => self.unmark_loose(&name),
@@ -89,13 +84,36 @@ impl Engine {
                 remove_tree(&run_dir);
             }
         }
+        self.sweep_groups(known);
         let trash = root.join("trash");
         let old: Vec<_> = names(&trash)
             .into_iter()
             .map(|name| trash.join(name))
             .collect();
         tokio::task::spawn_blocking(move || old.iter().for_each(|path| remove_tree(path)));
-        volumes
+    }
+}
+
+impl Engine {
+    /// Removes the groups of containers that are gone, whose engine was killed before it came to that.
+    /// Those below a parent of the user's own are not looked for.
+    fn sweep_groups(&self, known: &HashMap<String, bool>) {
+        let groups = self.launcher().cgroups();
+        let is_id = |name: &String| {
+            name.len() == ids::LENGTH && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let left: Vec<_> = names(groups.path())
+            .into_iter()
+            .filter(|name| is_id(name) && !known.contains_key(name))
+            .filter_map(|name| groups.get(None, &name))
+            .collect();
+        tokio::task::spawn_blocking(move || {
+            for group in left {
+                if let Err(error) = group.kill().and_then(|()| group.remove(CLEARING)) {
+                    tracing::warn!(%error, "the group of a container that is gone stays");
+                }
+            }
+        });
     }
 }
 

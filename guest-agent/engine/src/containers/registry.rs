@@ -46,6 +46,11 @@ impl Registry {
         Ok(Arc::clone(first))
     }
 
+    /// Whether there is a container of this id.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.lock().by_id.contains_key(id)
+    }
+
     /// Reserves `name` for the container `id`.
     pub(crate) fn reserve(&self, name: &str, id: &str) -> Result<()> {
         let mut inner = self.lock();

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filters::{Filters, prune_until};
 use crate::names;
-use crate::usage;
+use crate::{usage, volumes};
 
 /// How to remove.
 #[derive(Debug, Clone, Copy, Default)]
@@ -82,7 +82,7 @@ impl Engine {
     pub(super) async fn remove_locked(
         self: &Arc<Self>,
         container: &Arc<Container>,
-        volumes: bool,
+        with_volumes: bool,
     ) -> Result<()> {
         let before =
             container.change(|state| std::mem::replace(&mut state.run.status, Status::Removing));
@@ -96,17 +96,26 @@ impl Engine {
         };
         // Without the mark a crash behind the next step leaves folders to be put aside: no reason to
         // keep the container.
-        let anonymous: Vec<&str> = match volumes {
-            true => super::create::anonymous_volumes(&record).collect(),
-            false => Vec::new(),
-        };
-        if let Err(error) = self.mark_loose(&id, &anonymous) {
+        if let Err(error) = self.mark_loose(&id) {
             tracing::warn!(error = error.text(), "a container goes unmarked");
         }
+        let anonymous: Vec<String> = super::create::anonymous_volumes(&record)
+            .map(str::to_owned)
+            .collect();
+        // Those that are not to go with it are nobody's from now on.
+        let kept = if with_volumes {
+            Vec::new()
+        } else {
+            anonymous.clone()
+        };
+        let orphans = kept.clone();
         let removed = self
             .db()
             .write(sync, move |connection| {
                 connection.execute("DELETE FROM containers WHERE id = ?1", [&id])?;
+                for volume in &orphans {
+                    volumes::disown(connection, volume)?;
+                }
                 Ok(())
             })
             .await;
@@ -120,11 +129,10 @@ impl Engine {
         let execs = std::mem::take(&mut *lock(&container.execs));
         self.forget_execs(&execs);
         self.containers().remove(container);
-        for name in anonymous {
-            if let Err(error) = self.volume_remove(name, true).await {
-                tracing::warn!(error = error.text(), "an anonymous volume stays");
-            }
+        if with_volumes {
+            self.remove_anonymous(&anonymous).await;
         }
+        self.volumes().disown(&kept);
         self.container_event(container, "destroy", &[]);
         let clearing = lock(&container.clearing).take();
         self.clear_directories_after(container.id(), clearing);

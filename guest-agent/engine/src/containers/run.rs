@@ -18,7 +18,7 @@ use crate::events::Subject;
 use crate::io::Stdin;
 
 /// How long what is left of a container may take to go.
-const CLEARING: Duration = Duration::from_secs(30);
+pub(super) const CLEARING: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// Marks the container as running and starts its task.

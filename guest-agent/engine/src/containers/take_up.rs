@@ -35,12 +35,17 @@ impl Engine {
     ) -> Result<()> {
         let mut known = HashMap::new();
         let mut again = Vec::new();
+        // All before the first is removed: what one has another may use.
+        let mut containers = Vec::new();
         for (record, run) in records {
             known.insert(record.id.clone(), record.host_config.auto_remove);
             self.containers().reserve(&record.name, &record.id)?;
-            let kept = left.containers.remove(&record.id);
             let container = Container::new(record, run);
             self.containers().add(Arc::clone(&container));
+            containers.push(container);
+        }
+        for container in containers {
+            let kept = left.containers.remove(container.id());
             if self.take_up_one(&container, kept, same_boot).await? {
                 again.push(container);
             }
@@ -53,11 +58,8 @@ impl Engine {
                 .map_err(|error| Error::internal("the store cannot be cleared", error))?;
         }
         self.take_up_execs(left.execs);
-        for volume in self.sweep(&known) {
-            if let Err(error) = self.volume_remove(&volume, true).await {
-                tracing::warn!(error = error.text(), "an anonymous volume stays");
-            }
-        }
+        self.sweep(&known);
+        self.clear_volumes().await?;
         again.sort_by_key(|container| container.record().created);
         let engine = Arc::clone(self);
         tokio::spawn(async move {

@@ -59,15 +59,26 @@ impl Engine {
             }
         }
         let all = counted(layers.len(), "layer");
+        let mut unsealed = 0;
         for (layer, names) in layers {
-            if let Err(error) = self.verify_layer(layer, &progress).await {
-                let short = layer.hex()[..12].to_owned();
-                progress.report(ProgressEvent::layer(short, "Damaged"));
-                damage.push(format!("{}: {}", names.join(", "), error.text()));
+            match self.verify_layer(layer, &progress).await {
+                Ok(Sealed::Yes) => {}
+                Ok(Sealed::No) => unsealed += 1,
+                Err(error) => {
+                    let short = layer.hex()[..12].to_owned();
+                    progress.report(ProgressEvent::layer(short, "Damaged"));
+                    damage.push(format!("{}: {}", names.join(", "), error.text()));
+                }
             }
         }
         if damage.is_empty() {
-            progress.report(ProgressEvent::message(format!("Sound: {count}, {all}")));
+            let without = match unsealed {
+                0 => String::new(),
+                // The tar is what it was; nobody knows it of the index over it.
+                some => format!(" ({some} without a seal)"),
+            };
+            let told = format!("Sound: {count}, {all}{without}");
+            progress.report(ProgressEvent::message(told));
             return Ok(());
         }
         Err(Error::new(
@@ -108,7 +119,7 @@ impl Engine {
         self: &Arc<Self>,
         layer: Digest,
         progress: &Arc<dyn Progress>,
-    ) -> Result<()> {
+    ) -> Result<Sealed> {
         let files = self.store().require_layer(&layer)?;
         let short = layer.hex()[..12].to_owned();
         let gone = Arc::new(AtomicBool::new(false));
@@ -127,16 +138,16 @@ impl Engine {
         });
         let sealed = reading
             .await
-            .map_err(|error| Error::internal("the reading ended unexpectedly", error))??;
+            .map_err(|error| Error::internal("the reading ended unexpectedly", error))??
+            .ok_or_else(|| Error::unavailable("nobody waits for it any more"))?;
         progress.report(ProgressEvent::layer(
             short,
             match sealed {
-                Some(Sealed::Yes) => "Sound",
-                Some(Sealed::No) => "Sound, without a seal",
-                None => "Not read to its end",
+                Sealed::Yes => "Sound",
+                Sealed::No => "Sound, without a seal",
             },
         ));
-        Ok(())
+        Ok(sealed)
     }
 }
 

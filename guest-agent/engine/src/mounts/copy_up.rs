@@ -19,6 +19,39 @@ use rustix::io::Errno;
 /// Directories below each other that are followed; each holds two descriptors open.
 const DEPTH: usize = 256;
 
+/// Whether the root file system has a directory at `destination`.
+pub(crate) fn has_directory(root: BorrowedFd<'_>, destination: &str) -> bool {
+    open_inside(root, destination).is_ok()
+}
+
+/// Copies what the root file system has at `destination` into a folder of somebody else's, opened as a
+/// path, if that is empty: in its own place, since nothing beside it is ours. Blocks.
+pub(crate) fn copy_into(
+    root: BorrowedFd<'_>,
+    destination: &str,
+    folder: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(folder, c".", flags, Mode::empty())?;
+    let taken = |entry: &rustix::io::Result<rustix::fs::DirEntry>| match entry {
+        Ok(entry) => !matches!(entry.file_name().to_bytes(), b"." | b".."),
+        Err(_) => true,
+    };
+    if Dir::read_from(&target)?.any(|entry| taken(&entry)) {
+        return Ok(());
+    }
+    let source = open_inside(root, destination)?;
+    let mut links = HashMap::new();
+    directory(
+        source.as_fd(),
+        target.as_fd(),
+        Path::new(""),
+        &mut links,
+        DEPTH,
+    )?;
+    copy_attributes(source.as_fd(), target.as_fd())
+}
+
 /// Copies what the root file system has at `destination` into the volume's directory `data`, if
 /// that is empty. Blocks.
 pub(crate) fn copy_up(root: BorrowedFd<'_>, destination: &str, data: &Path) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use lighter_runtime::mounts::{self as kernel, Source as KernelSource};
 use lighter_runtime::{Mount as Spec, MountFlags, MountKind, Propagation};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::source::{Meaning, classify};
 use super::{Mount, Source};
@@ -38,12 +39,8 @@ pub(crate) async fn resolve(engine: &Engine, mount: &Mount) -> Result<Resolved> 
                     recursive,
                 } => {
                     read_only |= kept;
-                    let folder = bind(engine, &path, false, read_only, recursive).await;
-                    let folder = folder.map_err(|error| of_volume(name, &error))?;
-                    match subpath.as_str() {
-                        "" => folder,
-                        subpath => part(&folder, subpath).map_err(failed)?,
-                    }
+                    let folder = open_folder(engine, name, &path, read_only).await?;
+                    part(&folder, subpath, recursive).map_err(failed)?
                 }
             };
             (MountKind::Fd(0), Some(fd), path.display().to_string())
@@ -154,6 +151,27 @@ async fn bind(
     read_only: bool,
     recursive: bool,
 ) -> Result<OwnedFd> {
+    let fd = open(engine, path, create, read_only).await?;
+    kernel::bind(KernelSource::Fd(fd.as_fd()), recursive)
+        .map_err(|error| Error::internal(format!("{path} cannot be mounted"), error))
+}
+
+/// The folder of the host that a volume is.
+pub(crate) async fn open_folder(
+    engine: &Engine,
+    volume: &str,
+    path: &str,
+    read_only: bool,
+) -> Result<OwnedFd> {
+    let folder = open(engine, path, false, read_only).await;
+    folder.map_err(|error| {
+        let text = format!("failed to mount local volume {volume}: {}", error.text());
+        Error::new(error.kind(), text)
+    })
+}
+
+/// Opens the source of a bind, to be mounted and not to be read.
+async fn open(engine: &Engine, path: &str, create: bool, read_only: bool) -> Result<OwnedFd> {
     let guest = locate(engine, path, create, read_only).await?;
     let of_host = matches!(
         classify(path, &engine.config().api_socket_names),
@@ -164,16 +182,12 @@ async fn bind(
         // The host has resolved the path: a link in it now was put there since.
         resolve |= ResolveFlags::NO_SYMLINKS;
     }
-    let open = || -> io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat2(CWD, &guest, flags, Mode::empty(), resolve)?;
-        kernel::bind(KernelSource::Fd(fd.as_fd()), recursive).map_err(io::Error::other)
-    };
-    open().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::invalid(format!(
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::openat2(CWD, &guest, flags, Mode::empty(), resolve).map_err(|errno| match errno {
+        Errno::NOENT => Error::invalid(format!(
             "invalid mount config for type \"bind\": bind source path does not exist: {path}"
         )),
-        _ => Error::internal(format!("{path} cannot be mounted"), error),
+        _ => Error::internal(format!("{path} cannot be mounted"), io::Error::from(errno)),
     })
 }
 
@@ -182,30 +196,34 @@ fn volume(path: &Path, subpath: &str) -> io::Result<OwnedFd> {
     let open = || rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty());
     let fd = match open() {
         // Its record outlived it in a crash of the machine: it was empty.
-        Err(rustix::io::Errno::NOENT) => {
+        Err(Errno::NOENT) => {
             std::fs::create_dir_all(path)?;
             open()?
         }
         other => other?,
     };
-    if !subpath.is_empty() {
-        return part(&fd, subpath);
-    }
-    kernel::bind(KernelSource::Fd(fd.as_fd()), false).map_err(io::Error::other)
+    part(&fd, subpath, false)
 }
 
-/// A folder or file below another.
-fn part(whole: &OwnedFd, subpath: &str) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat2(whole, subpath, flags, Mode::empty(), resolve)?;
-    kernel::bind(KernelSource::Fd(fd.as_fd()), false).map_err(io::Error::other)
-}
-
-/// Why the folder that a volume is cannot be mounted.
-pub(crate) fn of_volume(name: &str, error: &Error) -> Error {
-    let text = format!("failed to mount local volume {name}: {}", error.text());
-    Error::new(error.kind(), text)
+/// A folder or file below another, or all of it, as a mount.
+fn part(whole: &OwnedFd, subpath: &str, recursive: bool) -> io::Result<OwnedFd> {
+    let below = match subpath {
+        "" => None,
+        subpath => {
+            let resolve =
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            Some(rustix::fs::openat2(
+                whole,
+                subpath,
+                flags,
+                Mode::empty(),
+                resolve,
+            )?)
+        }
+    };
+    let source = below.as_ref().unwrap_or(whole).as_fd();
+    kernel::bind(KernelSource::Fd(source), recursive).map_err(io::Error::other)
 }
 
 fn propagation(word: &str) -> Option<Propagation> {

@@ -4,12 +4,13 @@
 //! a missing directory is made again when it is needed. The record comes first and goes first: what a
 //! volume of the same name must not find is noted in the step that removes the record, until it is gone.
 
+mod leaving;
 mod options;
+mod registry;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,9 @@ use crate::events::Subject;
 use crate::filters::{Filters, name_matches};
 use crate::names;
 
+pub(crate) use leaving::disown;
 pub(crate) use options::Content;
+pub(crate) use registry::Volumes;
 
 /// The label dockerd gives volumes nobody named.
 pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
@@ -30,8 +33,6 @@ pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
 pub const FILTERS: &[&str] = &["dangling", "driver", "label", "name"];
 /// Filters of prune.
 pub const PRUNE_FILTERS: &[&str] = &["all", "label", "label!"];
-
-const FORGET_LEAVING: &str = "DELETE FROM leaving_volumes WHERE name = ?1";
 
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,31 +45,9 @@ pub struct Volume {
     pub options: Option<BTreeMap<String, String>>,
     /// When it was made.
     pub created: Timestamp,
-}
-
-/// All volumes, by name.
-#[derive(Default)]
-pub(crate) struct Volumes(Mutex<BTreeMap<String, Arc<Volume>>>);
-
-impl Volumes {
-    pub(crate) fn load(&self, volumes: impl IntoIterator<Item = Volume>) {
-        let volumes = volumes
-            .into_iter()
-            .map(|volume| (volume.name.clone(), Arc::new(volume)));
-        self.lock().extend(volumes);
-    }
-
-    fn get(&self, name: &str) -> Option<Arc<Volume>> {
-        self.lock().get(name).cloned()
-    }
-
-    fn all(&self) -> Vec<Arc<Volume>> {
-        self.lock().values().cloned().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Volume>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// The container it was made for without a name, and goes with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_for: Option<String>,
 }
 
 /// What removing unused volumes gave back.
@@ -133,6 +112,7 @@ impl Engine {
             labels,
             options,
             created: Timestamp::now(),
+            made_for: None,
         })
         .await
     }
@@ -143,6 +123,7 @@ impl Engine {
         if let Some(volume) = self.volumes().get(&volume.name) {
             return Ok(volume);
         }
+        self.clear_former(&volume.name)?;
         let record = volume.clone();
         self.db()
             .write(Sync::Durable, move |connection| {
@@ -151,7 +132,7 @@ impl Engine {
                     "INSERT INTO volumes (name, body) VALUES (?1, ?2)",
                     (&record.name, &body),
                 )?;
-                connection.execute(FORGET_LEAVING, [&record.name])?;
+                leaving::forget(connection, &record.name)?;
                 Ok(())
             })
             .await?;
@@ -163,9 +144,7 @@ impl Engine {
             ));
         }
         let volume = Arc::new(volume);
-        self.volumes()
-            .lock()
-            .insert(volume.name.clone(), Arc::clone(&volume));
+        self.volumes().add(&volume);
         self.volume_event("create", &volume.name, &[]);
         Ok(volume)
     }
@@ -234,71 +213,7 @@ impl Engine {
         Ok(pruned)
     }
 
-    async fn volume_drop(&self, name: &str) -> Result<()> {
-        let anonymous = self.volumes().get(name).is_some_and(|volume| {
-            let labels = volume.labels.as_ref();
-            labels.is_some_and(|labels| labels.contains_key(ANONYMOUS))
-        });
-        self.forget_volume(name).await?;
-        self.volumes().lock().remove(name);
-        let folder = self.config().data_root.join("volumes");
-        self.discard(&folder.join(name));
-        // The next of that name must not find what was in this one; nobody is called like one
-        // that had no name.
-        if !anonymous && let Err(error) = File::open(&folder).and_then(|dir| dir.sync_all()) {
-            tracing::warn!(%error, volume = name, "its removal may not be on the disk");
-        }
-        self.forget_leaving(name).await;
-        self.volume_event("destroy", name, &[]);
-        Ok(())
-    }
-
-    /// Takes the record away, and notes that there may be a folder.
-    async fn forget_volume(&self, name: &str) -> Result<()> {
-        let record = name.to_owned();
-        self.db()
-            .write(Sync::Durable, move |connection| {
-                connection.execute("DELETE FROM volumes WHERE name = ?1", [&record])?;
-                connection.execute(
-                    "INSERT OR IGNORE INTO leaving_volumes (name) VALUES (?1)",
-                    [&record],
-                )?;
-                Ok(())
-            })
-            .await?;
-        Ok(())
-    }
-
-    /// Notes that the folder is gone. Lost with the machine, it is looked for once more.
-    async fn forget_leaving(&self, name: &str) {
-        let record = name.to_owned();
-        let noted = self.db().write(Sync::Lazy, move |connection| {
-            connection.execute(FORGET_LEAVING, [&record])?;
-            Ok(())
-        });
-        if let Err(error) = noted.await {
-            tracing::warn!(%error, volume = name, "its removal is not noted");
-        }
-    }
-
-    /// Clears away what an engine left of volumes that it was removing; called once, while the engine
-    /// opens.
-    pub(crate) async fn clear_leaving_volumes(&self) -> Result<()> {
-        let leaving = self.db().write(Sync::Lazy, |connection| {
-            let mut statement = connection.prepare("SELECT name FROM leaving_volumes")?;
-            let names = statement.query_map([], |row| row.get::<_, String>(0))?;
-            Ok(names.collect::<std::result::Result<Vec<_>, _>>()?)
-        });
-        for name in leaving.await? {
-            if self.volumes().get(&name).is_none() {
-                self.discard(&self.config().data_root.join("volumes").join(&name));
-            }
-            self.forget_leaving(&name).await;
-        }
-        Ok(())
-    }
-
-    /// Ids of the containers that have the volume.
+    /// Ids of the containers that have the volume, or are being made with it.
     pub(crate) fn volume_users(&self, name: &str) -> Vec<String> {
         let containers = self.containers().all();
         let uses = |container: &Arc<crate::containers::Container>| {
@@ -308,11 +223,16 @@ impl Engine {
                 .iter()
                 .any(|mount| mount.volume() == Some(name))
         };
-        containers
+        let users = containers
             .iter()
             .filter(|container| uses(container))
-            .map(|c| c.id().to_owned())
-            .collect()
+            .map(|c| c.id().to_owned());
+        // The claims first: a container that is added meanwhile still has its own.
+        let mut all = self.volumes().claimants(name);
+        all.extend(users);
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// Where a volume's content is.
