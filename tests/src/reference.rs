@@ -15,8 +15,12 @@ pub struct Reference {
     docker: PathBuf,
 }
 
-const START: &str = "set -e; mount --make-rprivate /; ip link set lo up; exec dockerd \
+const START: &str = "set -e; mount --make-rprivate /; ip link set lo up; eval \"$2\"; exec dockerd \
     --data-root \"$1/data\" --exec-root \"$1/exec\" --pidfile \"$1/pid\" -H \"unix://$1/docker.sock\" --log-level error";
+
+/// Takes the first version of control groups out of its sight.
+const SECOND_VERSION: &str = "if [ -d /sys/fs/cgroup/unified ]; then umount -R /sys/fs/cgroup; \
+    mount -t cgroup2 cgroup /sys/fs/cgroup; fi";
 
 impl Reference {
     /// Starts it; `None` (and a counted skip of `test`) where it cannot run.
@@ -40,6 +44,17 @@ impl Reference {
     /// Starts the one in this folder of programs, to be driven by this client; `None` if it does not answer.
     #[must_use]
     pub fn with(tools: &Path, docker: PathBuf) -> Option<Self> {
+        Self::prepared(tools, docker, ":")
+    }
+
+    /// The same, which knows the second version of control groups only, as on a system of today: where
+    /// the first has the controllers there are no limits then.
+    #[must_use]
+    pub fn with_second_groups(tools: &Path, docker: PathBuf) -> Option<Self> {
+        Self::prepared(tools, docker, SECOND_VERSION)
+    }
+
+    fn prepared(tools: &Path, docker: PathBuf, before: &str) -> Option<Self> {
         let dir = tempfile::Builder::new()
             .prefix("ref")
             .tempdir_in("/tmp")
@@ -53,6 +68,7 @@ impl Reference {
         let daemon = Command::new("unshare")
             .args(["--net", "--mount", "bash", "-c", START, "reference"])
             .arg(dir.path())
+            .arg(before)
             .env("PATH", path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -79,6 +95,12 @@ impl Reference {
     #[must_use]
     pub fn socket(&self) -> String {
         format!("unix://{}/docker.sock", self.dir.path().display())
+    }
+
+    /// dockerd's own process, whose mounts containerd and the shims have too.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.daemon.id()
     }
 
     /// Runs a program in its network, where loopback is its own.

@@ -15,8 +15,8 @@ use crate::tokens::Tokens;
 /// A registry of one test; ended when dropped.
 pub struct Registry {
     server: Child,
-    /// The same registry in the network of a reference.
-    beside: Option<Child>,
+    /// The same registry in other networks.
+    beside: Vec<Child>,
     name: String,
     dir: tempfile::TempDir,
     login: bool,
@@ -143,7 +143,7 @@ impl Registry {
             .ok()?;
         let registry = Self {
             server,
-            beside: None,
+            beside: Vec::new(),
             name: format!("{host}:{port}"),
             dir,
             login: !matches!(entry, Entry::Open),
@@ -164,14 +164,30 @@ impl Registry {
     /// If it does not start there.
     pub fn serve_beside(&mut self, reference: &Reference) {
         let tools = env::path(env::TOOLS).expect("they are there, as this runs");
-        let mut server = reference.beside(&tools.join("docker-registry"));
+        self.serve_in_network_of(reference.process(), &tools);
+    }
+
+    /// Answers to the same name in the network of this process as well, by the program of this folder.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start there.
+    pub fn serve_in_network_of(&mut self, process: u32, tools: &Path) {
+        let inside = |program: &Path| {
+            let mut command = Command::new("nsenter");
+            command
+                .arg(format!("--net=/proc/{process}/ns/net"))
+                .arg(program);
+            command
+        };
+        let mut server = inside(&tools.join("docker-registry"));
         server.arg("serve").arg(self.dir.path().join("config.yml"));
         server.stdin(Stdio::null()).stdout(Stdio::null());
         let server = server.stderr(Stdio::null()).spawn();
-        self.beside = Some(server.expect("nsenter starts"));
+        self.beside.push(server.expect("nsenter starts"));
         let port = self.name.rsplit(':').next().unwrap_or_default();
-        run::until("the registry beside the reference", || {
-            let mut look = reference.beside(Path::new("bash"));
+        run::until("the registry answers in the other network", || {
+            let mut look = inside(Path::new("bash"));
             look.args(["-c", &format!("exec 3<>/dev/tcp/127.0.0.1/{port}")]);
             look.stderr(Stdio::null());
             look.status().is_ok_and(|status| status.success())
@@ -213,8 +229,7 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        let servers = [Some(&mut self.server), self.beside.as_mut()];
-        for server in servers.into_iter().flatten() {
+        for server in std::iter::once(&mut self.server).chain(&mut self.beside) {
             let _ = server.kill();
             let _ = server.wait();
         }

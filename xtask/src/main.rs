@@ -37,6 +37,8 @@ enum Task {
     Cross(cross::Args),
     Rooms(rooms::Args),
     #[command(hide = true)]
+    BenchFloor(bench::floor::Args),
+    #[command(hide = true)]
     TestBinary(test::runner::Args),
 }
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Task::Image(args) => image::run(args),
         Task::Cross(args) => cross::run(args),
         Task::Rooms(args) => rooms::run(args),
+        Task::BenchFloor(args) => bench::floor::run(args),
         Task::TestBinary(args) => match test::runner::run(args) {
             Ok(code) => return code,
             Err(error) => Err(error),

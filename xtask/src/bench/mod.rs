@@ -2,13 +2,14 @@
 //!
 //! Each benchmark is a file that returns rows; this file prints them as a table or as one JSON object
 //! `{"bench", "machine", "rows": [{"name", "unit", "ours", "peer", "peer_name", "floor", "ratio"}]}`
-//! with `ratio` above 1 where ours is better. A row's name is `bench`, `bench/PART` or `bench/PEER` where the
-//! peer is another than dockerd in a Debian VM. Nothing here passes or fails: it measures.
+//! with `ratio` above 1 where ours is better. A row's name is `bench`, `bench/PART`, or ends in `/PEER` where the
+//! peer is another than dockerd. Nothing here passes or fails: it measures.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 mod boot;
+mod engine;
 mod flush;
 pub mod machine;
 mod memory;
@@ -22,13 +23,14 @@ mod samples;
 mod sides;
 mod size;
 
+pub use engine::floor;
 use samples::Samples;
 
 /// Measure ours and the peer side by side.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to measure
-    #[arg(value_parser = ["boot", "run", "memory", "size", "pull"])]
+    #[arg(value_parser = ["boot", "run", "memory", "size", "pull", "engine"])]
     name: String,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -36,6 +38,9 @@ pub struct Args {
     /// Interleaved pairs to measure; fewer than five only show that it runs
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     pairs: usize,
+    /// Of `engine`: only what has this in the names of its rows
+    #[arg(long, value_name = "ROW")]
+    only: Option<String>,
     /// Measure what was built last, whatever the sources say now
     #[arg(long)]
     as_built: bool,
@@ -67,6 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
         "run" => run::run(pairs, args.as_built)?,
         "memory" => memory::memory(pairs, args.as_built)?,
         "pull" => pull::pull(pairs, args.as_built)?,
+        "engine" => engine::engine(pairs, args.as_built, args.only.as_deref())?,
         _ => size::size(args.as_built)?,
     };
     if args.json {
@@ -102,7 +108,7 @@ fn to_json(bench: &str, rows: &[Row]) -> Value {
 fn print_table(bench: &str, rows: &[Row]) {
     println!("{bench} on {}", machine::describe());
     println!(
-        "{:<16} {:>26} {:>28} {:>8}",
+        "{:<24} {:>26} {:>28} {:>8}",
         "", "ours (min–max)", "peer (min–max)", "ratio"
     );
     for row in rows {
@@ -110,7 +116,7 @@ fn print_table(bench: &str, rows: &[Row]) {
             .floor
             .map_or(String::new(), |floor| format!(", floor {floor:.1}"));
         println!(
-            "{:<16} {:>26} {:>28} {:>7.1}x  {}: {}{floor}; peer: {}",
+            "{:<24} {:>26} {:>28} {:>7.1}x  {}: {}{floor}; peer: {}",
             row.name,
             row.ours.shown(),
             row.peer.shown(),

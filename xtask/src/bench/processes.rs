@@ -55,6 +55,29 @@ pub fn without_guest_memory(pids: &[u32]) -> Result<f64> {
     Ok(f64::from(u32::try_from(kib)?) / 1024.0)
 }
 
+/// The Pss in MiB of all processes in the mount namespace of this one.
+///
+/// # Errors
+///
+/// When there is no such process, or /proc cannot be read.
+pub fn of_mount_namespace(process: u32) -> Result<f64> {
+    let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let wanted = namespace(process).context("the process has ended")?;
+    let mut kib = 0;
+    for (pid, _) in all()? {
+        if namespace(pid).as_ref() != Some(&wanted) {
+            continue;
+        }
+        // One that has ended meanwhile has no memory.
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
+        let line = text.unwrap_or_default();
+        let line = line.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u32>().ok());
+        kib += number.unwrap_or(0);
+    }
+    Ok(f64::from(kib) / 1024.0)
+}
+
 fn pss_without_memfd(smaps: &str) -> u64 {
     let (mut guest, mut kib) = (false, 0);
     for line in smaps.lines() {

@@ -29,7 +29,7 @@ pub fn pull(pairs: usize, as_built: bool) -> Result<Vec<Row>> {
         registry.host()
     );
     let archive = folder.path().join("image.tar");
-    pull_image::write(&archive)?;
+    pull_image::write(&archive, pull_image::LAYERS)?;
     registry.push(&archive, NAME);
     std::fs::remove_file(&archive)?;
     let own = measure("pull", &tools, &image, &registry, &Flush::own(), pairs)?;

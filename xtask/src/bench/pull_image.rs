@@ -1,4 +1,4 @@
-//! An image of five layers and 500 MB that looks like a real one: busybox, many small files and some large, half
+//! An image of 500 MB, of five layers or another number, that looks like a real one: busybox, many small files and some large, half
 //! of it text and half like programs, which gzip halves and more. The same bytes on every machine, but for busybox.
 
 use std::fs::File;
@@ -11,22 +11,26 @@ use tar::{Builder, EntryType, Header};
 
 use crate::image::sha256_file;
 
-const LAYERS: u64 = 5;
-const LAYER_BYTES: usize = 100_000_000;
+/// Layers of the usual one.
+pub const LAYERS: u64 = 5;
+/// What it is called in its archive.
+pub const TAG: &str = "bench:1";
+const BYTES: u64 = 500_000_000;
 const PROGRAM: &str = "/bin/busybox";
 
-/// Writes the image as `docker save` would.
+/// Writes an image of so many layers as `docker save` would.
 ///
 /// # Errors
 ///
 /// When a file cannot be read or written.
-pub fn write(archive: &Path) -> Result<()> {
+pub fn write(archive: &Path, layers: u64) -> Result<()> {
+    let bytes = usize::try_from(BYTES / layers.max(1))?;
     let mut names = Vec::new();
     let folder = archive.parent().context("a folder")?;
     let mut out = Builder::new(BufWriter::new(File::create(archive)?));
-    for number in 0..LAYERS {
+    for number in 0..layers {
         let path = folder.join(format!("layer{number}"));
-        layer(number, &path)?;
+        layer(number, bytes, &path)?;
         let digest = sha256_file(&path)?;
         let mut file = File::open(&path)?;
         let name = format!("{digest}/layer.tar");
@@ -42,7 +46,7 @@ pub fn write(archive: &Path) -> Result<()> {
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     }))?;
     let manifest = serde_json::to_vec(&json!([{
-        "Config": "config.json", "RepoTags": ["bench:1"], "Layers": layers,
+        "Config": "config.json", "RepoTags": [TAG], "Layers": layers,
     }]))?;
     for (name, bytes) in [("config.json", config), ("manifest.json", manifest)] {
         append(&mut out, name, 0o644, bytes.len() as u64, &mut &bytes[..])?;
@@ -66,7 +70,7 @@ fn append(
         .with_context(|| name.to_owned())
 }
 
-fn layer(number: u64, path: &Path) -> Result<()> {
+fn layer(number: u64, bytes: usize, path: &Path) -> Result<()> {
     let mut out = Builder::new(BufWriter::new(File::create(path)?));
     let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (number + 1));
     let mut written = 0;
@@ -85,10 +89,10 @@ fn layer(number: u64, path: &Path) -> Result<()> {
     }
     let words = words(&mut random);
     for file in 0.. {
-        if written >= LAYER_BYTES {
+        if written >= bytes {
             break;
         }
-        let length = random.length().min(LAYER_BYTES - written).max(1);
+        let length = random.length().min(bytes - written).max(1);
         let bytes = if random.below(2) == 0 {
             text(&mut random, &words, length)
         } else {

@@ -104,6 +104,18 @@ impl Cache {
         })
     }
 
+    /// The part of this name that was made or used last.
+    pub fn newest(&self, name: &str) -> Option<PathBuf> {
+        let parts = fs::read_dir(self.root.join("parts")).ok()?.flatten();
+        let named = parts.filter(|part| {
+            let file = part.file_name();
+            let hash = file.to_str().and_then(|file| file.strip_prefix(name));
+            hash.is_some_and(|hash| hash.starts_with('-')) && part.path().is_dir()
+        });
+        let newest = named.max_by_key(|part| part.metadata().and_then(|m| m.modified()).ok());
+        newest.map(|part| part.path())
+    }
+
     fn place_of_part(&self, name: &str, hash: &str) -> PathBuf {
         self.root.join("parts").join(format!("{name}-{hash}"))
     }

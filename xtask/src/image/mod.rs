@@ -72,6 +72,15 @@ pub fn make(args: &Args) -> Result<InUse> {
     Ok(image)
 }
 
+/// The folder of the guest's programs, of these sources; or `as_built`, those that were built last.
+pub fn guest_programs(as_built: bool) -> Result<PathBuf> {
+    let cache = Cache::open()?;
+    if as_built {
+        return cache.newest("guest").context("nothing was built yet");
+    }
+    guest::part(&cache, &paths::root())
+}
+
 /// The image that was built last.
 pub fn current() -> Result<InUse> {
     let current = Cache::open()?.current();
