@@ -78,6 +78,43 @@ fn attached_connections() {
     );
 }
 
+/// A container that writes twenty megabytes while its client does not read: whether it goes on for a
+/// second, and what the client gets once it reads.
+fn late(socket: &Path) -> String {
+    let id = create(
+        socket,
+        r#"{"Image":"busybox","Cmd":["dd","if=/dev/zero","bs=65536","count=320"],
+        "HostConfig":{"NetworkMode":"none","LogConfig":{"Type":"none"}}}"#,
+    );
+    let mut attach = Connection::open(socket);
+    let path = format!("/v1.51/containers/{id}/attach?stream=1&stdout=1");
+    attach.request("POST", &path, UPGRADE, None);
+    let answered = attach.head();
+    start(socket, &id);
+    let runs = || {
+        let (_, shown) = ask(socket, "GET", &format!("/v1.51/containers/{id}/json"), None);
+        let shown: serde_json::Value = serde_json::from_slice(&shown).expect("JSON");
+        shown["State"]["Running"] == true
+    };
+    let waits = (0..50).all(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        runs()
+    });
+    let mut came = 0;
+    while let Some((stream, bytes)) = attach.frame() {
+        assert_eq!(stream, 1);
+        came += bytes.len();
+    }
+    remove(socket, &id);
+    format!("{} waits {waits}, {came} bytes", answered.status)
+}
+
+#[test]
+fn a_container_waits_for_a_client_that_does_not_read() {
+    let test = "a_container_waits_for_a_client_that_does_not_read";
+    compare(test, &[("late", &late)]);
+}
+
 /// Runs an exec to its end: what its start answered, what came, what inspect says right after.
 fn exec(socket: &Path, id: &str, config: &str, begin: &str, more: &[&str], input: &str) -> String {
     let (head, made) = ask(

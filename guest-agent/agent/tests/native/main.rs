@@ -14,6 +14,7 @@ mod machine;
 mod makes;
 mod scale;
 mod shared;
+mod slow;
 mod soak;
 mod steps;
 mod tracer;

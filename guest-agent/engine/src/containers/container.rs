@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::record::{Record, RunState, Status};
 use crate::io::Hub;
-use crate::logs::LogFile;
+use crate::logs::{Buffer, LogFile};
 
 /// A container.
 pub struct Container {
@@ -32,12 +32,20 @@ pub struct Container {
     pub(crate) op: Arc<tokio::sync::Mutex<()>>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) live: Mutex<Option<Arc<Live>>>,
-    pub(crate) log: Mutex<Option<Arc<LogFile>>>,
+    pub(crate) log: Mutex<Option<Log>>,
     pub(crate) execs: Mutex<Vec<String>>,
     /// Ends the pause before a restart by the policy.
     pub(crate) cancel_restart: Notify,
     /// What is still being cleared away after the last run.
     pub(crate) clearing: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A container's log, once it was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    pub(crate) file: Arc<LogFile>,
+    /// Where lines wait, if the container does not wait for its log.
+    pub(crate) buffer: Option<Arc<Buffer>>,
 }
 
 /// What watchers of a container see.

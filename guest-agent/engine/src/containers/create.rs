@@ -293,10 +293,6 @@ impl Engine {
         if host_config.extra_hosts.iter().flatten().any(gateway) {
             warnings.push("host-gateway has no address in this version and is left out.".into());
         }
-        let log = &host_config.log_config.config;
-        if log.get("mode").is_some_and(|mode| mode == "non-blocking") {
-            warnings.push("Log mode non-blocking has no effect in this version: a container waits for its log.".into());
-        }
         warnings
     }
 

@@ -20,6 +20,9 @@ use crate::io::Stdin;
 /// How long what is left of a container may take to go.
 pub(super) const CLEARING: Duration = Duration::from_secs(30);
 
+/// How long the end of a container waits for a log that it did not wait for; dockerd's.
+const LOG_CLOSING: Duration = Duration::from_secs(10);
+
 impl Engine {
     /// Marks the container as running and starts its task.
     pub(super) fn begin_run(
@@ -31,7 +34,7 @@ impl Engine {
         exit: oneshot::Receiver<Exit>,
     ) {
         if let Some(log) = &outputs.log {
-            log.file.set_open(true);
+            log.open();
         }
         container.hub.set_stdin(stdin);
         *lock(&container.live) = Some(Arc::clone(&live));
@@ -91,7 +94,16 @@ impl Engine {
             // The journal is closed: the engine is going down, and the next one takes this up.
             return;
         };
+        let log = outputs.log.as_ref().and_then(|log| log.buffer.clone());
         self.end_run(&container, &live, outputs, &ended);
+        if let Some(log) = log {
+            // Who asks for the log once the container has ended is to find all of it. A disk that
+            // stands still gets it later.
+            let written = tokio::time::timeout(LOG_CLOSING, log.written()).await;
+            if written.is_err() {
+                tracing::warn!(container = container.id(), "a log is still being written");
+            }
+        }
         self.after_run(&container, &live, &ended).await;
     }
 
@@ -117,7 +129,7 @@ impl Engine {
         }
         *lock(&container.live) = None;
         if let Some(log) = &outputs.log {
-            log.file.set_open(false);
+            log.close();
         }
         self.mount_events(container, "unmount", "disconnect");
         let run = container.change(|state| {

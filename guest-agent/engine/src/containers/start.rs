@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use lighter_runtime::{ContainerFds, ContainerSpec, FailureKind, Operation, StartError};
 
-use super::container::State;
+use super::container::{Log, State};
 use super::launch::{self, Ends, Outputs, Started, Streams};
 use super::record::Status;
 use super::{Container, Live, Record, files, lock, spec};
@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::io::{BatchFile, LogSink};
 use crate::keeper::Keeper;
-use crate::logs::{Identity, LogFile, LogOptions};
+use crate::logs::{Buffer, Identity, LogFile, LogOptions};
 use crate::mounts::resolve;
 
 impl Engine {
@@ -278,19 +278,22 @@ impl Engine {
             let run_dir = self.container_run_dir(container.id());
             std::fs::create_dir_all(&run_dir)?;
             let mut log = lock(&container.log);
-            let file = match &*log {
-                Some(file) => Arc::clone(file),
+            let Log { file, buffer } = match &*log {
+                Some(log) => log.clone(),
                 None => {
-                    let path = self.log_path(record);
-                    let file = LogFile::open(&path, options.shape)?;
-                    Arc::clone(log.insert(Arc::new(file)))
+                    let file = LogFile::open(&self.log_path(record), options.shape)?;
+                    let file = Arc::new(file);
+                    let waiting = |limit| Buffer::new(Arc::clone(&file), limit);
+                    let buffer = options.buffer.map(waiting);
+                    log.insert(Log { file, buffer }).clone()
                 }
             };
             let batches = BatchFile::open(&run_dir.join("batch"))?;
             Ok(LogSink {
                 file,
                 batches,
-                attrs: options.attrs.clone(),
+                buffer,
+                attrs: options.attrs.as_str().into(),
                 failing: AtomicBool::new(false),
             })
         };

@@ -196,7 +196,7 @@ impl Engine {
                 (Outputs::none(hub, keeper()), None)
             });
         if let Some(log) = &outputs.log {
-            log.file.set_open(true);
+            log.open();
         }
         let recovered = outputs.recover(&mut kept, &mut super::lock(self.bench()));
         if let Err(error) = recovered {

@@ -10,6 +10,8 @@
 //! PID 1's store: at every moment a byte is in the source, in the scratch pipe or in the log.
 //! Appending to the log and letting go of the bytes are two steps; [`BatchFile`] tells the next
 //! engine which of them was done. What is not yet a whole line stays in the scratch pipe.
+//!
+//! The lines of a container that does not wait for its log go to a [`Buffer`] instead.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,7 +29,7 @@ use tokio::io::unix::AsyncFd;
 use super::batch::{Batch, BatchFile};
 use super::poll::{Watched, watch};
 use crate::clock::Timestamp;
-use crate::logs::{LogFile, MAX_LINE, StreamKind};
+use crate::logs::{Buffer, LogFile, MAX_LINE, StreamKind};
 
 /// Capacity of scratch pipes. Counted in pages, each of which may hold as little as one byte of
 /// a program that writes byte by byte; see [`Capture::step`].
@@ -68,10 +70,30 @@ impl Bench {
 pub(crate) struct LogSink {
     pub(crate) file: Arc<LogFile>,
     pub(crate) batches: BatchFile,
+    /// Where lines wait, if the container does not wait for its log.
+    pub(crate) buffer: Option<Arc<Buffer>>,
     /// Added to each entry.
-    pub(crate) attrs: String,
+    pub(crate) attrs: Arc<str>,
     /// Whether the last entries could not be written.
     pub(crate) failing: AtomicBool,
+}
+
+impl LogSink {
+    /// A run begins, or goes on.
+    pub(crate) fn open(&self) {
+        match &self.buffer {
+            Some(buffer) => buffer.open(),
+            None => self.file.set_open(true),
+        }
+    }
+
+    /// The run is over, and all its output was passed on.
+    pub(crate) fn close(&self) {
+        match &self.buffer {
+            Some(buffer) => buffer.close(),
+            None => self.file.set_open(false),
+        }
+    }
 }
 
 /// What a step of a capture found.
@@ -280,6 +302,9 @@ impl Capture {
     /// Writes the lines on the bench to the log and lets go of their bytes, a file at a time: each
     /// is full by the size it has and not by how fast its lines came.
     fn record(&mut self, log: &LogSink, bench: &mut Bench, force: bool) -> io::Result<()> {
+        if let Some(buffer) = &log.buffer {
+            return self.hand_on(buffer, log, bench, force);
+        }
         let format = log.file.format();
         let stamp = format.stamp(Timestamp::now());
         let mut done = 0;
@@ -297,6 +322,28 @@ impl Capture {
             self.write(log, bench, taken)?;
             done += taken;
         }
+    }
+
+    /// Gives the lines on the bench to those that wait for the log, and lets go of their bytes. An
+    /// engine that is killed loses them: it was asked for that.
+    fn hand_on(
+        &mut self,
+        buffer: &Arc<Buffer>,
+        log: &LogSink,
+        bench: &Bench,
+        force: bool,
+    ) -> io::Result<()> {
+        let taken = buffer.add(self.kind, &log.attrs, |add| {
+            lines(&bench.bytes, force, |line| {
+                add(line);
+                true
+            })
+        });
+        if taken > 0 {
+            self.drain(taken, bench)?;
+            self.seen = self.held;
+        }
+        Ok(())
     }
 
     /// Writes the entries on the bench, which stand for so many bytes of the scratch pipe.
@@ -438,7 +485,8 @@ mod tests {
             let log = LogSink {
                 file: Arc::new(file),
                 batches,
-                attrs: String::new(),
+                buffer: None,
+                attrs: "".into(),
                 failing: AtomicBool::new(false),
             };
             let source = self.source.try_clone().unwrap();
@@ -519,6 +567,54 @@ mod tests {
         all.write = None;
         run(&mut capture, &log, &mut all.bench);
         assert_eq!(all.logged(), ["9\n", "rest"]);
+    }
+
+    #[tokio::test]
+    async fn a_container_that_does_not_wait_is_read_while_its_log_stands_still() {
+        let mut all = Fixture::new();
+        // A log that takes what fits into a pipe, as nobody reads it.
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, all.path("log"), mode).unwrap();
+        let mut options = std::fs::OpenOptions::new();
+        let mut reader = options
+            .read(true)
+            .write(true)
+            .open(all.path("log"))
+            .unwrap();
+        let (mut capture, mut log) = all.engine();
+        let buffer = Buffer::new(Arc::clone(&log.file), 100_000);
+        log.buffer = Some(Arc::clone(&buffer));
+        log.open();
+        let mut total = 0;
+        for number in 0..2000 {
+            let line = format!("{number} {}\n", "x".repeat(1000));
+            all.put(line.as_bytes());
+            total += run(&mut capture, &log, &mut all.bench).0.len();
+        }
+        all.put(b"part");
+        total += run(&mut capture, &log, &mut all.bench).0.len();
+        assert!(total > 2_000_000, "clients get everything");
+        assert_eq!(capture.held, 4, "what is no line yet is kept");
+        log.close();
+        let mut closed = log.file.watch();
+        let reading = std::thread::spawn(move || {
+            let (mut text, mut bytes) = (Vec::new(), vec![0; 1 << 16]);
+            while !text.ends_with(b"the end\n") {
+                let count = io::Read::read(&mut reader, &mut bytes).unwrap();
+                text.extend_from_slice(&bytes[..count]);
+            }
+            text
+        });
+        closed.wait_for(|now| !now.open).await.unwrap();
+        std::fs::write(all.path("log"), b"the end\n").unwrap();
+        let text = String::from_utf8(reading.join().unwrap()).unwrap();
+        let entries: Vec<_> = text.lines().filter(|line| *line != "the end").collect();
+        for (number, line) in entries.iter().take(50).enumerate() {
+            let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+            let wanted = format!("{number} ");
+            assert!(entry["log"].as_str().unwrap().starts_with(&wanted));
+        }
+        assert!((50..1000).contains(&entries.len()), "{}", entries.len());
     }
 
     #[tokio::test]

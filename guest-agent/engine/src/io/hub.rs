@@ -2,12 +2,12 @@
 //!
 //! The one who reads the container asks for [`Hub::room`] before each read and then never waits:
 //! a client that is slow holds the container up once a mebibyte waits for it, as in dockerd, and
-//! costs no more memory than that.
+//! costs little more memory than that, in however small pieces the container writes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, watch};
 
 use super::Stdin;
@@ -15,6 +15,11 @@ use crate::logs::StreamKind;
 
 /// Bytes that may wait for one client before the container is held up.
 const BEHIND: usize = 1 << 20;
+
+/// Pieces that wait are joined up to this size.
+const JOINED: usize = 16 << 10;
+/// What a piece costs beside its bytes.
+const PIECE: usize = 128;
 
 /// A piece of output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +49,36 @@ struct Client {
 #[derive(Debug, Default)]
 struct Queue {
     chunks: VecDeque<OutputChunk>,
+    /// What they cost.
     bytes: usize,
     ended: bool,
     gone: bool,
+}
+
+impl Queue {
+    fn push(&mut self, stream: StreamKind, bytes: &Bytes) {
+        let last = self.chunks.back_mut();
+        let fitting =
+            last.filter(|last| last.stream == stream && last.bytes.len() + bytes.len() <= JOINED);
+        if let Some(last) = fitting {
+            let mut joined = BytesMut::from(std::mem::take(&mut last.bytes));
+            joined.extend_from_slice(bytes);
+            last.bytes = joined.freeze();
+            self.bytes += bytes.len();
+            return;
+        }
+        self.bytes += bytes.len() + PIECE;
+        self.chunks.push_back(OutputChunk {
+            stream,
+            bytes: bytes.clone(),
+        });
+    }
+
+    fn pop(&mut self) -> Option<OutputChunk> {
+        let chunk = self.chunks.pop_front()?;
+        self.bytes -= chunk.bytes.len() + PIECE;
+        Some(chunk)
+    }
 }
 
 /// One client's end.
@@ -96,11 +128,7 @@ impl Hub {
                 StreamKind::Stderr => client.stderr,
             };
             if wanted {
-                queue.bytes += bytes.len();
-                queue.chunks.push_back(OutputChunk {
-                    stream,
-                    bytes: bytes.clone(),
-                });
+                queue.push(stream, bytes);
                 client.news.notify_one();
             }
             true
@@ -152,9 +180,8 @@ impl Output {
             let news = self.client.news.notified();
             {
                 let mut queue = lock(&self.client.queue);
-                if let Some(chunk) = queue.chunks.pop_front() {
-                    let before = queue.bytes;
-                    queue.bytes -= chunk.bytes.len();
+                let before = queue.bytes;
+                if let Some(chunk) = queue.pop() {
                     if before >= BEHIND && queue.bytes < BEHIND {
                         self.hub.room.notify_waiters();
                     }
@@ -216,5 +243,58 @@ mod tests {
         hub.send(StreamKind::Stdout, &Bytes::from(vec![0; BEHIND]));
         drop(slow);
         hub.room().await;
+    }
+
+    /// What a client that takes nothing holds when the container is held up: pieces and bytes.
+    fn held(write: impl Fn(&Hub, usize)) -> (usize, usize) {
+        let hub = Hub::new();
+        let slow = hub.attach(true, true);
+        let mut turn = 0;
+        while lock(&slow.client.queue).bytes < BEHIND {
+            write(&hub, turn);
+            turn += 1;
+        }
+        let queue = lock(&slow.client.queue);
+        let bytes = queue.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        (queue.chunks.len(), bytes)
+    }
+
+    #[test]
+    fn bytes_that_come_one_by_one_cost_as_much_as_they_are() {
+        let one = Bytes::from_static(b"x");
+        let (pieces, bytes) = held(|hub, _| hub.send(StreamKind::Stdout, &one));
+        assert!(pieces <= BEHIND / JOINED + 1, "{pieces}");
+        assert!(bytes > BEHIND / 2, "{bytes}");
+        // On two outputs in turn they cannot be joined: then the container is held up earlier.
+        let (pieces, _) = held(|hub, turn| {
+            let streams = [StreamKind::Stdout, StreamKind::Stderr];
+            hub.send(streams[turn % 2], &one);
+        });
+        assert!(pieces <= BEHIND / PIECE, "{pieces}");
+    }
+
+    #[tokio::test]
+    async fn joined_pieces_have_every_byte_in_its_place() {
+        let hub = Hub::new();
+        let (mut one, mut two) = (hub.attach(true, true), hub.attach(true, false));
+        let mut sent = [Vec::new(), Vec::new()];
+        for turn in 0..20_000_usize {
+            let stream = usize::from(turn % 7 == 0);
+            let bytes = turn.to_string().repeat(turn % 3 + 1);
+            sent[stream].extend_from_slice(bytes.as_bytes());
+            let streams = [StreamKind::Stdout, StreamKind::Stderr];
+            hub.send(streams[stream], &Bytes::from(bytes));
+        }
+        hub.end();
+        let mut got = [Vec::new(), Vec::new()];
+        while let Some(chunk) = one.next().await {
+            got[usize::from(chunk.stream == StreamKind::Stderr)].extend_from_slice(&chunk.bytes);
+        }
+        assert!(got == sent);
+        let mut out = Vec::new();
+        while let Some(chunk) = two.next().await {
+            out.extend_from_slice(&chunk.bytes);
+        }
+        assert!(out == sent[0]);
     }
 }

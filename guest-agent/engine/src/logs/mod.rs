@@ -1,9 +1,11 @@
 //! Container logs: Docker's json-file, and `local`, on the data disk.
 //!
 //! `writer` appends and rotates, `pack` compresses what was rotated away, `reader` reads back and
-//! follows, `entry` is the format, `options` what `--log-opt` says of it. The run
-//! of a container is the only writer of its log; readers may be many and never hold it up.
+//! follows, `entry` is the format, `options` what `--log-opt` says of it, `buffer` where lines wait
+//! of containers that must not. The run of a container, or its buffer, is the only writer of its log;
+//! readers may be many and never hold it up.
 
+mod buffer;
 mod entry;
 mod options;
 mod pack;
@@ -11,6 +13,7 @@ mod reader;
 mod tag;
 mod writer;
 
+pub(crate) use buffer::Buffer;
 pub(crate) use entry::MAX_LINE;
 pub use entry::{Entry, Format};
 pub use options::{Identity, LogOptions};

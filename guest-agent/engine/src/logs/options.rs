@@ -13,7 +13,12 @@ pub struct LogOptions {
     pub shape: Shape,
     /// Encoded JSON object added to each entry, or empty.
     pub attrs: String,
+    /// Bytes that may wait for the log, if the container does not wait for it.
+    pub buffer: Option<usize>,
 }
+
+/// What may wait where the options do not say; dockerd's.
+const BUFFER: usize = 1_000_000;
 
 /// Options of both drivers.
 const SIZES: &[&str] = &["max-size", "max-file", "compress"];
@@ -66,6 +71,7 @@ impl LogOptions {
             Ok(Self {
                 shape: shape(log)?,
                 attrs: attributes(log, container)?,
+                buffer: buffer(log)?,
             })
         };
         read().map(Some).map_err(|problem| {
@@ -96,6 +102,17 @@ fn check_mode(log: &LogConfig) -> Result<()> {
     size(get("max-buffer-size")).map(drop).map_err(|problem| {
         Error::invalid(format!("error parsing option max-buffer-size: {problem}"))
     })
+}
+
+/// How much may wait for the log, if something may.
+fn buffer(log: &LogConfig) -> std::result::Result<Option<usize>, String> {
+    let get = |key: &str| log.config.get(key).map(String::as_str);
+    if get("mode") != Some("non-blocking") {
+        return Ok(None);
+    }
+    let bytes = get("max-buffer-size").map(size).transpose()?;
+    let bytes = bytes.map_or(BUFFER, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    Ok(Some(bytes))
 }
 
 /// Which files are kept, and how; the words are the drivers'.
@@ -308,6 +325,18 @@ mod tests {
             compress: true,
         };
         assert_eq!((local.shape, local.attrs.as_str()), (shape, ""));
+        assert_eq!(local.buffer, None);
+        for (pairs, bytes) in [
+            (&[("mode", "non-blocking")][..], Some(BUFFER)),
+            (&[("mode", "blocking")], None),
+            (
+                &[("mode", "non-blocking"), ("max-buffer-size", "4m")],
+                Some(4 << 20),
+            ),
+        ] {
+            let read = options("json-file", pairs).unwrap().unwrap();
+            assert_eq!(read.buffer, bytes, "{pairs:?}");
+        }
         for (text, bytes) in [("0", 0), ("10", 10), ("1.5k", 1536), ("2 MiB", 2 << 20)] {
             assert_eq!(size(text), Ok(bytes));
         }

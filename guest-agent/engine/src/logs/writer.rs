@@ -47,7 +47,9 @@ pub(crate) struct Piece {
 pub struct LogFile {
     path: PathBuf,
     shape: Shape,
-    current: Arc<Mutex<File>>,
+    /// Held while files are moved or opened, and not while one is written: who reads must not wait
+    /// for a disk that stands still.
+    current: Arc<Mutex<Arc<File>>>,
     progress: watch::Sender<Progress>,
 }
 
@@ -65,7 +67,7 @@ impl LogFile {
         Ok(Self {
             path: path.to_owned(),
             shape,
-            current: Arc::new(Mutex::new(file)),
+            current: Arc::new(Mutex::new(Arc::new(file))),
             progress: watch::channel(progress).0,
         })
     }
@@ -82,7 +84,7 @@ impl LogFile {
 
     /// Appends whole entries. On an error nothing of them is kept.
     pub(crate) fn append(&self, entries: &[u8]) -> io::Result<()> {
-        let file = self.file();
+        let file = Arc::clone(&*self.file());
         let before = self.length();
         if let Err(error) = (&*file).write_all(entries) {
             // Half an entry would spoil the next one.
@@ -91,7 +93,6 @@ impl LogFile {
             }
             return Err(error);
         }
-        drop(file);
         self.progress
             .send_modify(|progress| progress.length += entries.len() as u64);
         Ok(())
@@ -158,7 +159,7 @@ impl LogFile {
         if self.shape.max_files < 2 {
             std::fs::remove_file(&self.path)?;
         }
-        *file = open_file(&self.path)?;
+        *file = Arc::new(open_file(&self.path)?);
         drop(file);
         self.progress.send_modify(|progress| {
             progress.generation += 1;
@@ -246,7 +247,7 @@ impl LogFile {
         self.progress.subscribe()
     }
 
-    fn file(&self) -> MutexGuard<'_, File> {
+    fn file(&self) -> MutexGuard<'_, Arc<File>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
