@@ -1,16 +1,16 @@
 //! Registries as they are found: with certificates of one's own, tokens, mirrors, many platforms,
 //! and some that never answer.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lighter_tests::registry::{Entry, PASSWORD, USER};
+use lighter_tests::registry::{Entry, PASSWORD, USER, own_address};
 use lighter_tests::tars::{image, layer, layout, lister};
 use lighter_tests::tokens::Tokens;
-use lighter_tests::{Host, Registry, run};
+use lighter_tests::{Host, Registry, env, run};
 
 /// An image archive with one small layer of its own.
 fn archive(host: &Host, name: &str, content: &str) -> PathBuf {
@@ -286,4 +286,60 @@ fn an_image_of_forty_layers_runs_and_so_does_one_with_a_layer_twice() {
         "the topmost counts: {out}"
     );
     host.docker(&["rmi", &forty, "twice:1"]).ok();
+}
+
+/// Answers every request on all of this machine's addresses with `body`; its port.
+fn web_server(body: Vec<u8>) -> u16 {
+    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut asked = Vec::new();
+            let mut byte = [0];
+            while !asked.ends_with(b"\r\n\r\n") && client.read_exact(&mut byte).is_ok() {
+                asked.push(byte[0]);
+            }
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            // A client that has gone wants nothing.
+            let _ = client.write_all(head.as_bytes());
+            let _ = client.write_all(&body);
+        }
+    });
+    port
+}
+
+#[test]
+fn an_archive_is_fetched_through_the_host_but_not_from_it() {
+    let name = "an_archive_is_fetched_through_the_host_but_not_from_it";
+    let Some(host) = Host::shared(name) else {
+        return;
+    };
+    let Some(address) = own_address() else {
+        return env::skip(name, "this machine has no address but loopback");
+    };
+    let port = web_server(layer(&[("file", b"fetched")]));
+    let url = format!("http://{address}:{port}/root.tar");
+    for (run, image) in [
+        (Host::docker as fn(&Host, &[&str]) -> _, "fetched:1"),
+        (Host::lighter, "fetched:2"),
+    ] {
+        let said = run(host, &["import", &url, image]).ok().out();
+        assert!(said.contains(&format!("Downloading from {url}")), "{said}");
+        let id = [
+            "image",
+            "inspect",
+            "--format",
+            "{{.Id}} {{.Comment}}",
+            image,
+        ];
+        let shown = host.docker(&id).ok().out();
+        let (id, comment) = shown.trim().split_once(' ').expect("two words");
+        assert!(said.contains(id), "{said}");
+        assert_eq!(comment, format!("Imported from {url}"));
+        let own = format!("http://localhost:{port}/root.tar");
+        let refused = run(host, &["import", &own]).exits(1).err();
+        let words = "archives of this host and its surroundings are not fetched";
+        assert!(refused.contains(words), "{refused}");
+    }
+    host.docker(&["rmi", "fetched:1", "fetched:2"]).ok();
 }

@@ -237,7 +237,8 @@ impl Drop for Registry {
 }
 
 /// An address of this machine that is not loopback, if it has one. Nothing is sent for it.
-fn own_address() -> Option<String> {
+#[must_use]
+pub fn own_address() -> Option<String> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;
     let address = socket.local_addr().ok()?.ip();

@@ -30,10 +30,11 @@ pub struct DialTarget {
 /// Why it is connected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DialPurpose {
-    /// The registry the user named, as in the reference (`localhost:5000`).
+    /// The registry the user named, as in the reference (`localhost:5000`), or what is fetched
+    /// from.
     pub registry: String,
     /// Whether the target is that registry itself (or a mirror from the settings). False for
-    /// redirects and token realms: those must not reach the host's own services.
+    /// redirects, token realms and archives: those must not reach the host's own services.
     pub user_named: bool,
 }
 
@@ -65,7 +66,7 @@ impl Dialer for TcpDialer {
                     last = io::Error::new(
                         io::ErrorKind::PermissionDenied,
                         format!(
-                            "{} is not dialled for a redirect or a token realm",
+                            "{} is not dialled for a redirect, a token realm or an archive",
                             address.ip()
                         ),
                     );

@@ -1,13 +1,17 @@
 //! Images made here: `docker import` and `docker commit`, and an engine that is killed right after
 //! it has acknowledged one.
 
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::api::{call, container, create, get, load_image, post, run, state, try_call, wait};
-use crate::machine::Machine;
+use crate::machine::{LIMIT, Machine};
 
-fn started(dir: &std::path::Path) -> Machine {
+fn started(dir: &Path) -> Machine {
     let machine = Machine::start(dir);
     machine.greeted();
     load_image(&machine, dir);
@@ -18,7 +22,7 @@ fn tree() -> Vec<u8> {
     let dir = tempdir().unwrap();
     std::fs::create_dir(dir.path().join("etc")).unwrap();
     std::fs::write(dir.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").unwrap();
-    let tar = std::process::Command::new("tar")
+    let tar = Command::new("tar")
         .arg("-C")
         .arg(dir.path())
         .args(["-c", "-f", "-", "."])
@@ -123,7 +127,11 @@ fn what_cannot_be_made_is_refused_in_dockerds_words_and_leaves_nothing() {
         "No such container: none"
     );
     assert!(said(import, b"hello this is no tar", 400).contains("unexpected EOF"));
-    assert!(said("/images/create?fromSrc=http://x/y", b"", 501).contains("not supported"));
+    let no_address = said("/images/create?fromSrc=ftp://x/y", b"", 400);
+    assert!(
+        no_address.contains("it must be http or https"),
+        "{no_address}"
+    );
     let listed = get(&machine, "/images/json").is(200).text();
     assert!(!listed.contains("made"), "{listed}");
 }
@@ -192,4 +200,90 @@ fn damage_on_the_disk_is_found_and_named() {
         assert!(!told.contains("Sound:"), "{told}");
     }
     assert!(lines("?name=nothing").contains("Sound: 1 image, 0 layers"));
+}
+
+/// A web server that the engine reaches at an address of its own network, and at loopback.
+struct Server(Child);
+
+impl Server {
+    fn start(machine: &Machine, files: &Path) -> Self {
+        let network = format!("--net=/proc/{}/ns/net", machine.agent_pid().unwrap());
+        let inside = |words: &[&str]| {
+            let mut command = Command::new("nsenter");
+            command.arg(&network).args(words);
+            command
+        };
+        for words in ["ip link set lo up", "ip address add 10.9.9.9/32 dev lo"] {
+            let words: Vec<&str> = words.split(' ').collect();
+            assert!(inside(&words).status().unwrap().success(), "{words:?}");
+        }
+        let mut serve = inside(&["/bin/busybox", "httpd", "-f", "-p", "8080", "-h"]);
+        let server = Self(serve.arg(files).spawn().unwrap());
+        let limit = Instant::now() + LIMIT;
+        let there = "http://10.9.9.9:8080/root.tar";
+        let wget = ["/bin/busybox", "wget", "-q", "-O", "/dev/null", there];
+        while !inside(&wget).output().unwrap().status.success() {
+            assert!(Instant::now() < limit, "nobody listens");
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_archive_is_imported_from_its_address_but_not_from_one_of_the_host() {
+    let (dir, files) = (tempdir().unwrap(), tempdir().unwrap());
+    let machine = started(dir.path());
+    std::fs::write(files.path().join("root.tar"), tree()).unwrap();
+    std::fs::write(files.path().join("half.tar"), &tree()[..1000]).unwrap();
+    let _server = Server::start(&machine, files.path());
+    let import = |from: &str| {
+        let path = format!("/images/create?fromSrc={from}&repo=fetched&changes=ENV%20A=b");
+        post(&machine, &path)
+    };
+    let text = import("10.9.9.9:8080/root.tar").is(200).text();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let url = "http://10.9.9.9:8080/root.tar";
+    assert_eq!(
+        lines[0],
+        json!({ "status": format!("Downloading from {url}") })
+    );
+    let (bar, last) = (&lines[lines.len() - 2], &lines[lines.len() - 1]);
+    let length = tree().len();
+    assert_eq!(bar["status"], "Importing");
+    assert_eq!(
+        bar["progressDetail"],
+        json!({ "current": length, "total": length })
+    );
+    let made = image(&machine, "fetched");
+    assert_eq!(last["status"], made["Id"]);
+    assert_eq!(made["Comment"], "Imported from 10.9.9.9:8080/root.tar");
+    assert_eq!(made["Config"]["Env"], json!(["A=b"]));
+    assert_eq!(made["RootFS"]["Layers"].as_array().unwrap().len(), 1);
+
+    let missing = import("http://10.9.9.9:8080/none").is(404).text();
+    let words = "failed to GET http://10.9.9.9:8080/none with status 404 Not Found: ";
+    assert!(missing.contains(words), "{missing}");
+    // It has begun: what comes of it is said at the end.
+    let half = import("http://10.9.9.9:8080/half.tar").is(200).text();
+    assert!(
+        half.lines().last().unwrap().contains("errorDetail"),
+        "{half}"
+    );
+    assert_eq!(image(&machine, "fetched")["Id"], made["Id"]);
+    for own in ["http://127.0.0.1:8080/root.tar", "localhost:8080/root.tar"] {
+        let refused = import(own).is(403).text();
+        let words = "archives of this host and its surroundings are not fetched";
+        assert!(refused.contains(words), "{refused}");
+    }
+    import("http://10.9.9.9:8081/root.tar").is(500);
 }

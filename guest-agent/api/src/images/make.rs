@@ -1,4 +1,4 @@
-//! `POST /images/create?fromSrc=-` (import) and `POST /commit`.
+//! `POST /images/create?fromSrc=` (import) and `POST /commit`.
 
 use hyper::StatusCode;
 use lighter_engine::Error;
@@ -8,22 +8,16 @@ use lighter_engine::images::{
 use lighter_engine::model::Config;
 use serde::Serialize;
 
-use super::progress;
+use super::{progress, stream};
 use crate::body::{full, json, with_type};
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::router::Answer;
 use crate::transfer;
 
-/// Reads the archive while it comes.
+/// Reads the archive while it comes: from the client, or from where the client says.
 pub(super) async fn import(mut call: Call) -> Answer {
     let text = |name: &str| call.query.get(name).unwrap_or_default().to_owned();
-    if text("fromSrc") != "-" {
-        let error = Error::unsupported(
-            "importing from an address is not supported: download the archive and import it",
-        );
-        return Err(error.into());
-    }
     let platform = match call.query.filled("platform") {
         None => None,
         Some(text) => Some(
@@ -37,8 +31,15 @@ pub(super) async fn import(mut call: Call) -> Answer {
         changes: call.query.all("changes").map(str::to_owned).collect(),
         platform,
     };
-    let (sender, reader) = channel::to_thread();
     let engine = call.engine.clone();
+    let from = text("fromSrc");
+    if from != "-" {
+        return stream::answer("import", async move |lines| {
+            engine.image_import_from(&from, options, lines).await
+        })
+        .await;
+    }
+    let (sender, reader) = channel::to_thread();
     let importing = tokio::spawn(async move { engine.image_import(reader, options).await });
     transfer::feed(&mut call.body, sender).await;
     let id = importing

@@ -8,6 +8,7 @@
 //! names yet is not collected. Recording and dropping the pin is one step for the collector.
 
 mod collect;
+mod fetch;
 mod instructions;
 mod known;
 mod list;

@@ -84,6 +84,9 @@ pub(super) struct Endpoint {
     pub(super) mirror: bool,
     /// Whether its certificate must lead to a trusted root.
     pub(super) verified: bool,
+    /// Whether it is no registry that the user named: then it must not lead to the host's own
+    /// services.
+    pub(super) foreign: bool,
 }
 
 /// Where to ask for `reference`, in this order.
@@ -103,6 +106,7 @@ pub(super) fn endpoints(
                 origin,
                 registry: DEFAULT_REGISTRY.to_owned(),
                 mirror: true,
+                foreign: false,
             });
         }
     }
@@ -141,6 +145,7 @@ pub(super) fn named(network: &Network, registry: &str) -> Result<Vec<Endpoint>, 
             registry: registry.to_owned(),
             mirror: false,
             verified: !insecure,
+            foreign: false,
         })
     };
     schemes.iter().map(endpoint).collect()

@@ -56,7 +56,7 @@ impl fmt::Display for Said {
 }
 
 /// A registry writes to nobody's terminal but in plain words.
-fn printable(text: &str, longest: usize) -> String {
+pub(super) fn printable(text: &str, longest: usize) -> String {
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     plain.take(longest).collect()
 }
@@ -146,6 +146,26 @@ pub enum RegistryError {
         request: String,
         /// What is wrong.
         problem: String,
+    },
+    /// What is to be fetched has no address.
+    #[error("invalid address {address:?}: {problem}")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// What is to be fetched is not there.
+    #[error("failed to GET {address} with status {words}: {said}")]
+    Fetch {
+        /// The address.
+        address: String,
+        /// The status.
+        status: u16,
+        /// The status with its words.
+        words: String,
+        /// What the server says.
+        said: String,
     },
     /// The trust roots of the settings cannot be used.
     #[error("the trust roots cannot be read: {0}")]

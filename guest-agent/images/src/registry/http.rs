@@ -250,14 +250,16 @@ impl Http {
         let named = &self.endpoint.origin;
         let purpose = DialPurpose {
             registry: self.endpoint.registry.clone(),
-            user_named: named.host == origin.host && named.port == origin.port,
+            user_named: !self.endpoint.foreign
+                && named.host == origin.host
+                && named.port == origin.port,
         };
         let stream = self.network.dialer.dial(&target, &purpose).await?;
         if !origin.tls {
             return Ok(stream);
         }
         let own = origin == named;
-        let verified = if own {
+        let verified = if own || self.endpoint.foreign {
             self.endpoint.verified
         } else {
             !endpoint::is_insecure(&self.network, &origin.authority())

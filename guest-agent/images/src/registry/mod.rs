@@ -5,6 +5,7 @@
 //!   pull ─► client (one endpoint: manifests, blobs, who we are) ─► http ─► Dialer
 //!     └───► download (a layer: resumed, retried) ─► Received ─► commit
 //!   push ─► upload (a layer: known there, mounted, or compressed while it is sent) ─► put
+//!   fetch ─► http (an archive that is in no registry)
 //! ```
 //!
 //! Called by the engine's image service. A registry is not trusted: everything it sends is bounded
@@ -17,6 +18,7 @@ mod client;
 mod download;
 mod endpoint;
 mod error;
+mod fetch;
 mod http;
 mod known;
 mod login;
@@ -38,6 +40,7 @@ use std::time::Duration;
 use crate::dial::Dialer;
 
 pub use error::RegistryError;
+pub use fetch::{Fetched, fetch};
 pub use known::KnownBlob;
 pub use login::login;
 pub use look::{Described, DescribedPlatform, describe};

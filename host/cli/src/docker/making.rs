@@ -62,7 +62,7 @@ fn import_command() -> Command {
         Command::new("import").about("Make an image from an archive of files"),
         IMPORT,
     )
-    .arg(super::target("FILE|-"))
+    .arg(super::target("FILE|URL|-"))
     .arg(name())
 }
 
@@ -135,7 +135,7 @@ async fn import(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, C
     let source = text(arguments, "target").unwrap_or_default();
     let input: Option<Box<dyn Read + Send>> = match source.as_str() {
         "-" => Some(Box::new(io::stdin())),
-        // The engine refuses it by name.
+        // The engine fetches it.
         address if address.starts_with("http://") || address.starts_with("https://") => None,
         path => Some(Box::new(File::open(path).map_err(|error| {
             CliError::new(format!("open {path}: {}", words(&error)))

@@ -260,7 +260,9 @@ async fn a_realm_elsewhere_gets_no_more_than_it_must() {
     // On the host itself: not dialled at all.
     registry.set("/v2/a/b/manifests/t", vec![realm("127.0.0.1")]);
     let refused = pull_as(&network(), &registry.reference(), alice()).await;
-    assert!(text(refused.result).contains("is not dialled for a redirect or a token realm"));
+    assert!(
+        text(refused.result).contains("is not dialled for a redirect, a token realm or an archive")
+    );
     assert!(tokens.seen().is_empty());
     // Anywhere else: asked for this repository only, and told to nobody else.
     let anywhere = Network {

@@ -1,6 +1,7 @@
 //! The client against registries in this process: this is what they are made of, and the plain
-//! ways; `hostile`, `look`, `push` and `tls` have the others.
+//! ways; `fetch`, `hostile`, `look`, `push` and `tls` have the others.
 
+mod fetch;
 mod hostile;
 mod look;
 mod push;
