@@ -2,7 +2,8 @@
 //! output, the same exit code, and the same words on standard error.
 //!
 //! What is not the same, by intention: the programs' names, docker's prefixes ("Error response from
-//! daemon") where ours is "error", docker's usage lines where ours are hints.
+//! daemon") where ours is "error", docker's usage lines where ours are hints, and its advice to have
+//! another program build.
 
 use lighter_tests::{Finished, Host, env};
 
@@ -14,10 +15,19 @@ fn of_docker(run: &Finished) -> String {
             .iter()
             .any(|p| line.starts_with(p))
     };
+    let is_advice = |line: &&str| {
+        [
+            "DEPRECATED: The legacy builder",
+            "Install the buildx component",
+            "https://docs.docker.com/go/buildx/",
+        ]
+        .iter()
+        .any(|words| line.trim_start().starts_with(words))
+    };
     let text = run.err();
     let lines = text
         .lines()
-        .filter(|line| !line.is_empty() && !is_usage(line));
+        .filter(|line| !line.is_empty() && !is_usage(line) && !is_advice(line));
     let words = lines.map(|line| {
         let line = prefixes
             .iter()
@@ -449,6 +459,34 @@ fn what_containers_run_and_use_is_shown_the_same() {
         vec!["volume", "prune", "-f", "--filter", "label=nosuch"],
         vec!["volume", "prune", "-a", "--filter", "all=1"],
         vec!["system", "prune", "-f", "--filter", "label=nosuch"],
+        vec!["network", "prune"],
+        vec!["network", "prune", "-f"],
+        vec!["network", "prune", "-f", "--filter", "bogus=1"],
+        vec!["builder", "prune"],
+        vec!["builder", "prune", "-a"],
+        vec!["builder", "prune", "-af", "--keep-storage", "1g"],
+        vec!["builder", "prune", "-f", "--keep-storage", "x"],
+        vec!["builder", "prune", "-f", "--filter", "until=bogus"],
+        vec!["network", "ls"],
+        vec!["network", "list", "--no-trunc", "-q"],
+        vec!["network", "ls", "--filter", "driver=host", "-q"],
+        vec!["network", "ls", "--filter", "bogus=1"],
+        vec!["network", "ls", "--format", "json"],
+        vec![
+            "network",
+            "ls",
+            "--format",
+            "table {{.CreatedAt}}\\t{{.IPv4}}\\t{{.IPv6}}\\t{{.Internal}}\\t{{.Labels}}",
+        ],
+        vec!["network", "inspect", "none", "nosuch"],
+        vec![
+            "network",
+            "inspect",
+            "-v",
+            "--format",
+            "{{.Driver}}",
+            "host",
+        ],
     ];
     let lines: Vec<&[&str]> = lines.iter().map(Vec::as_slice).collect();
     same(host, &lines);
@@ -500,8 +538,11 @@ fn every_flag_of_docker_is_honoured_or_refused_by_name() {
     for below in ["ls", "create", "rm", "inspect", "prune"] {
         commands.push(vec!["volume", below]);
     }
-    for noun in ["container", "image", "system"] {
+    for noun in ["builder", "container", "image", "network", "system"] {
         commands.push(vec![noun, "prune"]);
+    }
+    for below in ["ls", "inspect"] {
+        commands.push(vec!["network", below]);
     }
     commands.push(vec!["system", "df"]);
     commands.push(Vec::new());

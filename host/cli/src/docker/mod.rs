@@ -22,6 +22,7 @@ mod login;
 mod logs;
 mod making;
 mod mounts;
+mod networks;
 mod nouns;
 mod port_list;
 mod ports;

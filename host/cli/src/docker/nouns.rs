@@ -1,4 +1,5 @@
-//! `container …`, `image …` and `system …`: the verbs by the longer names docker has for them.
+//! `builder …`, `container …`, `image …`, `network …` and `system …`: the verbs by the longer names
+//! docker has for them.
 //!
 //! Each line leads to a verb of the one table; nothing is done here that the verb does not do.
 
@@ -9,6 +10,8 @@ use crate::exit::Code;
 
 /// A word below a noun: the word itself, others that mean the same, and the verb.
 type Word = (&'static str, &'static [&'static str], &'static str);
+
+const BUILDER: &[Word] = &[("prune", &[], "builder-prune")];
 
 const CONTAINER: &[Word] = &[
     ("attach", &[], "attach"),
@@ -51,6 +54,12 @@ const IMAGE: &[Word] = &[
     ("verify", &[], "image-verify"),
 ];
 
+const NETWORK: &[Word] = &[
+    ("inspect", &[], "network-inspect"),
+    ("ls", &["list"], "network-ls"),
+    ("prune", &[], "network-prune"),
+];
+
 const SYSTEM: &[Word] = &[
     ("df", &[], "system-df"),
     ("events", &[], "events"),
@@ -61,6 +70,11 @@ const SYSTEM: &[Word] = &[
 /// The nouns of this file.
 pub const VERBS: &[Verb] = &[
     Verb {
+        name: "builder",
+        command: || noun("builder", "Manage builds", BUILDER),
+        run: |c, a| run(BUILDER, c, a),
+    },
+    Verb {
         name: "container",
         command: || noun("container", "Manage containers", CONTAINER),
         run: |c, a| run(CONTAINER, c, a),
@@ -70,13 +84,20 @@ pub const VERBS: &[Verb] = &[
         command: || noun("image", "Manage images", IMAGE),
         run: |c, a| run(IMAGE, c, a),
     },
+    Verb {
+        name: "network",
+        command: || noun("network", "Manage networks", NETWORK),
+        run: |c, a| run(NETWORK, c, a),
+    },
 ];
 
 /// The verb that two words of the command line mean, if the first is a noun.
 pub fn verb_of(noun: &str, word: &str) -> Option<&'static str> {
     let words = match noun {
+        "builder" => BUILDER,
         "container" => CONTAINER,
         "image" => IMAGE,
+        "network" => NETWORK,
         "system" => SYSTEM,
         _ => return None,
     };
@@ -109,6 +130,7 @@ pub fn system_commands() -> impl Iterator<Item = Command> {
 pub fn find(verb: &str) -> Option<&'static Verb> {
     let tables = [
         super::inspect::BELOW_NOUNS,
+        super::networks::BELOW_NOUNS,
         super::prune::BELOW_NOUNS,
         super::disk::BELOW_NOUNS,
         super::verify::BELOW_NOUNS,
@@ -134,7 +156,7 @@ mod tests {
 
     #[test]
     fn every_word_leads_to_a_verb() {
-        for (word, _, verb) in CONTAINER.iter().chain(IMAGE).chain(SYSTEM) {
+        for (word, _, verb) in [BUILDER, CONTAINER, IMAGE, NETWORK, SYSTEM].concat() {
             assert!(find(verb).is_some(), "{word}");
         }
         assert_eq!(verb_of("container", "ps"), Some("ps"));

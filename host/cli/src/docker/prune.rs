@@ -1,5 +1,5 @@
-//! `container prune`, `image prune`, `volume prune`, `builder prune` and `system prune`: what is
-//! not in use is removed, once the person has said yes.
+//! `container prune`, `image prune`, `volume prune`, `network prune`, `builder prune` and `system
+//! prune`: what is not in use is removed, once the person has said yes.
 
 use std::io::BufRead as _;
 
@@ -7,8 +7,8 @@ use clap::{ArgMatches, Command};
 use serde_json::Value;
 
 use super::api::with_query;
-use super::flags::{Flag, Kind, flag, is_set, switch, texts, with_flags};
-use super::{Context, Running, Verb, filters, units};
+use super::flags::{Flag, Kind, flag, is_set, switch, text, texts, with_flags};
+use super::{Context, Running, Verb, filters, units, values};
 use crate::exit::{CliError, Code};
 
 const FILTER: Flag = flag(
@@ -42,6 +42,26 @@ const VOLUMES: &[Flag] = &[
     ),
     FILTER,
     FORCE,
+];
+const NETWORKS: &[Flag] = &[FILTER, FORCE];
+const KEEP: Flag = flag(
+    "keep-storage",
+    None,
+    Kind::Bytes,
+    "",
+    "Leave so much of the cache",
+);
+const CACHE: &[Flag] = &[
+    flag(
+        "all",
+        Some('a'),
+        Kind::Switch,
+        "",
+        "Remove all of the cache that is not used, not only what nothing leads to",
+    ),
+    FILTER,
+    FORCE,
+    KEEP,
 ];
 const SYSTEM: &[Flag] = &[
     flag(
@@ -78,6 +98,16 @@ pub const BELOW_NOUNS: &[Verb] = &[
         name: "volume-prune",
         command: || command("Remove volumes that are not used", VOLUMES),
         run: |c, a| one(c, a, volume_question(a), volumes),
+    },
+    Verb {
+        name: "network-prune",
+        command: || command("Remove networks that are not used", NETWORKS),
+        run: |c, a| Box::pin(networks(c, a)),
+    },
+    Verb {
+        name: "builder-prune",
+        command: || command("Remove what builds have left", CACHE),
+        run: |c, a| Box::pin(cache(c, a)),
     },
     Verb {
         name: "system-prune",
@@ -120,7 +150,7 @@ fn one<'a>(
 ) -> Running<'a> {
     Box::pin(async move {
         check_volumes(arguments)?;
-        if !is_set(arguments, "force") && !agreed(context, question) {
+        if !is_set(arguments, "force") && !agreed(context, question, "\n") {
             return Ok(Code::OK);
         }
         let (said, bytes) = prune(context, arguments).await?;
@@ -142,8 +172,9 @@ fn check_volumes(arguments: &ArgMatches) -> Result<(), CliError> {
     }
 }
 
-fn agreed(context: &Context<'_>, question: &str) -> bool {
-    let text = format!("WARNING! {question}\nAre you sure you want to continue? [y/N] ");
+/// Whether the person says yes; docker asks on a line of its own, or on the same.
+fn agreed(context: &Context<'_>, question: &str, between: &str) -> bool {
+    let text = format!("WARNING! {question}{between}Are you sure you want to continue? [y/N] ");
     context.printer.data(&text);
     let mut answer = String::new();
     // What cannot be read is no yes.
@@ -228,6 +259,64 @@ async fn volumes_that(context: &Context<'_>, conditions: &[String]) -> Result<Do
     Ok((deleted("Deleted Volumes:", &gone), reclaimed(&done)))
 }
 
+async fn networks(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
+    let question = "This will remove all custom networks not used by at least one container.";
+    if is_set(arguments, "force") || agreed(context, question, "\n") {
+        tell(
+            context,
+            &networks_that(context, &texts(arguments, "filter")).await?,
+        );
+    }
+    Ok(Code::OK)
+}
+
+async fn networks_that(context: &Context<'_>, conditions: &[String]) -> Result<String, CliError> {
+    let done = post(context, "/networks/prune", conditions).await?;
+    let gone = names(&done, "NetworksDeleted");
+    Ok(deleted("Deleted Networks:", &gone))
+}
+
+async fn cache(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
+    let keep = match text(arguments, KEEP.long) {
+        None => String::new(),
+        Some(size) => {
+            let bytes = values::bytes(&size).map_err(|what| KEEP.wrong(&size, &what))?;
+            bytes.to_string()
+        }
+    };
+    let all = is_set(arguments, "all");
+    let question = match all {
+        true => "This will remove all build cache.",
+        false => "This will remove all dangling build cache.",
+    };
+    if !is_set(arguments, "force") && !agreed(context, question, " ") {
+        return Ok(Code::OK);
+    }
+    let (said, bytes) = cache_that(context, all, keep, &texts(arguments, "filter")).await?;
+    tell(context, &said);
+    total(context, bytes);
+    Ok(Code::OK)
+}
+
+async fn cache_that(
+    context: &Context<'_>,
+    all: bool,
+    keep: String,
+    conditions: &[String],
+) -> Result<Done, CliError> {
+    let all = if all { "1" } else { "" };
+    let query = [
+        ("all", all.to_owned()),
+        ("keep-storage", keep),
+        ("filters", filters(conditions)?),
+    ];
+    let path = with_query("/build/prune", &query);
+    let done = context.api.post(&path).await?;
+    let gone = names(&done, "CachesDeleted");
+    let said = deleted("Deleted build cache objects:", &gone);
+    Ok((said, reclaimed(&done)))
+}
+
 async fn system(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
     let conditions = texts(arguments, "filter");
     let with_volumes = is_set(arguments, "volumes");
@@ -236,7 +325,7 @@ async fn system(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, C
             "ERROR: The \"until\" filter is not supported with \"--volumes\"",
         ));
     }
-    if !is_set(arguments, "force") && !agreed(context, &everything(arguments, &conditions)) {
+    if !is_set(arguments, "force") && !agreed(context, &everything(arguments, &conditions), "\n") {
         return Ok(Code::OK);
     }
     let mut bytes = 0;
@@ -245,27 +334,13 @@ async fn system(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, C
         bytes += more;
     };
     note(containers(context, arguments).await?);
-    let networks = post(context, "/networks/prune", &conditions).await?;
-    let gone = names(&networks, "NetworksDeleted");
-    note((deleted("Deleted Networks:", &gone), 0));
+    note((networks_that(context, &conditions).await?, 0));
     if with_volumes {
         note(volumes_that(context, &conditions).await?);
     }
     note(images(context, arguments).await?);
-    let all = match is_set(arguments, "all") {
-        true => "1".to_owned(),
-        false => String::new(),
-    };
-    let query = [("all", all), ("filters", filters(&conditions)?)];
-    let cache = context
-        .api
-        .post(&with_query("/build/prune", &query))
-        .await?;
-    let gone = names(&cache, "CachesDeleted");
-    note((
-        deleted("Deleted build cache objects:", &gone),
-        reclaimed(&cache),
-    ));
+    let all = is_set(arguments, "all");
+    note(cache_that(context, all, String::new(), &conditions).await?);
     total(context, bytes);
     Ok(Code::OK)
 }
