@@ -18,6 +18,7 @@ use crate::query::{Query, decode_path};
 use crate::request_body::RequestBody;
 use crate::router::Answer;
 use crate::version::{self, ApiVersion};
+use crate::websocket;
 
 /// The most a JSON body may have; the largest honest one (create with many labels) is far below.
 const JSON_LIMIT: usize = 8 << 20;
@@ -64,6 +65,26 @@ impl Call {
     /// returns is never sent.
     pub(crate) async fn hand_over(self, kind: &'static str, session: Session) -> Answer {
         let hijacked = Hijacked::new(self.upgrade, kind, session);
+        self.give_away(hijacked).await
+    }
+
+    /// The same for a session over a WebSocket, with the head that answers its handshake.
+    pub(crate) async fn hand_over_websocket(
+        self,
+        head: Vec<u8>,
+        kind: websocket::Kind,
+        session: Session,
+    ) -> Answer {
+        let hijacked = Hijacked::websocket(head, kind, session);
+        self.give_away(hijacked).await
+    }
+
+    /// Ends the connection behind `last`, which is the whole answer.
+    pub(crate) async fn turn_away(self, last: Vec<u8>) -> Answer {
+        self.give_away(Hijacked::refusal(last)).await
+    }
+
+    async fn give_away(self, hijacked: Hijacked) -> Answer {
         if let Err(mpsc::error::SendError(hijacked)) = self.hand_over.send(hijacked).await {
             hijacked.run_alone().await;
         }

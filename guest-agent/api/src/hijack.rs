@@ -5,9 +5,11 @@
 //! -i -a stdin` leaves right behind its last byte, and all it has sent still goes to the container.
 //!
 //! Made by `attach` and `exec`, run by `serve`. Whatever becomes of the connection, the input of the
-//! container must not stay open for a client that has gone: see [`AtEnd`].
+//! container must not stay open for a client that has gone: see [`AtEnd`]. What a WebSocket does
+//! otherwise is in `websocket`.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use crate::error::ApiError;
 use crate::serve::HEADERS;
 use crate::stream::frame;
 use crate::version::ApiVersion;
+use crate::websocket;
 use crate::wire::Wire;
 
 const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
@@ -69,6 +72,8 @@ pub(crate) fn detach_keys(text: Option<&str>) -> Result<Vec<u8>, ApiError> {
 /// What a session connects.
 pub(crate) struct Session {
     pub(crate) tty: bool,
+    /// Whether output comes in frames that say which of the two it is.
+    pub(crate) framed: bool,
     pub(crate) replay: Option<mpsc::Receiver<Message>>,
     pub(crate) output: Option<Output>,
     pub(crate) stdin: Option<watch::Receiver<Option<Arc<Stdin>>>>,
@@ -115,7 +120,54 @@ pub(crate) struct HandedOver;
 /// A connection that is no HTTP any more, before the head of its last answer.
 pub(crate) struct Hijacked {
     head: Vec<u8>,
-    session: Session,
+    what: What,
+}
+
+/// What comes behind the head.
+enum What {
+    Session(Session),
+    WebSocket(websocket::Kind, Session),
+    Nothing,
+}
+
+/// Where the output of a session goes.
+pub(crate) trait Outlet {
+    /// Whether a client that has sent all it will send may go on reading.
+    const HALF_CLOSES: bool;
+
+    /// Waits until the client has read the head of the answer.
+    async fn begun(&mut self);
+
+    /// Sends output.
+    async fn put(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Sends nothing; a client that has closed both directions shows as an error.
+    async fn look(&mut self) -> io::Result<()>;
+
+    /// Says that no more comes. A failure means that the client has gone already.
+    async fn end(&mut self);
+}
+
+impl Outlet for Wire {
+    const HALF_CLOSES: bool = true;
+
+    async fn begun(&mut self) {
+        // There are clients that read the head through a buffer and go on with the bare socket: what
+        // came together with the head would be lost to them.
+        self.read_by_client().await;
+    }
+
+    async fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes).await
+    }
+
+    async fn look(&mut self) -> io::Result<()> {
+        self.write(&[]).await.map(drop)
+    }
+
+    async fn end(&mut self) {
+        let _ = self.shutdown().await;
+    }
 }
 
 impl Hijacked {
@@ -136,24 +188,56 @@ impl Hijacked {
         head.push_str("\r\n");
         Self {
             head: head.into_bytes(),
-            session,
+            what: What::Session(session),
+        }
+    }
+
+    /// With the head that answers a WebSocket's handshake.
+    pub(crate) fn websocket(head: Vec<u8>, kind: websocket::Kind, session: Session) -> Self {
+        let what = What::WebSocket(kind, session);
+        Self { head, what }
+    }
+
+    /// One that is over with `last`.
+    pub(crate) fn refusal(last: Vec<u8>) -> Self {
+        Self {
+            head: last,
+            what: What::Nothing,
         }
     }
 
     /// Sends the head and lives the session; `read` is what was read behind the request.
     pub(crate) async fn run(self, mut wire: Wire, read: Bytes) {
         let here = wire.write_all(&self.head).await.is_ok();
-        let reader = std::io::Cursor::new(read).chain(wire.clone());
-        if here {
-            self.session.run(reader, wire).await;
-        } else {
-            self.session.run_unseen(reader).await;
+        match self.what {
+            What::Session(session) => {
+                let reader = io::Cursor::new(read).chain(wire.clone());
+                if here {
+                    session.run(reader, wire).await;
+                } else {
+                    session.run_unseen(reader).await;
+                }
+            }
+            What::WebSocket(kind, session) => {
+                let (reader, outlet) = websocket::open(wire, read, kind).await;
+                if here {
+                    session.run(reader, outlet).await;
+                } else {
+                    session.run_unseen(reader).await;
+                }
+            }
+            What::Nothing => {
+                wire.end().await;
+                let _ = tokio::time::timeout(LINGER, discard(&mut wire)).await;
+            }
         }
     }
 
     /// Lives the session of a client whose connection is gone with all it has sent.
     pub(crate) async fn run_alone(self) {
-        self.session.run_unseen(tokio::io::empty()).await;
+        if let What::Session(session) | What::WebSocket(_, session) = self.what {
+            session.run_unseen(tokio::io::empty()).await;
+        }
     }
 }
 
@@ -162,6 +246,7 @@ impl Session {
     pub(crate) fn silent(tty: bool, failure: Option<String>) -> Self {
         Self {
             tty,
+            framed: !tty,
             replay: None,
             output: None,
             stdin: None,
@@ -172,12 +257,21 @@ impl Session {
         }
     }
 
-    async fn run(self, mut reader: impl AsyncRead + Unpin, wire: Wire) {
+    async fn run<O: Outlet>(self, mut reader: impl AsyncRead + Unpin, mut outlet: O) {
         let keys = if self.tty { self.keys } else { Vec::new() };
         let mut end = Some((self.at_end, self.at_detach));
+        let left;
         {
-            let input = take(&mut reader, self.stdin, &keys);
-            let out = send(wire, self.tty, self.replay, self.output, self.failure);
+            let input = async {
+                let fed = take(&mut reader, self.stdin, &keys).await;
+                if !O::HALF_CLOSES && fed == Fed::Ended {
+                    // The container may read no more, and the client still wants its output.
+                    discard(&mut reader).await;
+                }
+                fed
+            };
+            let framed = self.framed;
+            let out = send(&mut outlet, framed, self.replay, self.output, self.failure);
             tokio::pin!(input, out);
             let sent = loop {
                 tokio::select! {
@@ -189,22 +283,28 @@ impl Session {
                         if let Some((at_end, at_detach)) = end.take() {
                             finish(fed, at_end, at_detach);
                         }
-                        if fed == Fed::Detached {
-                            return;
+                        if fed == Fed::Detached || !O::HALF_CLOSES {
+                            break Sent::Left;
                         }
                         // The output goes on.
                     }
                 }
             };
+            left = matches!(sent, Sent::Left);
             match (sent, end) {
                 (Sent::Gone(rest), Some((at_end, at_detach))) => {
                     let fed = while_it_runs(input, rest).await;
                     return finish(fed, at_end, at_detach);
                 }
                 (Sent::Gone(_), None) => return,
-                (Sent::All, Some((at_end, _))) => at_end.disarm(),
-                (Sent::All, None) => {}
+                (Sent::All | Sent::Left, Some((at_end, _))) => at_end.disarm(),
+                (Sent::All | Sent::Left, None) => {}
             }
+        }
+        // The client need not read that.
+        let _ = tokio::time::timeout(LINGER, outlet.end()).await;
+        if left {
+            return;
         }
         // A connection that is closed with bytes unread is reset, and the client would lose the
         // last of the output.
@@ -274,27 +374,27 @@ enum Sent {
     All,
     /// The client reads nothing any more; where the rest would come from.
     Gone(Option<Output>),
+    /// The client wants no more.
+    Left,
 }
 
 async fn send(
-    mut writer: Wire,
-    tty: bool,
+    outlet: &mut impl Outlet,
+    framed: bool,
     replay: Option<mpsc::Receiver<Message>>,
     mut output: Option<Output>,
     failure: Option<String>,
 ) -> Sent {
-    // There are clients that read the head through a buffer and go on with the bare socket: what came
-    // together with the head would be lost to them.
-    writer.read_by_client().await;
+    outlet.begun().await;
     let mut buffer = Vec::new();
     let form = Form {
-        tty,
+        tty: !framed,
         timestamps: false,
         details: false,
     };
     if let Some(text) = failure {
-        put(&mut buffer, tty, StreamKind::Stdout, text.as_bytes());
-        if writer.write_all(&buffer).await.is_err() {
+        put(&mut buffer, framed, StreamKind::Stdout, text.as_bytes());
+        if outlet.put(&buffer).await.is_err() {
             return Sent::Gone(output);
         }
     }
@@ -302,7 +402,7 @@ async fn send(
         while let Some(message) = replay.recv().await {
             buffer.clear();
             encode(&mut buffer, &message, form);
-            if writer.write_all(&buffer).await.is_err() {
+            if outlet.put(&buffer).await.is_err() {
                 return Sent::Gone(output);
             }
         }
@@ -312,8 +412,7 @@ async fn send(
         let chunk = tokio::select! {
             chunk = from.next() => chunk,
             _ = look.tick() => {
-                // Nothing is written; a client that has closed both directions shows as an error.
-                if writer.write(&[]).await.is_err() {
+                if outlet.look().await.is_err() {
                     return Sent::Gone(output);
                 }
                 continue;
@@ -321,21 +420,19 @@ async fn send(
         };
         let Some(chunk) = chunk else { break };
         buffer.clear();
-        put(&mut buffer, tty, chunk.stream, &chunk.bytes);
-        if writer.write_all(&buffer).await.is_err() {
+        put(&mut buffer, framed, chunk.stream, &chunk.bytes);
+        if outlet.put(&buffer).await.is_err() {
             return Sent::Gone(output);
         }
     }
-    // The client sees the end of the stream; a failure means that it has gone already.
-    let _ = writer.shutdown().await;
     Sent::All
 }
 
-fn put(buffer: &mut Vec<u8>, tty: bool, kind: StreamKind, bytes: &[u8]) {
-    if tty {
-        buffer.extend_from_slice(bytes);
-    } else {
+fn put(buffer: &mut Vec<u8>, framed: bool, kind: StreamKind, bytes: &[u8]) {
+    if framed {
         frame(buffer, kind, &[bytes]);
+    } else {
+        buffer.extend_from_slice(bytes);
     }
 }
 
@@ -433,13 +530,13 @@ mod tests {
     /// A run whose container waits to be started, and what it reads once it is.
     struct Run {
         hub: Arc<Hub>,
-        input: std::io::PipeReader,
+        input: io::PipeReader,
         writer: Arc<Stdin>,
     }
 
     impl Run {
         fn new() -> Self {
-            let (input, writer) = std::io::pipe().unwrap();
+            let (input, writer) = io::pipe().unwrap();
             Self {
                 hub: Hub::new(),
                 input,
@@ -491,7 +588,7 @@ mod tests {
         drop(client);
         let hijacked = Hijacked {
             head: Vec::new(),
-            session: run.session(),
+            what: What::Session(run.session()),
         };
         let session = tokio::spawn(hijacked.run(Wire::new(server), Bytes::from_static(b"first ")));
         // Long enough for the session to see that nobody reads.

@@ -28,6 +28,7 @@ mod system;
 mod transfer;
 mod version;
 mod volumes;
+mod websocket;
 mod wire;
 
 pub use serve::{Listener, refuse, serve, serve_connection};

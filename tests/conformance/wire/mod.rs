@@ -8,6 +8,7 @@ use crate::{both, normal};
 
 mod heads;
 mod sessions;
+mod websockets;
 
 /// Asks one engine something, and says what it answered.
 type Ask = dyn Fn(&Path) -> String;
@@ -73,6 +74,7 @@ const DIFFER: &[(&str, &str)] = &[
         "a chunk of another length than it says is no body",
     ),
     ("100-continue", "the order and case of headers"),
+    ("no mask", "one closing frame is enough"),
 ];
 
 /// A head as far as it must be the same.

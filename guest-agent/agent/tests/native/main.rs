@@ -19,6 +19,7 @@ mod soak;
 mod steps;
 mod tracer;
 mod uses;
+mod websocket;
 mod wire;
 
 use std::io::Write;

@@ -70,6 +70,7 @@ pub(super) async fn start(mut call: Call, id: &str) -> Answer {
     };
     let session = Session {
         tty,
+        framed: !tty,
         replay: None,
         output: Some(streams.output),
         stdin: streams.stdin,

@@ -17,8 +17,6 @@ mod wait;
 pub(crate) use list::{Shape as Listed, shape};
 pub(crate) use logs::{Form, encode};
 
-use lighter_engine::Error;
-
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::router::Answer;
@@ -35,7 +33,7 @@ pub(crate) async fn route(call: Call) -> Answer {
         ("POST", ["exec", id, "start"]) => exec::start(call, id).await,
         ("POST", ["exec", id, "resize"]) => exec::resize(&call, id),
         ("GET", ["containers", name @ .., "attach", "ws"]) if !name.is_empty() => {
-            missing(&call, &name.join("/"), "attaching by WebSocket")
+            attach::websocket(call, &name.join("/")).await
         }
         ("DELETE", ["containers", name @ ..]) if !name.is_empty() => {
             lifecycle::remove(&call, &name.join("/")).await
@@ -63,12 +61,6 @@ async fn get(call: Call, name: &str, verb: &str) -> Answer {
         ("PUT", "archive") => archive::put(call, name).await,
         _ => Err(ApiError::page_not_found()),
     }
-}
-
-/// A feature that is not there yet, said by name once the container is known.
-fn missing(call: &Call, name: &str, what: &str) -> Answer {
-    call.engine.container(name)?;
-    Err(Error::unsupported(format!("{what}: not supported yet")).into())
 }
 
 async fn post(call: Call, name: &str, verb: &str) -> Answer {

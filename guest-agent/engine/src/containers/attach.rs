@@ -42,18 +42,27 @@ pub struct Attachment {
 }
 
 impl Engine {
+    /// The container, if a client may attach to it now.
+    pub fn container_attachable(&self, reference: &str) -> Result<Arc<Container>> {
+        let container = self.containers().find(reference)?;
+        match container.status() {
+            super::Status::Paused => Err(Error::conflict(format!(
+                "container {reference} is paused, unpause the container before attach"
+            ))),
+            super::Status::Restarting => Err(Error::conflict(format!(
+                "container {reference} is restarting, wait until the container is running"
+            ))),
+            _ => Ok(container),
+        }
+    }
+
     /// Registers a client.
     pub fn container_attach(
         self: &Arc<Self>,
         reference: &str,
         options: AttachOptions,
     ) -> Result<Attachment> {
-        let container = self.containers().find(reference)?;
-        if container.status() == super::Status::Paused {
-            return Err(Error::conflict(format!(
-                "container {reference} is paused, unpause the container before attach"
-            )));
-        }
+        let container = self.container_attachable(reference)?;
         let record = container.record();
         let config = &record.config;
         let replay = (options.logs).then(|| {
