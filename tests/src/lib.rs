@@ -16,6 +16,8 @@
 //! * `cargo xtask test [long] [NAME] --seed N` makes the same choices again.
 
 pub mod at_exit;
+#[cfg(test)]
+mod contest;
 pub mod disk_log;
 pub mod env;
 pub mod floor;
