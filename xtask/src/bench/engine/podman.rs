@@ -36,7 +36,7 @@ const START: &str = "set -e; mount --make-rprivate /; ip link set lo up; mount -
     mount -t tmpfs tmpfs \"$1/run\"; mount -t tmpfs tmpfs \"$1/tmp\"; \
     for dir in proc sys dev; do mount --rbind \"/$dir\" \"$1/$dir\"; done; \
     umount -R \"$1/sys/fs/cgroup\"; mount -t cgroup2 cgroup \"$1/sys/fs/cgroup\"; \
-    cd \"$1\"; pivot_root . mnt; \
+    echo 127.0.0.1 localhost > \"$1/etc/hosts\"; cd \"$1\"; pivot_root . mnt; \
     exec chroot . sh -c 'umount -l /mnt; exec podman system service --time=0 unix:///srv/podman.sock'";
 
 /// A running service; ended when dropped.
