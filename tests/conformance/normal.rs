@@ -8,6 +8,13 @@ use serde_json::Value;
 pub fn text(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
+        // Older clients say the first when they were quick enough to wait already, and the second when a
+        // request failed at create and not at start.
+        if line.ends_with("error waiting for container: context canceled\"")
+            || line.starts_with("See 'docker ")
+        {
+            continue;
+        }
         let words: Vec<String> = line.split(' ').map(word).collect();
         out.push_str(words.join(" ").trim_end());
         out.push('\n');

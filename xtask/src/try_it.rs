@@ -29,10 +29,16 @@ pub struct Args {}
 /// When a step fails; the message names it.
 pub fn run(_args: &Args) -> Result<()> {
     packages::ensure(NEEDED)?;
-    image::run(&image::Args::default())?;
+    let image = image::make(&image::Args::default())?;
+    println!("{}", image.path.display());
     let lighter = build()?;
     eprintln!("starting the machine and running lighter/hello in it");
-    cmd::run(Command::new(&lighter).arg("up"))?;
+    // By name: a `LIGHTER_HOME` has its own place for images.
+    cmd::run(
+        Command::new(&lighter)
+            .arg("up")
+            .env("LIGHTER_IMAGE_DIR", &image.path),
+    )?;
     cmd::run(Command::new(&lighter).args(["run", "--rm", "lighter/hello"]))?;
     let shown = lighter.display();
     println!();

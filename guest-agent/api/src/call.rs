@@ -115,7 +115,7 @@ impl Call {
         self.decode(&body)
     }
 
-    /// The JSON body, or nothing if it is empty.
+    /// The JSON body, or nothing if it is empty or null.
     pub(crate) async fn optional_json<T: DeserializeOwned>(
         &mut self,
     ) -> Result<Option<T>, ApiError> {
@@ -123,7 +123,7 @@ impl Call {
         if body.is_empty() {
             Ok(None)
         } else {
-            self.decode(&body).map(Some)
+            self.decode(&body)
         }
     }
 

@@ -19,7 +19,10 @@ pub(crate) async fn route(call: Call) -> Answer {
     }
     match call.path.first().map(String::as_str) {
         Some("_ping" | "version" | "info" | "events" | "system") => system::route(&call).await,
-        Some("containers" | "exec") => containers::route(call).await,
+        Some("containers" | "exec") => {
+            call.engine.settled().await;
+            containers::route(call).await
+        }
         Some("auth") if call.method == Method::POST => images::login(call).await,
         Some("images") => match (call.method.as_str(), call.path.last().map(String::as_str)) {
             ("GET", Some("attestations")) => missing("attestations of images"),

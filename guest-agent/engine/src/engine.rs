@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use lighter_images::{Digest, LayerMounts, Seals, Store, StoreOptions};
 use lighter_init::Supervisor;
 use lighter_runtime::{Launcher, verity};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::EngineConfig;
@@ -46,7 +48,12 @@ pub struct Engine {
     networks: Networks,
     host_network: Option<OwnedFd>,
     stopping: AtomicBool,
+    /// Whether the containers that are to run again have been started.
+    settled: watch::Sender<bool>,
 }
+
+/// How long clients wait for the containers that are to run again.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// The engine's ends of PID 1: opened once, used up by [`Engine::open`].
 pub struct Links {
@@ -114,6 +121,7 @@ impl Engine {
             samplers: Samplers::default(),
             host_network: left.host_network.take(),
             stopping: AtomicBool::new(false),
+            settled: watch::Sender::new(false),
             config,
         });
         engine.load_images().await?;
@@ -179,6 +187,20 @@ impl Engine {
     }
 
     /// Fails if the engine is going down.
+    /// Says that the containers that are to run again have been started.
+    pub(crate) fn set_settled(&self) {
+        self.settled.send_replace(true);
+    }
+
+    /// Waits until the containers that are to run again have been started, as whoever asks for them
+    /// expects; not for ever.
+    pub async fn settled(&self) {
+        let mut settled = self.settled.subscribe();
+        let started = settled.wait_for(|settled| *settled);
+        // What takes longer is seen as it is.
+        let _ = tokio::time::timeout(SETTLING, started).await;
+    }
+
     pub(crate) fn require_open(&self) -> Result<()> {
         if self.is_stopping() {
             return Err(Error::unavailable("the engine is shutting down"));

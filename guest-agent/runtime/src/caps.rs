@@ -103,7 +103,7 @@ pub fn all() -> u64 {
 /// what it is.
 ///
 /// # Errors
-/// The first name that is no capability, as it was written.
+/// The first name that is no capability, in that form.
 pub fn normalise(list: &[String]) -> Result<Vec<String>, UnknownCapability> {
     let mut result = Vec::with_capacity(list.len());
     for given in list {
@@ -118,7 +118,7 @@ pub fn normalise(list: &[String]) -> Result<Vec<String>, UnknownCapability> {
             format!("CAP_{upper}")
         };
         if bit(&full).is_none() {
-            return Err(UnknownCapability(given.clone()));
+            return Err(UnknownCapability(full));
         }
         result.push(full);
     }
@@ -189,8 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_given_back_as_written() {
+    fn an_unknown_name_is_given_back_in_full() {
         let error = tweak(&list(&["not_a_cap"]), &[], false).unwrap_err();
-        assert_eq!(error.to_string(), "unknown capability: \"not_a_cap\"");
+        assert_eq!(error.to_string(), "unknown capability: \"CAP_NOT_A_CAP\"");
     }
 }

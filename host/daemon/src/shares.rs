@@ -42,8 +42,8 @@ pub enum Denied {
     Keys(String),
     /// Not on the list.
     #[error(
-        "mounts denied: `{0}` is not below a shared folder; add it with `lighter config set \
-         shares {0}`"
+        "mounts denied: `{0}` is not below a shared folder; type `lighter up` in it, or add it to \
+         the list that `lighter config get shares` shows: `lighter config set shares …,{0}`"
     )]
     NotListed(String),
 }

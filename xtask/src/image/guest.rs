@@ -61,9 +61,7 @@ fn name(root: &Path) -> Result<String> {
     let mut key = Key::new("guest", RECIPE)
         .with(debian::run_quiet("rustc", &["-V"])?)
         .with(fs::read(root.join("Cargo.lock"))?)
-        .with(fs::read(root.join("Cargo.toml"))?)
-        // What cargo tells the compilers.
-        .with(fs::read(root.join(".cargo/config.toml"))?);
+        .with(fs::read(root.join("Cargo.toml"))?);
     for folder in workspace.folders_of_programs()? {
         let inside = folder.strip_prefix(root).unwrap_or(&folder);
         key = key

@@ -283,11 +283,8 @@ impl Engine {
     fn warnings(&self, host_config: &HostConfig) -> Vec<String> {
         let mut warnings = Vec::new();
         if host_config.network_mode == "bridge" {
-            warnings.push(
-                "The default network has only a loopback interface in this version: use \
-                 --network host for a container that needs the network."
-                    .into(),
-            );
+            warnings
+                .push("The default network has only a loopback interface in this version.".into());
         }
         let gateway = |host: &String| host.ends_with("host-gateway");
         if host_config.extra_hosts.iter().flatten().any(gateway) {

@@ -72,6 +72,7 @@ impl Engine {
                     );
                 }
             }
+            engine.set_settled();
         });
         Ok(())
     }

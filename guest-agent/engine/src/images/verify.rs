@@ -131,7 +131,12 @@ impl Engine {
                 if done - told >= STEP {
                     told = done;
                     let LayerFiles { tar_bytes, .. } = files;
-                    lines.report(ProgressEvent::bar(&id, "Verifying", done, tar_bytes));
+                    lines.report(ProgressEvent::bar(
+                        &id,
+                        "Verifying the layer",
+                        done,
+                        tar_bytes,
+                    ));
                 }
                 !gone.load(Ordering::Relaxed)
             })

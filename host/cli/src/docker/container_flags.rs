@@ -395,7 +395,7 @@ pub const CREATE: &[Flag] = &[
         Some('p'),
         Kind::List,
         "",
-        "Publish ports of the container to the host",
+        "Publish ports of the container to the host (refused in this version)",
     ),
     flag(
         "pull",
