@@ -8,7 +8,10 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, UPGRADE};
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use lighter_engine::Engine;
+use lighter_engine::model::caseless;
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::body::empty;
@@ -142,17 +145,18 @@ impl Call {
             )));
         }
         let mut decoder = serde_json::Deserializer::from_reader(body.clone().reader());
-        let value = T::deserialize(&mut decoder).map_err(|error| {
+        let wrong = |error: serde_json::Error| {
             let text = if error.is_eof() {
                 "unexpected EOF".into()
             } else {
                 error.to_string()
             };
             ApiError::bad_request(format!("invalid JSON: {text}"))
-        })?;
+        };
+        let value = Value::deserialize(&mut decoder).map_err(wrong)?;
         decoder
             .end()
             .map_err(|_| ApiError::bad_request("unexpected content after JSON"))?;
-        Ok(value)
+        caseless::read(value).map_err(wrong)
     }
 }

@@ -345,3 +345,14 @@ fn clients_that_vanish_and_execs_that_fail_leave_nothing() {
     .is(204);
     machine.nothing_left();
 }
+
+#[test]
+fn who_waits_for_a_container_that_is_always_restarted_hears_of_its_next_end() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let mut body = container("exit 4");
+    body["HostConfig"]["RestartPolicy"] = json!({"Name": "always"});
+    run(&machine, "again", &body);
+    // It either runs or waits for its next start, and never ends for good.
+    assert_eq!(wait(&machine, "again"), 4);
+}

@@ -113,10 +113,10 @@ fn an_image_that_cannot_be_read_is_removed_or_healed_and_stops_no_collection() {
     let dir = tempdir().unwrap();
     let machine = started(dir.path());
     let ids = ["named", "by-id", "healed", "torn"].map(|name| {
-        load(&machine, &archive(dir.path(), name)).is(200);
+        load(&machine, &archive(dir.path(), name)).loaded();
         id(&machine, &format!("/images/{name}/json"))
     });
-    load(&machine, &loads::archive()).is(200);
+    load(&machine, &loads::archive()).loaded();
     drop(machine);
     let hex = |id: &str| id.strip_prefix("sha256:").unwrap().to_owned();
     for id in &ids[..3] {
@@ -149,7 +149,7 @@ fn an_image_that_cannot_be_read_is_removed_or_healed_and_stops_no_collection() {
     let again = String::from_utf8_lossy(&archive(dir.path(), "healed"))
         .replace("healed:latest", "healed:latesx")
         .into_bytes();
-    load(&machine, &again).is(200);
+    load(&machine, &again).loaded();
     assert_eq!(id(&machine, "/images/healed:latest/json"), ids[2]);
     for name in ["healed:latest", "healed:latesx"] {
         delete(&machine, &format!("/images/{name}")).is(200);
@@ -211,10 +211,10 @@ fn a_slow_create_holds_up_neither_removals_nor_loads_of_images() {
         return;
     };
     let machine = started(dir.path());
-    load(&machine, &loads::archive_of("data/file")).is(200);
+    load(&machine, &loads::archive_of("data/file")).loaded();
     let volume = json!({"Name": "slow"});
     call(&machine, "POST", "/volumes/create", &volume).is(201);
-    load(&machine, &archive(dir.path(), "other")).is(200);
+    load(&machine, &archive(dir.path(), "other")).loaded();
     let another = archive(dir.path(), "another");
     assert!(volumes.freeze("--freeze"));
     let mut slow = container("true");
@@ -232,7 +232,7 @@ fn a_slow_create_holds_up_neither_removals_nor_loads_of_images() {
         let (say, said) = mpsc::channel();
         scope.spawn(move || {
             let _ = say.send(delete(machine, "/images/other").status);
-            let _ = say.send(load(machine, &another).status);
+            let _ = say.send(load(machine, &another).loaded().status);
         });
         let limit = Duration::from_secs(60);
         let answered = [said.recv_timeout(limit), said.recv_timeout(limit)];

@@ -287,3 +287,75 @@ fn an_archive_is_imported_from_its_address_but_not_from_one_of_the_host() {
     }
     import("http://10.9.9.9:8081/root.tar").is(500);
 }
+
+#[test]
+fn an_image_stays_as_long_as_another_was_made_on_it() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let base = image(&machine, "nothing")["Id"].clone();
+    let commit = |container: &str, name: &str| {
+        let path = format!("/commit?container={container}&repo={name}&changes=LABEL%20name={name}");
+        call(&machine, "POST", &path, &json!({})).is(201).json()["Id"].clone()
+    };
+    create(&machine, "one", &container("true"));
+    let middle = commit("one", "middle");
+    let mut of_middle = container("true");
+    of_middle["Image"] = json!("middle");
+    create(&machine, "two", &of_middle);
+    let top = commit("two", "top");
+    for name in ["one", "two"] {
+        call(
+            &machine,
+            "DELETE",
+            &format!("/containers/{name}"),
+            &Value::Null,
+        )
+        .is(204);
+    }
+    machine.kill_agent();
+    assert_eq!(image(&machine, "middle")["Parent"], base);
+    assert_eq!(image(&machine, "top")["Parent"], middle);
+    let history = get(&machine, "/images/top/history").is(200).json();
+    assert_eq!(history[0]["Id"], top);
+    assert_eq!(history[1]["Id"], middle);
+    assert_eq!(history[1]["Tags"], json!(["middle:latest"]));
+
+    let remove = |name: &str, more: &str| {
+        call(
+            &machine,
+            "DELETE",
+            &format!("/images/{name}{more}"),
+            &Value::Null,
+        )
+    };
+    let short = &middle.as_str().unwrap()["sha256:".len()..][..12];
+    let refused = remove(short, "?force=1").is(409).json();
+    let words = "(cannot be forced) - image has dependent child images";
+    let expected = format!("conflict: unable to delete {short} {words}");
+    assert_eq!(refused["message"], expected.as_str());
+    // Its last name goes, and it stays without one: told of only when everything is asked for.
+    let gone = remove("middle", "").is(200).json();
+    assert_eq!(gone, json!([{"Untagged": "middle:latest"}]));
+    let listed = |query: &str| {
+        let all = get(&machine, &format!("/images/json{query}"))
+            .is(200)
+            .json();
+        let all = all.as_array().unwrap().clone();
+        all.iter()
+            .find(|image| image["Id"] == middle)
+            .map(|image| image["ParentId"].clone())
+    };
+    assert_eq!(listed(""), None);
+    assert_eq!(listed("?all=1"), Some(base.clone()));
+    post(&machine, "/images/prune").is(200);
+    assert_eq!(listed("?all=1"), Some(base.clone()));
+    // With its last child it goes as well, and its own parent has a name.
+    let gone = remove("top", "").is(200).json();
+    let deleted = |id: &Value| gone.as_array().unwrap().contains(&json!({"Deleted": id}));
+    assert!(
+        deleted(&top) && deleted(&middle) && !deleted(&base),
+        "{gone}"
+    );
+    assert_eq!(listed("?all=1"), None);
+    assert_eq!(image(&machine, "nothing")["Id"], base);
+}

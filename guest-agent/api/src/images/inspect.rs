@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use lighter_engine::clock::Timestamp;
-use lighter_engine::images::Image;
 use lighter_engine::images::config::{Empty, Healthcheck, RunConfig};
+use lighter_engine::images::{Digest, Image};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ struct Shape {
     id: String,
     repo_tags: Vec<String>,
     repo_digests: Vec<String>,
-    parent: &'static str,
+    parent: String,
     comment: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<String>,
@@ -140,7 +140,7 @@ pub(super) fn inspect(call: &Call, name: &str) -> Answer {
         id: image.id.to_string(),
         repo_tags: shown(false),
         repo_digests: shown(true),
-        parent: "",
+        parent: image.parent.map_or_else(String::new, |id| id.to_string()),
         comment: comment(&image),
         created: created(call, &image),
         build: (!call.version.since(45)).then(|| build(call, &image)),
@@ -259,13 +259,12 @@ fn graph_driver(call: &Call, image: &Image) -> GraphDriver {
 
 pub(super) fn history(call: &Call, name: &str) -> Answer {
     let image = call.engine.image(name)?;
-    let tags: Vec<String> = call
-        .engine
-        .image_names(&image.id)
-        .iter()
-        .filter(|name| name.digest().is_none())
-        .map(|name| name.familiar())
-        .collect();
+    let tags = |id: &Digest| {
+        let names = call.engine.image_names(id);
+        let tags = names.iter().filter(|name| name.digest().is_none());
+        let tags: Vec<String> = tags.map(|name| name.familiar()).collect();
+        (!tags.is_empty()).then_some(tags)
+    };
     let mut layers = image.config.rootfs.diff_ids.iter();
     let mut steps: Vec<Step> = Vec::new();
     for step in &image.config.history {
@@ -291,10 +290,11 @@ pub(super) fn history(call: &Call, name: &str) -> Answer {
             tags: None,
         });
     }
-    if let Some(last) = steps.last_mut() {
-        last.id = image.id.to_string();
-        last.tags = (!tags.is_empty()).then_some(tags);
-    }
     steps.reverse();
+    // Each image made one step; the steps below the first are of images that were never here.
+    for (step, image) in steps.iter_mut().zip(call.engine.image_ancestry(&image)) {
+        step.id = image.id.to_string();
+        step.tags = tags(&image.id);
+    }
     ok(&steps)
 }

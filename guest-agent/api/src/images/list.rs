@@ -18,7 +18,7 @@ pub(crate) struct Shape {
     created: i64,
     id: String,
     labels: Option<BTreeMap<String, String>>,
-    parent_id: &'static str,
+    parent_id: String,
     repo_digests: Option<Vec<String>>,
     repo_tags: Option<Vec<String>>,
     shared_size: i64,
@@ -30,6 +30,7 @@ pub(crate) struct Shape {
 pub(super) fn list(call: &Call) -> Answer {
     let options = ListOptions {
         filters: Filters::parse(call.query.get("filters"), FILTERS)?,
+        all: call.query.flag("all"),
         shared_size: call.query.flag("shared-size"),
     };
     let listed = call.engine.image_list(&options)?;
@@ -56,7 +57,10 @@ pub(crate) fn shape(call: &Call, summary: &Summary) -> Shape {
         created: summary.created,
         id: summary.image.id.to_string(),
         labels: summary.image.config.config.labels.clone(),
-        parent_id: "",
+        parent_id: summary
+            .image
+            .parent
+            .map_or_else(String::new, |id| id.to_string()),
         repo_digests: Some(summary.digests.iter().map(|name| name.familiar()).collect()),
         repo_tags: Some(summary.tags.iter().map(|name| name.familiar()).collect()),
         shared_size: summary.shared.map_or(-1, bytes),

@@ -13,12 +13,15 @@ use crate::error::ApiError;
 use crate::router::Answer;
 use crate::transfer;
 
+use super::progress::failure;
+
 #[derive(Serialize)]
 struct Line {
     stream: String,
 }
 
-/// Reads the archive while it comes; nothing of it is kept in memory but its documents.
+/// Reads the archive while it comes; nothing of it is kept in memory but its documents. A refusal is
+/// the stream's last line and no status, as dockerd has it: clients look for it there.
 pub(super) async fn load(mut call: Call) -> Answer {
     let (sender, reader) = channel::to_thread();
     let engine = Arc::clone(&call.engine);
@@ -26,9 +29,16 @@ pub(super) async fn load(mut call: Call) -> Answer {
     transfer::feed(&mut call.body, sender).await;
     let loaded = loading
         .await
-        .map_err(|error| Error::internal("loading the archive failed", error))??;
+        .map_err(|error| Error::internal("loading the archive failed", error))?;
     let mut body = Vec::new();
-    for line in loaded.lines {
+    let lines = match loaded {
+        Ok(loaded) => loaded.lines,
+        Err(error) => {
+            body = failure(&error.text());
+            Vec::new()
+        }
+    };
+    for line in lines {
         let line = Line {
             stream: format!("{line}\n"),
         };

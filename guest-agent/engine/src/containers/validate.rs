@@ -3,7 +3,6 @@
 use super::{modes, signals};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Config, HostConfig};
-use crate::volumes;
 
 const MIB: i64 = 1 << 20;
 
@@ -33,7 +32,7 @@ pub(crate) fn check(config: &Config, host_config: &HostConfig) -> Result<()> {
     if host_config.blkio_weight != 0 && !(10..=1000).contains(&host_config.blkio_weight) {
         return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
     }
-    volumes::check_driver(&host_config.volume_driver, None)
+    Ok(())
 }
 
 fn check_config(config: &Config) -> Result<()> {

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// That it does not run; at once if it does not now.
+    /// That it does not run; at once if it does not now. The end of a run is enough, also where
+    /// a restart policy begins the next.
     NotRunning,
     /// The end of a run, also of one that has not begun.
     NextExit,
@@ -63,7 +64,8 @@ fn wait(
                     || match condition {
                         Condition::NotRunning => {
                             let status = state.run.status;
-                            !status.is_running() && status != super::Status::Restarting
+                            state.exits > before
+                                || !status.is_running() && status != super::Status::Restarting
                         }
                         Condition::NextExit => state.exits > before,
                         Condition::Removed => false,

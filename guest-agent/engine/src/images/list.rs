@@ -18,6 +18,8 @@ pub const FILTERS: &[&str] = &["before", "dangling", "label", "reference", "sinc
 pub struct ListOptions {
     /// Which images.
     pub filters: Filters,
+    /// Also images without a name that others were made on.
+    pub all: bool,
     /// Work out which bytes are shared.
     pub shared_size: bool,
 }
@@ -89,7 +91,8 @@ impl Engine {
             let timely = before.is_none_or(|before| made < before)
                 && since.is_none_or(|since| made > since)
                 && until.is_none_or(|until| made < until);
-            if !timely || !filters.labels(&labels) {
+            let between = index.names_of(&image.id).is_empty() && index.has_children(&image.id);
+            if !timely || !filters.labels(&labels) || (between && !options.all) {
                 continue;
             }
             if let Some(mut summary) = named(&index, image, filters, dangling) {

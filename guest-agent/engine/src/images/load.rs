@@ -60,7 +60,7 @@ impl Engine {
                 ));
             }
         }
-        self.record_image(loaded.id, loaded.config, &loaded.names, loaded.pin)
+        self.record_image(loaded.id, loaded.config, &loaded.names, None, loaded.pin)
             .await?;
         let id = loaded.id.to_string();
         let image = self.image(&id)?;

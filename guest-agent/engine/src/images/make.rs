@@ -120,7 +120,7 @@ impl Engine {
             layers: Vec::new(),
             step: json!({ "comment": comment }),
         };
-        let id = self.make(made, input, options.name.as_ref()).await?;
+        let id = self.make(made, input, options.name.as_ref(), None).await?;
         self.named(&id, options.name.as_ref());
         let text = id.to_string();
         self.image_event("import", &text, &text, self.image(&text).ok().as_ref());
@@ -232,7 +232,8 @@ impl Engine {
         });
         let (sender, reader) = channel::to_thread();
         let feeding = tokio::spawn(feed(chunks, packing, sender));
-        let id = self.make(made, reader, options.name.as_ref()).await;
+        let parent = record.image_id.parse().ok();
+        let id = self.make(made, reader, options.name.as_ref(), parent).await;
         feeding
             .await
             .map_err(|error| Error::internal("packing was cut short", error))?;
@@ -271,6 +272,7 @@ impl Engine {
         made: Made,
         layer: impl Read + Send + 'static,
         name: Option<&Reference>,
+        parent: Option<Digest>,
     ) -> Result<Digest> {
         let leftovers = self.leftovers();
         let engine = Arc::clone(self);
@@ -279,7 +281,7 @@ impl Engine {
             .await
             .map_err(|error| Error::internal("making the image failed", error))??;
         let names: Vec<Reference> = name.into_iter().cloned().collect();
-        self.record_image(id, config, &names, pin).await?;
+        self.record_image(id, config, &names, parent, pin).await?;
         leftovers.none();
         Ok(id)
     }

@@ -15,6 +15,7 @@ mod list;
 mod load;
 mod make;
 mod names;
+mod parents;
 mod pull;
 mod push;
 mod remote;
@@ -58,6 +59,9 @@ pub(crate) struct ImageRecord {
     /// none.
     #[serde(default)]
     pub(crate) layers: Option<Vec<Digest>>,
+    /// The image it was committed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<Digest>,
 }
 
 impl ImageRecord {
@@ -65,6 +69,7 @@ impl ImageRecord {
         Self {
             tagged: image.tagged,
             layers: Some(image.config.rootfs.diff_ids.clone()),
+            parent: image.parent,
         }
     }
 }
@@ -80,6 +85,8 @@ pub struct Image {
     pub size: u64,
     /// When it last got a name.
     pub tagged: Option<Timestamp>,
+    /// The image it was committed on.
+    pub parent: Option<Digest>,
 }
 
 /// Layers that are pushed at once, by everybody together; dockerd's default.
@@ -259,10 +266,10 @@ impl Engine {
         let record: ImageRecord = serde_json::from_str(body).map_err(broken)?;
         let bytes = self.store().read_blob(&id)?;
         let config = ImageConfig::parse(&bytes).map_err(broken)?;
-        Ok(self.assemble(id, config, record.tagged))
+        Ok(self.assemble(id, config, &record))
     }
 
-    fn assemble(&self, id: Digest, config: ImageConfig, tagged: Option<Timestamp>) -> Image {
+    fn assemble(&self, id: Digest, config: ImageConfig, record: &ImageRecord) -> Image {
         let layers: BTreeSet<&Digest> = config.rootfs.diff_ids.iter().collect();
         let sizes = layers
             .into_iter()
@@ -272,7 +279,8 @@ impl Engine {
             id,
             config: Arc::new(config),
             size,
-            tagged,
+            tagged: record.tagged,
+            parent: record.parent,
         }
     }
 
@@ -284,12 +292,13 @@ impl Engine {
         id: Digest,
         config: ImageConfig,
         names: &[Reference],
+        parent: Option<Digest>,
         pin: Pin,
     ) -> Result<()> {
         let (engine, names) = (Arc::clone(self), names.to_vec());
         let recording = tokio::spawn(async move {
             let _held = engine.images().hold().await;
-            let recorded = engine.write_record(id, config, &names).await;
+            let recorded = engine.write_record(id, config, &names, parent).await;
             // Before the collector may look again.
             drop(pin);
             recorded
@@ -304,21 +313,19 @@ impl Engine {
         id: Digest,
         config: ImageConfig,
         names: &[Reference],
+        parent: Option<Digest>,
     ) -> Result<()> {
         let _one = self.images().naming.lock().await;
-        let known = self
-            .images()
-            .lock()
-            .images
-            .get(&id)
-            .and_then(|image| image.tagged);
-        let tagged = if names.is_empty() {
-            known
-        } else {
-            Some(Timestamp::now())
+        let known = self.images().lock().images.get(&id).map(ImageRecord::of);
+        let mut record = ImageRecord {
+            tagged: known.as_ref().and_then(|known| known.tagged),
+            layers: Some(config.rootfs.diff_ids.clone()),
+            parent: parent.or(known.and_then(|known| known.parent)),
         };
-        let image = self.assemble(id, config, tagged);
-        let record = ImageRecord::of(&image);
+        if !names.is_empty() {
+            record.tagged = Some(Timestamp::now());
+        }
+        let image = self.assemble(id, config, &record);
         let (row, named) = (id.to_string(), names.to_vec());
         let write = self.db().write(Sync::Durable, move |connection| {
             let body = serde_json::to_string(&record)?;

@@ -71,7 +71,7 @@ impl Engine {
             names.insert(0, reference.clone());
         }
         let before = self.images().lock().names.get(&names[0]).copied();
-        self.record_image(pulled.id, pulled.config, &names, pulled.pin)
+        self.record_image(pulled.id, pulled.config, &names, None, pulled.pin)
             .await?;
         leftovers.none();
         self.remember_blobs(&pulled.layers);

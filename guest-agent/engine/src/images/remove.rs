@@ -70,8 +70,8 @@ impl Engine {
             if gone.len() < names.len() {
                 return Ok(removed);
             }
-            if self.users(&image.id).next().is_some() {
-                // Forced: the containers keep the image, which has no name now.
+            if self.users(&image.id).next().is_some() || self.has_children(&image.id) {
+                // What was made of it keeps the image, which has no name now.
                 return Ok(removed);
             }
         } else {
@@ -80,9 +80,16 @@ impl Engine {
             removed.extend(names.iter().map(|name| Removed::Untagged(name.familiar())));
         }
         self.forget(&image).await?;
+        let parents = if prune {
+            self.forget_parents(&image).await?
+        } else {
+            Vec::new()
+        };
         drop(one);
         if prune {
-            removed.extend(self.after_forgetting(&image).await?.0);
+            for gone in std::iter::once(&image).chain(&parents) {
+                removed.extend(self.after_forgetting(gone).await?.0);
+            }
         } else {
             removed.push(Removed::Deleted(image.id.to_string()));
         }
@@ -106,6 +113,7 @@ impl Engine {
             let created = super::list::created(&image);
             let keep = (dangling && !names.is_empty())
                 || self.users(&image.id).next().is_some()
+                || self.has_children(&image.id)
                 || !filters.labels(&labels)
                 || before
                     .is_some_and(|before| created.is_some_and(|created| created > before.unix()));
@@ -117,10 +125,13 @@ impl Engine {
                 .removed
                 .extend(names.iter().map(|name| Removed::Untagged(name.familiar())));
             self.forget(&image).await?;
+            let parents = self.forget_parents(&image).await?;
             drop(_one);
-            let (removed, bytes) = self.after_forgetting(&image).await?;
-            pruned.removed.extend(removed);
-            pruned.bytes += bytes;
+            for gone in std::iter::once(&image).chain(&parents) {
+                let (removed, bytes) = self.after_forgetting(gone).await?;
+                pruned.removed.extend(removed);
+                pruned.bytes += bytes;
+            }
         }
         let reclaimed = [("reclaimed".to_owned(), pruned.bytes.to_string())].into();
         let events = self.events();
@@ -140,6 +151,23 @@ impl Engine {
         let id = image.id.to_string();
         self.image_event("delete", &id, &id, Some(image));
         Ok(())
+    }
+
+    /// Deletes the records of those that only this image kept: without a name, a container or another
+    /// child. The caller holds `naming`; the image itself is gone.
+    async fn forget_parents(&self, image: &Image) -> Result<Vec<Image>> {
+        let mut gone = Vec::new();
+        for parent in self.image_ancestry(image).into_iter().skip(1) {
+            let kept = !self.image_names(&parent.id).is_empty()
+                || self.users(&parent.id).next().is_some()
+                || self.has_children(&parent.id);
+            if kept {
+                break;
+            }
+            self.forget(&parent).await?;
+            gone.push(parent);
+        }
+        Ok(gone)
     }
 
     /// What is gone with an image: itself, and the layers that nobody else has.
@@ -185,6 +213,11 @@ impl Engine {
         force: bool,
     ) -> Result<()> {
         let id = image.short();
+        if self.has_children(image) {
+            return Err(Error::conflict(format!(
+                "conflict: unable to delete {id} (cannot be forced) - image has dependent child images"
+            )));
+        }
         let running = |c: &Arc<Container>| {
             matches!(
                 c.status(),

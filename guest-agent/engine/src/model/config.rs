@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Empty, Healthcheck, HostConfig, NetworkingConfig, is_false, wire};
+use super::{Empty, Healthcheck, HostConfig, NetworkingConfig, caseless, is_false, wire};
 
 /// A command: a list of words, or one word given as a plain string.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -91,25 +92,33 @@ wire! {
 }
 
 /// The body of `POST /containers/create`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub struct CreateRequest {
     /// What to run.
-    #[serde(flatten)]
     pub config: Config,
     /// How to run it here.
-    #[serde(
-        rename = "HostConfig",
-        default,
-        deserialize_with = "super::null_default"
-    )]
     pub host_config: HostConfig,
     /// Its networks.
-    #[serde(
-        rename = "NetworkingConfig",
-        default,
-        deserialize_with = "super::null_default"
-    )]
     pub networking_config: NetworkingConfig,
+}
+
+// The first part's fields stand beside the others. serde's own flattening would match names exactly.
+impl<'de> Deserialize<'de> for CreateRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Beside {
+            host_config: Option<HostConfig>,
+            networking_config: Option<NetworkingConfig>,
+        }
+        let json = serde_json::Value::deserialize(deserializer)?;
+        let beside: Beside = caseless::read(json.clone()).map_err(D::Error::custom)?;
+        Ok(Self {
+            config: caseless::read(json).map_err(D::Error::custom)?,
+            host_config: beside.host_config.unwrap_or_default(),
+            networking_config: beside.networking_config.unwrap_or_default(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -146,5 +155,11 @@ mod tests {
         let request: CreateRequest = serde_json::from_str(body).unwrap();
         assert_eq!(request.config.image, "busybox");
         assert_eq!(request.host_config.memory, 5);
+        let body = r#"{"image":"busybox","healthCheck":{"Test":["CMD"],"Interval":null,"Timeout":null,
+            "StartPeriod":null,"StartInterval":null,"Retries":null},"hostconfig":{"memory":6}}"#;
+        let request: CreateRequest = serde_json::from_str(body).unwrap();
+        assert_eq!(request.config.image, "busybox");
+        assert_eq!(request.config.healthcheck.unwrap().interval, 0);
+        assert_eq!(request.host_config.memory, 6);
     }
 }

@@ -4,6 +4,7 @@
 //! Every field may be absent or null in a request and is always emitted, except those Docker
 //! itself omits. `None` and an empty list are different things on the wire and are kept apart.
 
+pub mod caseless;
 mod config;
 mod host_config;
 mod mount;

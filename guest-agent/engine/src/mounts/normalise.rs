@@ -4,12 +4,14 @@
 //! containers, then `Binds` and `Mounts` (twice the same is an error), then `Tmpfs`; the image's
 //! volumes fill what is left.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Mount, Source, parse};
 use crate::error::{Error, Result};
 use crate::ids;
 use crate::model::{Config, HostConfig, MountRequest};
+use crate::volumes;
 
 /// What a list of mounts is made from.
 pub(crate) struct Request<'a> {
@@ -26,9 +28,16 @@ pub(crate) fn normalise(request: &Request<'_>) -> Result<Vec<Mount>> {
         mounts.insert(mount.destination.clone(), mount.clone());
     }
     let mut named = BTreeSet::new();
+    // The driver is that of the volumes that these ways name or make; without one it is not asked for.
+    let made_by = |mount: &Mount| match mount.source {
+        Source::Volume { .. } => volumes::check_driver(&request.host_config.volume_driver, None),
+        _ => Ok(()),
+    };
     let binds = request.host_config.binds.iter().flatten();
-    let binds = binds
-        .map(|spec| parse::bind(spec, ids::new_id).map_err(|error| parse::in_bind(spec, &error)));
+    let binds = binds.map(|spec| {
+        let mount = parse::bind(spec, ids::new_id).map_err(|error| parse::in_bind(spec, &error))?;
+        made_by(&mount).map(|()| mount)
+    });
     let longs = request.host_config.mounts.iter().flatten().map(long);
     for mount in binds.chain(longs) {
         let mount = mount?;
@@ -52,8 +61,10 @@ pub(crate) fn normalise(request: &Request<'_>) -> Result<Vec<Mount>> {
         .map(|(path, _)| path)
     {
         let destination = parse::clean_destination(destination)?;
-        if !mounts.contains_key(&destination) {
-            mounts.insert(destination.clone(), anonymous(destination)?);
+        if let Entry::Vacant(free) = mounts.entry(destination) {
+            let mount = anonymous(free.key().clone())?;
+            made_by(&mount)?;
+            free.insert(mount);
         }
     }
     // The map is in the order of paths, so that a parent is mounted before what lies in it.
@@ -186,7 +197,7 @@ fn source(request: &MountRequest, wrong: &dyn Fn(String) -> Error) -> Result<Sou
             let options = request.volume_options.as_ref();
             let driver = options.and_then(|options| options.driver_config.as_ref());
             if let Some(driver) = driver {
-                crate::volumes::check_driver(&driver.name, driver.options.as_ref())?;
+                volumes::check_driver(&driver.name, driver.options.as_ref())?;
             }
             let subpath = options.map_or("", |options| options.subpath.as_str());
             if subpath.starts_with('/') || subpath.split('/').any(|part| part == "..") {
@@ -303,6 +314,26 @@ mod tests {
             [("/data", "volume"), ("/more", "volume"), ("/tmp", "tmpfs")]
         );
         assert_eq!(mounts[0].volume(), Some("vol"));
+    }
+
+    #[test]
+    fn the_driver_of_volumes_is_asked_for_where_there_are_some() {
+        let driver = |more: &str| format!(r#"{{"VolumeDriver":"none"{more}}}"#);
+        assert!(merge(&driver(""), &[]).is_ok());
+        assert!(merge(&driver(r#","Binds":["/tmp:/d"]"#), &[]).is_ok());
+        // The long form names a driver of its own.
+        let long = r#","Mounts":[{"Type":"volume","Source":"vol","Target":"/d"}]"#;
+        assert!(merge(&driver(long), &[]).is_ok());
+        for error in [
+            merge(&driver(r#","Binds":["vol:/d"]"#), &[]).unwrap_err(),
+            merge(&driver(""), &["/d"]).unwrap_err(),
+        ] {
+            assert!(
+                error.text().contains("plugin \"none\" not found"),
+                "{}",
+                error.text()
+            );
+        }
     }
 
     #[test]
