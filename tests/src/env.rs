@@ -15,6 +15,8 @@ pub const OTHER_DOCKERS: &str = "LIGHTER_TEST_OTHER_DOCKERS";
 pub const TOOLS: &str = "LIGHTER_TEST_TOOLS";
 /// The archive of an image with gcc, make, PostgreSQL and Redis.
 pub const DEBIAN: &str = "LIGHTER_TEST_DEBIAN";
+/// The folder with docker-py's own tests (`suite`) and what runs them (`venv`).
+pub const DOCKER_PY: &str = "LIGHTER_TEST_DOCKER_PY";
 /// Debian's static busybox for i386.
 pub const I386_BUSYBOX: &str = "LIGHTER_TEST_I386_BUSYBOX";
 /// A file to which each skipped test adds one line: its name and the reason.

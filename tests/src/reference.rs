@@ -16,7 +16,7 @@ pub struct Reference {
 }
 
 const START: &str = "set -e; mount --make-rprivate /; ip link set lo up; eval \"$2\"; exec dockerd \
-    --data-root \"$1/data\" --exec-root \"$1/exec\" --pidfile \"$1/pid\" -H \"unix://$1/docker.sock\" --log-level error";
+    --data-root \"$1/data\" --exec-root \"$1/exec\" --pidfile \"$1/pid\" -H \"unix://$1/docker.sock\" --log-level error \"${@:3}\"";
 
 /// Takes the first version of control groups out of its sight.
 const SECOND_VERSION: &str = "if [ -d /sys/fs/cgroup/unified ]; then umount -R /sys/fs/cgroup; \
@@ -26,6 +26,12 @@ impl Reference {
     /// Starts it; `None` (and a counted skip of `test`) where it cannot run.
     #[must_use]
     pub fn start(test: &str) -> Option<Self> {
+        Self::start_with(test, &[])
+    }
+
+    /// The same with further arguments of the daemon.
+    #[must_use]
+    pub fn start_with(test: &str, arguments: &[&str]) -> Option<Self> {
         let tools = env::path(env::TOOLS);
         let (Some(tools), Some(docker)) = (tools, env::path(env::DOCKER)) else {
             env::skip(
@@ -34,7 +40,7 @@ impl Reference {
             );
             return None;
         };
-        let started = Self::with(&tools, docker);
+        let started = Self::prepared(&tools, docker, ":", arguments);
         if started.is_none() {
             env::skip(test, "the reference daemon does not start here");
         }
@@ -44,17 +50,17 @@ impl Reference {
     /// Starts the one in this folder of programs, to be driven by this client; `None` if it does not answer.
     #[must_use]
     pub fn with(tools: &Path, docker: PathBuf) -> Option<Self> {
-        Self::prepared(tools, docker, ":")
+        Self::prepared(tools, docker, ":", &[])
     }
 
     /// The same, which knows the second version of control groups only, as on a system of today: where
     /// the first has the controllers there are no limits then.
     #[must_use]
     pub fn with_second_groups(tools: &Path, docker: PathBuf) -> Option<Self> {
-        Self::prepared(tools, docker, SECOND_VERSION)
+        Self::prepared(tools, docker, SECOND_VERSION, &[])
     }
 
-    fn prepared(tools: &Path, docker: PathBuf, before: &str) -> Option<Self> {
+    fn prepared(tools: &Path, docker: PathBuf, before: &str, arguments: &[&str]) -> Option<Self> {
         let dir = tempfile::Builder::new()
             .prefix("ref")
             .tempdir_in("/tmp")
@@ -69,6 +75,7 @@ impl Reference {
             .args(["--net", "--mount", "bash", "-c", START, "reference"])
             .arg(dir.path())
             .arg(before)
+            .args(arguments)
             .env("PATH", path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod cmd;
 mod cross;
+mod docker_py;
 mod image;
 mod nested;
 mod packages;

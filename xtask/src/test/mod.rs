@@ -16,7 +16,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::packages::{self, Package, package};
-use crate::{cmd, image, nested, paths, rooms, test_image, try_it};
+use crate::{cmd, docker_py, image, nested, paths, rooms, test_image, try_it};
 
 mod libtest;
 mod report;
@@ -44,6 +44,7 @@ const NEEDED: &[Package] = &[
     package("e2fsprogs"),
     package("fakeroot"),
     package("cpio"),
+    package("python3-venv"),
     Package {
         name: "qemu-system-x86",
         suite: Some("bookworm-backports"),
@@ -121,6 +122,7 @@ struct Run {
     image: image::InUse,
     clients: PathBuf,
     debian: PathBuf,
+    docker_py: PathBuf,
     other_dockers: Vec<PathBuf>,
     /// A program of another kind than the machine's.
     i386: PathBuf,
@@ -134,6 +136,7 @@ impl Run {
         Ok(Self {
             clients: packages::unpacked(&paths::cache(), "sid", CLIENTS)?,
             debian: test_image::archive(&paths::cache())?,
+            docker_py: docker_py::folder(&paths::cache())?,
             other_dockers: OTHER_DOCKERS
                 .iter()
                 .map(|(suite, package)| {
@@ -163,6 +166,7 @@ impl Run {
             .env("LIGHTER_TEST_BIN", &self.lighter)
             .env("LIGHTER_TEST_DOCKER", self.clients.join("usr/bin/docker"))
             .env("LIGHTER_TEST_DEBIAN", &self.debian)
+            .env("LIGHTER_TEST_DOCKER_PY", &self.docker_py)
             .env("LIGHTER_TEST_TOOLS", self.clients.join("usr/bin"))
             .env(
                 "LIGHTER_TEST_OTHER_DOCKERS",
