@@ -1,5 +1,8 @@
 //! `lighter` beside the docker CLI, on one engine: the same commands, the same words and codes.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
 use lighter_tests::Host;
 
 /// Runs a command by both clients; what each printed.
@@ -229,4 +232,40 @@ fn images_are_read_again_on_request() {
         "{}",
         unknown.err()
     );
+}
+
+#[test]
+fn a_third_signal_leaves_a_program_that_does_not_listen() {
+    let Some(host) = Host::shared("a_third_signal_leaves_a_program_that_does_not_listen") else {
+        return;
+    };
+    let script = "trap '' INT; echo ready; while true; do sleep 1; done";
+    let mut run = host.lighter_command();
+    run.args([
+        "run", "--rm", "--name", "deaf", "busybox", "sh", "-c", script,
+    ]);
+    run.stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut run = run.spawn().expect("lighter starts");
+    let mut lines = BufReader::new(run.stdout.take().expect("its output")).lines();
+    assert_eq!(lines.next().expect("a line").expect("a line"), "ready");
+    // Signals that wait are one signal: sent until there were enough.
+    lighter_tests::until("lighter gives up", || {
+        let pid = run.id().to_string();
+        let _ = Command::new("kill").args(["-s", "INT", &pid]).status();
+        host.processes("run --rm --name deaf").is_empty()
+    });
+    assert_eq!(run.wait().expect("it ended").code(), Some(1));
+    let mut told = String::new();
+    let mut errors = run.stderr.take().expect("its errors");
+    std::io::Read::read_to_string(&mut errors, &mut told).expect("text");
+    assert!(
+        told.contains("got 3 SIGTERM/SIGINTs, forcefully exiting"),
+        "{told}"
+    );
+    // The container runs on.
+    let state = host.docker(&["inspect", "-f", "{{.State.Running}}", "deaf"]);
+    assert_eq!(state.ok().out(), "true\n");
+    host.docker(&["rm", "-f", "deaf"]).ok();
 }

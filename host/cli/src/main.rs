@@ -103,8 +103,13 @@ fn usage_error(error: &clap::Error) -> CliError {
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(name) = text(ContextKind::InvalidSubcommand)
     {
-        let near = text(ContextKind::SuggestedSubcommand);
         let (_, above) = named();
+        let cli = cli();
+        let verbs = cli.get_subcommands().map(Command::get_name);
+        let near = match above.as_str() {
+            "lighter" => lighter_platform::nearest(&name, verbs).map(str::to_owned),
+            _ => text(ContextKind::SuggestedSubcommand),
+        };
         let error = CliError::new(format!("there is no command `{above} {name}`"));
         return error.with_hint(match near {
             Some(near) => format!("did you mean `{above} {near}`?"),

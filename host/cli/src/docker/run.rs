@@ -327,10 +327,10 @@ impl Foreground {
             std::future::pending::<()>().await;
         };
         let signals = async {
-            if self.signals {
-                pass_signals(api, &self.target).await;
+            match self.signals && pass_signals(api, &self.target).await {
+                true => (),
+                false => std::future::pending().await,
             }
-            std::future::pending::<()>().await;
         };
         let told = async {
             match self.signals {
@@ -341,7 +341,9 @@ impl Foreground {
         tokio::select! {
             ended = joined => ended,
             () = size => Ok(Ended::Remote),
-            () = signals => Ok(Ended::Remote),
+            () = signals => Err(CliError::new(format!(
+                "got {MOST_ENDS} SIGTERM/SIGINTs, forcefully exiting: the container runs on"
+            ))),
             signal = told => Ok(Ended::Told(signal?)),
         }
     }
@@ -376,15 +378,25 @@ impl Foreground {
     }
 }
 
-async fn pass_signals(api: &Api, target: &str) {
+/// Signals to end after which docker's client leaves a program that does not listen to them.
+const MOST_ENDS: u32 = 3;
+
+/// Passes signals on; true once it was told to end so often that it should.
+async fn pass_signals(api: &Api, target: &str) -> bool {
     let Ok(mut signals) = lighter_platform::sys::forwarded_signals() else {
-        return;
+        return false;
     };
+    let mut ends = 0;
     while let Some(name) = signals.recv().await {
+        ends += u32::from(matches!(name, "INT" | "TERM"));
+        if ends == MOST_ENDS {
+            return true;
+        }
         let path = with_query(&format!("{target}/kill"), &[("signal", name.to_owned())]);
         // One that ended just now has no use for it.
         let _ = api.post(&path).await;
     }
+    false
 }
 
 async fn start_verb(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {
