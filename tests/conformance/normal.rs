@@ -23,6 +23,17 @@ pub fn text(text: &str) -> String {
 }
 
 fn word(word: &str) -> String {
+    let parts: Vec<&str> = word.split(',').collect();
+    if parts.len() > 1 && parts.iter().all(|part| part.contains('=')) {
+        // Labels, which older clients join in the order of a Go map.
+        let mut sorted: Vec<String> = parts.into_iter().map(plain).collect();
+        sorted.sort();
+        return sorted.join(",");
+    }
+    plain(word)
+}
+
+fn plain(word: &str) -> String {
     let core = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let bare = core.strip_prefix("sha256:").unwrap_or(core);
     let hex = bare.len() >= 12 && bare.bytes().all(|b| b.is_ascii_hexdigit());
