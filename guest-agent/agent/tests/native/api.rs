@@ -85,6 +85,14 @@ pub fn post(machine: &Machine, path: &str) -> Answer {
     call(machine, "POST", path, &Value::Null)
 }
 
+/// A machine whose engine serves, with the image `nothing`.
+pub fn started(dir: &Path) -> Machine {
+    let machine = Machine::start(dir);
+    machine.greeted();
+    load_image(&machine, dir);
+    machine
+}
+
 /// Loads an image without layers, named `nothing`.
 pub fn load_image(machine: &Machine, dir: &Path) {
     load(machine, &archive(dir, "nothing")).loaded();

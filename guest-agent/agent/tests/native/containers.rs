@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::api::{
-    attach, call, container, create, get, load_image, logs, payload, post, run, state, wait,
+    attach, call, container, create, get, logs, payload, post, run, started, state, wait,
 };
 use crate::machine::Machine;
 
@@ -20,13 +20,6 @@ pub fn count(short: usize, long: usize) -> usize {
     } else {
         short
     }
-}
-
-fn started(dir: &std::path::Path) -> Machine {
-    let machine = Machine::start(dir);
-    machine.greeted();
-    load_image(&machine, dir);
-    machine
 }
 
 const COUNTER: &str = "i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; \

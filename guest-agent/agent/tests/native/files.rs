@@ -10,16 +10,9 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::api::{
-    Answer, BUSYBOX, container, create, get, load_image, post, run, state, try_call, wait,
+    Answer, BUSYBOX, container, create, get, post, run, started, state, try_call, wait,
 };
 use crate::machine::Machine;
-
-fn started(dir: &Path) -> Machine {
-    let machine = Machine::start(dir);
-    machine.greeted();
-    load_image(&machine, dir);
-    machine
-}
 
 /// A container that stays until it is killed.
 fn idle() -> Value {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{BUSYBOX, call, container, create, get, load_image, post, run, state, wait};
+use crate::api::{BUSYBOX, call, container, create, get, post, run, started, state, wait};
 use crate::machine::Machine;
 
 /// A container that sleeps, with a check that runs every tenth of a second.
@@ -52,9 +52,7 @@ impl Heard {
 #[test]
 fn health_changes_are_told_once_and_probes_are_kept() {
     let dir = tempdir().unwrap();
-    let machine = Machine::start(dir.path());
-    machine.greeted();
-    load_image(&machine, dir.path());
+    let machine = started(dir.path());
     create(&machine, "web", &checked("echo looked; test ! -e /bad"));
     assert!(state(&machine, "web").get("Health").is_none());
     let mut heard = Heard::of(&machine, "web");
@@ -100,9 +98,7 @@ fn health_changes_are_told_once_and_probes_are_kept() {
 #[test]
 fn a_probe_that_takes_too_long_is_ended() {
     let dir = tempdir().unwrap();
-    let machine = Machine::start(dir.path());
-    machine.greeted();
-    load_image(&machine, dir.path());
+    let machine = started(dir.path());
     let mut body = checked("echo begun; exec sleep 1000");
     body["Healthcheck"]["Timeout"] = json!(500_000_000);
     create(&machine, "slow", &body);
@@ -124,9 +120,7 @@ fn a_probe_that_takes_too_long_is_ended() {
 #[test]
 fn the_next_engine_goes_on_with_the_health_of_the_last() {
     let dir = tempdir().unwrap();
-    let machine = Machine::start(dir.path());
-    machine.greeted();
-    load_image(&machine, dir.path());
+    let machine = started(dir.path());
     let mut body = checked("echo looked; test ! -e /bad");
     // So far apart that the first is the only one of this engine.
     body["Healthcheck"]["StartPeriod"] = json!(3_600_000_000_000_u64);

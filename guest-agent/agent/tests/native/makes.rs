@@ -8,15 +8,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{call, container, create, get, load_image, post, run, state, try_call, wait};
+use crate::api::{call, container, create, get, post, run, started, state, try_call, wait};
 use crate::machine::{LIMIT, Machine};
-
-fn started(dir: &Path) -> Machine {
-    let machine = Machine::start(dir);
-    machine.greeted();
-    load_image(&machine, dir);
-    machine
-}
 
 fn tree() -> Vec<u8> {
     let dir = tempdir().unwrap();

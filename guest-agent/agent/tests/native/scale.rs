@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{call, container, get, load_image, post, run};
+use crate::api::{call, container, get, post, run, started};
 use crate::containers::count;
 use crate::footprint::Footprint;
 use crate::machine::{LIMIT, Machine};
@@ -22,9 +22,7 @@ const SPARE_THREADS: usize = 4;
 #[test]
 fn many_containers_are_listed_and_end_without_a_thread_each() {
     let dir = tempdir().unwrap();
-    let machine = Machine::start(dir.path());
-    machine.greeted();
-    load_image(&machine, dir.path());
+    let machine = started(dir.path());
     let many = count(40, 1_000);
     let names: Vec<String> = (0..many).map(|number| format!("c{number}")).collect();
     run(&machine, "first", &container("exec sleep 100000"));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
-use crate::api::{attach, call, container, create, get, load_image, logs, post, run, state, wait};
+use crate::api::{attach, call, container, create, get, logs, post, run, started, state, wait};
 use crate::machine::{LIMIT, Machine};
 
 /// What a container writes as fast as it can.
@@ -19,13 +19,6 @@ const OUTPUT: usize = 200 << 20;
 const WRITE: &str = "exec dd if=/dev/zero bs=65536 count=3200 2>/dev/null";
 /// How much more memory the engine may have had at its most.
 const MORE: usize = 16 << 20;
-
-fn started(dir: &Path) -> Machine {
-    let machine = Machine::start(dir);
-    machine.greeted();
-    load_image(&machine, dir);
-    machine
-}
 
 /// Memory of the engine, now and at its most since this was made.
 struct Memory {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{BUSYBOX, attach, call, container, create, get, load_image, post, run, wait};
+use crate::api::{BUSYBOX, attach, call, container, create, get, post, run, started, wait};
 use crate::containers::{count, read_until};
 use crate::footprint::Footprint;
 use crate::machine::Machine;
@@ -11,9 +11,7 @@ use crate::machine::Machine;
 #[test]
 fn containers_made_and_removed_side_by_side_leave_nothing() {
     let dir = tempdir().unwrap();
-    let machine = Machine::start(dir.path());
-    machine.greeted();
-    load_image(&machine, dir.path());
+    let machine = started(dir.path());
     let (together, rounds) = (count(16, 200), count(3, 20));
     // What is made once and stays, folders for example, is made by the first of each kind.
     side_by_side(&machine, LIVES.len(), 0);

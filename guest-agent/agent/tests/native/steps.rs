@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{Answer, archive, container, create, get, load_image, post, try_call};
+use crate::api::{Answer, archive, container, create, get, post, started, try_call};
 use crate::containers::count;
 use crate::machine::Machine;
 use crate::tracer;
@@ -384,9 +384,7 @@ fn entries(dir: &Path) -> Vec<String> {
 #[test]
 fn killed_at_every_step_of_every_change_nothing_is_lost_and_nothing_left() {
     let dir = tempdir().unwrap();
-    let machine = Machine::start(dir.path());
-    machine.greeted();
-    load_image(&machine, dir.path());
+    let machine = started(dir.path());
     let kept = [
         "data/images/layers",
         "data/images/tmp",

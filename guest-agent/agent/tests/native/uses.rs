@@ -6,16 +6,9 @@ use std::os::unix::net::UnixStream;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{attach, call, container, create, get, load_image, post, run, wait};
+use crate::api::{attach, call, container, create, get, post, run, started, wait};
 use crate::containers::read_until;
 use crate::machine::Machine;
-
-fn started(dir: &std::path::Path) -> Machine {
-    let machine = Machine::start(dir);
-    machine.greeted();
-    load_image(&machine, dir);
-    machine
-}
 
 /// Starts a container and waits until it has said `ready`.
 fn ready(machine: &Machine, name: &str, body: &Value) {

@@ -10,17 +10,10 @@ use tokio_tungstenite::tungstenite::handshake::HandshakeError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Error, Message, WebSocket};
 
-use crate::api::{container, create, get, load_image, post, run, state, wait};
+use crate::api::{container, create, get, post, run, started, state, wait};
 use crate::machine::{LIMIT, Machine};
 
 type Client = WebSocket<UnixStream>;
-
-fn started(dir: &std::path::Path) -> Machine {
-    let machine = Machine::start(dir);
-    machine.greeted();
-    load_image(&machine, dir);
-    machine
-}
 
 fn try_open(machine: &Machine, path: &str) -> Result<Client, Error> {
     let stream = machine.connect("api.sock");
