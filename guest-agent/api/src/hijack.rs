@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 
 use crate::containers::{Form, encode};
-use crate::error::ApiError;
+use crate::detach;
 use crate::serve::HEADERS;
 use crate::stream::frame;
 use crate::version::ApiVersion;
@@ -39,34 +39,6 @@ pub(crate) fn content_type(tty: bool, version: ApiVersion) -> &'static str {
     } else {
         MULTIPLEXED
     }
-}
-
-/// The keys that detach: `ctrl-p,ctrl-q` unless the client says otherwise.
-pub(crate) fn detach_keys(text: Option<&str>) -> Result<Vec<u8>, ApiError> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else {
-        return Ok(vec![16, 17]);
-    };
-    let key = |word: &str| -> Option<u8> {
-        if let [byte] = word.as_bytes() {
-            return Some(*byte);
-        }
-        let letter = word.strip_prefix("ctrl-")?;
-        match letter.as_bytes() {
-            [letter @ b'a'..=b'z'] => Some(letter - b'a' + 1),
-            [b'@'] => Some(0),
-            [b'['] => Some(27),
-            [b'\\'] => Some(28),
-            [b']'] => Some(29),
-            [b'^'] => Some(30),
-            [b'_'] => Some(31),
-            _ => None,
-        }
-    };
-    let keys = text.split(',').map(|word| {
-        key(word)
-            .ok_or_else(|| ApiError::bad_request(format!("Invalid detach keys ({text}) provided")))
-    });
-    keys.collect()
 }
 
 /// What a session connects.
@@ -472,7 +444,7 @@ async fn feed(
         if count == 0 {
             return Fed::Ended;
         }
-        let (bytes, detached) = scan(&mut held, &buffer[..count], keys);
+        let (bytes, detached) = detach::scan(&mut held, &buffer[..count], keys);
         let Some(to) = &target else { return Fed::Ended };
         let mut gone = stdin.clone();
         tokio::select! {
@@ -492,24 +464,6 @@ async fn feed(
 async fn ended(stdin: &mut watch::Receiver<Option<Arc<Stdin>>>) {
     // Without a sender there is none either.
     let _ = stdin.wait_for(Option::is_none).await;
-}
-
-/// Takes the detach keys out of `bytes`. What may be their beginning is held back.
-fn scan(held: &mut Vec<u8>, bytes: &[u8], keys: &[u8]) -> (Vec<u8>, bool) {
-    if keys.is_empty() {
-        return (bytes.to_vec(), false);
-    }
-    let mut out = Vec::with_capacity(bytes.len());
-    for byte in bytes {
-        held.push(*byte);
-        while !held.is_empty() && !keys.starts_with(held) {
-            out.push(held.remove(0));
-        }
-        if held.len() == keys.len() {
-            return (out, true);
-        }
-    }
-    (out, false)
 }
 
 /// Reads until the client has sent all it will send.
@@ -665,33 +619,5 @@ mod tests {
         drop(client);
         session.await.unwrap();
         assert!(run.hub.stdin().borrow().is_some());
-    }
-
-    #[test]
-    fn keys_are_read_as_docker_writes_them() {
-        assert_eq!(detach_keys(None).unwrap(), [16, 17]);
-        assert_eq!(detach_keys(Some("ctrl-a,d,ctrl-@")).unwrap(), [1, b'd', 0]);
-        assert!(detach_keys(Some("ctrl-1")).is_err());
-    }
-
-    #[test]
-    fn detach_keys_are_found_across_reads_and_let_others_pass() {
-        let mut held = Vec::new();
-        assert_eq!(
-            scan(&mut held, b"ab\x10", &[16, 17]),
-            (b"ab".to_vec(), false)
-        );
-        assert_eq!(
-            scan(&mut held, b"\x10c", &[16, 17]),
-            (b"\x10\x10c".to_vec(), false)
-        );
-        assert_eq!(
-            scan(&mut held, b"x\x10\x11y", &[16, 17]),
-            (b"x".to_vec(), true)
-        );
-        assert_eq!(
-            scan(&mut Vec::new(), b"\x10\x11", &[]),
-            (b"\x10\x11".to_vec(), false)
-        );
     }
 }

@@ -11,6 +11,7 @@ mod body;
 mod call;
 mod clean;
 mod containers;
+mod detach;
 mod error;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use lighter_engine::containers::AttachOptions;
 
 use crate::call::Call;
+use crate::detach;
 use crate::error::ApiError;
 use crate::hijack::{self, AtEnd, Session};
 use crate::router::Answer;
 use crate::websocket;
 
 pub(super) async fn attach(call: Call, name: &str) -> Answer {
-    let keys = hijack::detach_keys(call.query.get("detachKeys"))?;
+    let keys = detach::keys(call.query.get("detachKeys"))?;
     let session = session(&call, name, options(&call), keys)?;
     let kind = hijack::content_type(session.tty, call.version);
     call.hand_over(kind, session).await
@@ -19,7 +20,7 @@ pub(super) async fn attach(call: Call, name: &str) -> Answer {
 
 /// The same over a WebSocket, which has no frames for the two outputs: they come as one.
 pub(super) async fn websocket(call: Call, name: &str) -> Answer {
-    let keys = hijack::detach_keys(call.query.get("detachKeys"))?;
+    let keys = detach::keys(call.query.get("detachKeys"))?;
     call.engine.container_attachable(name)?;
     let head = match websocket::shake(&call.headers) {
         Ok(head) => head,

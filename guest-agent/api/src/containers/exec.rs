@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::body::{empty, json, ok};
 use crate::call::Call;
+use crate::detach;
 use crate::error::ApiError;
 use crate::hijack::{self, AtEnd, Session};
 use crate::router::Answer;
@@ -21,7 +22,7 @@ pub(super) async fn create(mut call: Call, name: &str) -> Answer {
     }
     let config: ExecConfig = call.optional_json().await?.unwrap_or_default();
     let keys = &config.detach_keys;
-    hijack::detach_keys(Some(keys))
+    detach::keys(Some(keys))
         .map_err(|_| ApiError::bad_request(format!("Invalid escape keys ({keys}) provided")))?;
     let id = call.engine.exec_create(name, config).await?;
     json(StatusCode::CREATED, &Shape { id })
@@ -58,7 +59,7 @@ pub(super) async fn start(mut call: Call, id: &str) -> Answer {
         return call.hand_over(kind, Session::silent(tty, failure)).await;
     }
     let streams = call.engine.exec_attach(id)?;
-    let keys = hijack::detach_keys(Some(&config.detach_keys))?;
+    let keys = detach::keys(Some(&config.detach_keys))?;
     let started = call.engine.exec_start(id, size).await;
     let failure = started.err().map(said);
     let kind = hijack::content_type(tty, call.version);
