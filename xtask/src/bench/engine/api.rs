@@ -92,6 +92,16 @@ impl Api {
         Ok(())
     }
 
+    /// Kills a container that runs.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn kill(&mut self, id: &str) -> Result<()> {
+        self.call("POST", &format!("/containers/{id}/kill"), None)?;
+        Ok(())
+    }
+
     /// Removes a container, running or not.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Images of half a gigabyte: pulled from a registry on the loopback, loaded and saved.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -50,12 +50,19 @@ fn pull(
     let name = format!("bench{layers}");
     sides.registry().push(archive, &format!("{name}:1"));
     let image = format!("{}/{name}", sides.registry().host());
+    let input = PathBuf::from(format!("if={}", archive.display()));
+    let copy = archive.with_extension("copy");
+    let output = PathBuf::from(format!("of={}", copy.display()));
     let what = What {
         names,
-        what: "POST /images/create of an image of 500 MB, compressed, with as many layers as the name says",
+        what: "POST /images/create of an image of 500 MB, compressed, with as many layers as the name says; floor: dd of the unpacked archive, flushed",
         unit: "ms",
-        floor: None,
+        floor: Some(timed(
+            "dd",
+            &[&input, &output, Path::new("bs=1M"), Path::new("conv=fsync")],
+        )?),
     };
+    std::fs::remove_file(&copy)?;
     in_turn(sides, pairs, &what, |daemon| {
         let head = format!("POST /images/create?fromImage={image}&tag=1\nContent-Length: 0\r\n");
         let start = Instant::now();

@@ -9,13 +9,15 @@ use super::super::Row;
 use super::api::Api;
 use super::sides::{Daemon, Sides};
 use super::starts::life;
-use super::{What, in_turn};
+use super::{What, in_turn, rows};
 use crate::bench::sides::milliseconds;
 
 /// Lives at a time.
 const TOGETHER: usize = 100;
 /// Containers in the list.
 const LISTED: usize = 1_000;
+/// Containers that run at once.
+const THOUSAND: usize = 1_000;
 /// Containers that run while memory is measured.
 const RUNNING: usize = 200;
 /// Clients at a time, where only the result counts.
@@ -75,6 +77,29 @@ pub fn list(sides: &Sides, pairs: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// So many that run at once, from the first request to the last that is gone; once, for the peers take minutes.
+///
+/// # Errors
+///
+/// When a side does not run or remove them.
+pub fn thousand(sides: &Sides, _pairs: usize) -> Result<Vec<Row>> {
+    let what = What {
+        names: ["engine/thousand", "engine/thousand/podman"],
+        what: "1,000 containers that run at once, by eight clients: create, start; when all run, kill and remove",
+        unit: "ms",
+        floor: None,
+    };
+    let daemons = sides.all();
+    let mut taken = Vec::new();
+    for daemon in &daemons {
+        let start = Instant::now();
+        let ids = make(daemon, THOUSAND, |api| api.run(&["sleep", "100000"]))?;
+        end(daemon, &ids)?;
+        taken.push(vec![milliseconds(start)]);
+    }
+    Ok(rows(&what, &daemons, taken))
+}
+
 /// Memory with nothing, and with containers that run. To be asked first: what a daemon once had it
 /// may keep.
 ///
@@ -109,7 +134,7 @@ pub fn memory(sides: &Sides, pairs: usize) -> Result<Vec<Row>> {
         Daemon::memory,
     )?);
     for (daemon, ids) in sides.all().into_iter().zip(&made) {
-        remove(daemon, ids)?;
+        end(daemon, ids)?;
     }
     Ok(rows)
 }
@@ -135,6 +160,15 @@ fn remove(daemon: &Daemon, ids: &[String]) -> Result<()> {
     by_hands(HANDS, ids.len(), |number| {
         Api::open(&daemon.socket).remove(&ids[number])
     })
+}
+
+/// Removes containers that run.
+fn end(daemon: &Daemon, ids: &[String]) -> Result<()> {
+    // A first process is deaf to SIGTERM, and podman waits ten seconds for each before it removes it.
+    by_hands(HANDS, ids.len(), |number| {
+        Api::open(&daemon.socket).kill(&ids[number])
+    })?;
+    remove(daemon, ids)
 }
 
 /// Does something `count` times, by `hands` threads.

@@ -33,13 +33,14 @@ type Part = fn(&Sides, usize) -> Result<Vec<Row>>;
 
 /// Everything in the order in which it is told, by the names of its rows. Memory comes first: what an engine
 /// once had it may keep.
-const PARTS: [(&str, Part); 9] = [
+const PARTS: [(&str, Part); 10] = [
     ("memory0 memory200", many::memory),
     ("api", starts::api),
     ("run", starts::run),
     ("exec", starts::exec),
     ("parallel", many::parallel),
     ("list", many::list),
+    ("thousand", many::thousand),
     ("log-write", logs::write),
     ("log-read", logs::read),
     ("pull1 pull5 pull40 load save", images::rows),
