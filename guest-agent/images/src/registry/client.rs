@@ -185,7 +185,8 @@ impl Client {
     /// Sends `ask`; if the registry wants authorization, gets it and sends it once more.
     pub(super) async fn authorized(&self, ask: &Ask) -> Result<Response<Incoming>, RegistryError> {
         let response = self.attempt(ask).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        // Another place, where an upload was sent to, could name any token service.
+        if response.status() != StatusCode::UNAUTHORIZED || !self.is_own(&ask.url) {
             return Ok(response);
         }
         let Some(challenge) = Challenge::of(response.headers()) else {
@@ -208,11 +209,15 @@ impl Client {
     /// With what the registry wants to know about us; a place it points to is not told.
     pub(super) fn signed(&self, ask: &Ask) -> Ask {
         let mut ask = ask.clone();
-        let own = Origin::of(&ask.url).as_ref() == Some(&self.http.endpoint.origin);
-        if let Some(value) = self.lock().clone().filter(|_| own) {
+        if let Some(value) = self.lock().clone().filter(|_| self.is_own(&ask.url)) {
             ask.headers.insert(AUTHORIZATION, value);
         }
         ask
+    }
+
+    /// Whether it is the registry itself that is asked.
+    fn is_own(&self, url: &Uri) -> bool {
+        Origin::of(url).as_ref() == Some(&self.http.endpoint.origin)
     }
 
     async fn answer(&self, ask: &Ask, challenge: &Challenge) -> Result<HeaderValue, RegistryError> {

@@ -486,8 +486,9 @@ impl Dialer for Anywhere {
     }
 }
 
+/// CVE-2020-15157: the place that a blob is redirected to learns nothing and decides nothing.
 #[tokio::test]
-async fn no_authorization_goes_to_another_origin() {
+async fn cve_2020_15157_no_authorization_goes_to_another_origin() {
     let (registry, storage) = (Registry::new().await, Registry::new().await);
     let image = registry.publish("hello");
     let basic = || ("www-authenticate", "Basic realm=\"r\"".to_owned());
@@ -509,13 +510,21 @@ async fn no_authorization_goes_to_another_origin() {
     pulled.result.unwrap();
     assert_eq!(storage.seen(), ["GET /x"]);
 
-    // A storage that asks for a password gets none, and no token either.
-    storage.set("/x", vec![status(401, vec![basic()])]);
-    pull_as(&anywhere, &registry.reference(), alice())
-        .await
-        .result
-        .unwrap_err();
-    assert!(storage.seen().iter().all(|line| line == "GET /x"));
+    // A storage that asks for a password gets none, no token, and has no token service asked for it.
+    let tokens = Registry::new().await;
+    let realm = format!(
+        "Bearer realm=\"http://tokens.example:{}/token\"",
+        tokens.port
+    );
+    for challenge in [basic(), ("www-authenticate", realm)] {
+        storage.set("/x", vec![status(401, vec![challenge])]);
+        pull_as(&anywhere, &registry.reference(), alice())
+            .await
+            .result
+            .unwrap_err();
+        assert!(storage.seen().iter().all(|line| line == "GET /x"));
+        assert!(tokens.seen().is_empty(), "{:?}", tokens.seen());
+    }
 }
 
 #[tokio::test]

@@ -166,6 +166,16 @@ async fn push_to(
     known: &[KnownBlob],
     credentials: Credentials,
 ) -> (Result<PushedImage>, Vec<String>) {
+    push_over(&network(), local, name, known, credentials).await
+}
+
+async fn push_over(
+    network: &Network,
+    local: &Local,
+    name: &str,
+    known: &[KnownBlob],
+    credentials: Credentials,
+) -> (Result<PushedImage>, Vec<String>) {
     let heard = Arc::new(Heard::default());
     let progress: Arc<dyn Progress> = heard.clone();
     let request = PushRequest {
@@ -175,7 +185,7 @@ async fn push_to(
         known: HashMap::from([(local.diff_id, known.to_vec())]),
         slots: Arc::new(Semaphore::new(5)),
     };
-    let pushed = push(&local.store, &network(), &request, &progress).await;
+    let pushed = push(&local.store, network, &request, &progress).await;
     let mut lines = std::mem::take(&mut *heard.0.lock().unwrap());
     lines.retain(|line| line != "Pushing" && !line.is_empty());
     (pushed, lines)
@@ -300,18 +310,90 @@ async fn a_token_is_asked_for_with_what_a_push_needs() {
     assert!(seen.iter().any(|line| line.starts_with(asked)), "{seen:#?}");
 }
 
+/// As CVE-2020-15157 had it for pulls: where an upload leads is the registry's word, and what is there
+/// asks for a password in the name of any token service it likes.
 #[tokio::test]
-async fn where_an_upload_leads_gets_no_password() {
+async fn cve_2020_15157_where_an_upload_leads_gets_no_password() {
     let (taker, local) = (Taker::default(), local());
     let port = taker.listen().await;
+    let name = format!("127.0.0.1:{port}/a:t");
     taker.set(|kept| {
         kept.token = Some(ALICE.into());
         kept.elsewhere = Some("http://127.0.0.1:9".into());
     });
-    let name = format!("127.0.0.1:{port}/a:t");
     let (failed, _) = push_to(&local, &name, &[], alice()).await;
     let error = failed.unwrap_err().to_string();
     assert!(error.contains("is not dialled for a redirect"), "{error}");
+
+    let anywhere = Network {
+        dialer: Arc::new(Anywhere),
+        ..network()
+    };
+    let tokens = Registry::new().await;
+    tokens.set("/token", vec![page(r#"{"token":"abc"}"#)]);
+    let realm = format!("realm=\"http://tokens.example:{}/token\"", tokens.port);
+    // The storage asks when an upload begins, or only when it ends.
+    for (at_once, challenge) in [
+        (true, format!("Bearer {realm}")),
+        (false, format!("Bearer {realm}")),
+        (true, "Basic realm=\"r\"".to_owned()),
+        (false, "Basic realm=\"r\"".to_owned()),
+    ] {
+        let storage = Storage::listen(at_once, challenge).await;
+        let host = format!("http://storage.example:{}", storage.port);
+        taker.set(|kept| kept.elsewhere = Some(host));
+        let (failed, _) = push_over(&anywhere, &local, &name, &[], alice()).await;
+        failed.unwrap_err();
+        let seen = storage.seen.lock().unwrap();
+        assert!(!seen.is_empty(), "the storage is never asked");
+        assert!(
+            seen.iter().all(|line| line.ends_with("without")),
+            "{seen:?}"
+        );
+        assert!(tokens.seen().is_empty(), "{:?}", tokens.seen());
+    }
+}
+
+/// Takes uploads, until it wants to know who sends them.
+struct Storage {
+    port: u16,
+    /// Method, and whether there was an authorization.
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Storage {
+    async fn listen(at_once: bool, challenge: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (kept, challenge) = (Arc::clone(&seen), Arc::new(challenge));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (seen, challenge) = (Arc::clone(&kept), Arc::clone(&challenge));
+                let serve = service_fn(move |request: Request<Incoming>| {
+                    let (seen, challenge) = (Arc::clone(&seen), Arc::clone(&challenge));
+                    async move {
+                        let (head, body) = request.into_parts();
+                        let with = match head.headers.contains_key("authorization") {
+                            true => "with",
+                            false => "without",
+                        };
+                        seen.lock().unwrap().push(format!("{} {with}", head.method));
+                        body.collect().await.ok();
+                        let response = Response::builder();
+                        let response = match at_once || head.method == "PUT" {
+                            true => response.status(401).header("www-authenticate", &*challenge),
+                            false => response.status(202).header("location", head.uri.path()),
+                        };
+                        Ok::<_, Infallible>(response.body(Full::new(Bytes::new())).unwrap())
+                    }
+                });
+                let http = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(http.serve_connection(TokioIo::new(stream), serve));
+            }
+        });
+        Self { port, seen }
+    }
 }
 
 #[tokio::test]
