@@ -338,6 +338,15 @@ fn documents_without_end_are_no_documents() {
     };
     let entries = block(empty).repeat(100_001);
     refused(&entries, "too many entries");
+    // Names and targets of links, each as long as a path may be.
+    let path = "abc/".repeat(1000);
+    let mut long = Tar::default();
+    for n in 0..4000 {
+        let path = format!("{n}/{path}");
+        let records = [("path", path.as_bytes()), ("linkpath", path.as_bytes())];
+        long = long.pax(&records).symlink("x", "y");
+    }
+    refused(&long.end(), "too many bytes in extended headers");
 }
 
 #[test]

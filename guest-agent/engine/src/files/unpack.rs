@@ -19,6 +19,9 @@ use rustix::io::Errno;
 use super::pack::DEPTH;
 use super::place::{self, ParentError};
 
+/// Most that the names of directories whose time is yet to be set may take up.
+const MOST_KEPT: usize = 8 << 20;
+
 /// How an archive is unpacked.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Options {
@@ -86,11 +89,12 @@ pub(super) fn unpack(
         shown,
         options,
         directories: Vec::new(),
+        kept: 0,
     };
     while let Some(entry) = reader.next_entry()? {
         unpacker.entry(&entry, &mut reader)?;
     }
-    unpacker.finish();
+    unpacker.set_times();
     Ok(())
 }
 
@@ -98,8 +102,10 @@ struct Unpacker<'a> {
     base: BorrowedFd<'a>,
     shown: &'a str,
     options: Options,
-    /// Directories whose time is set when nothing more is made in them.
-    directories: Vec<(Vec<Vec<u8>>, Timestamps)>,
+    /// Directories, by their clean names, whose time is set when nothing more is made in them.
+    directories: Vec<(Box<[u8]>, Timestamps)>,
+    /// What these names take up.
+    kept: usize,
 }
 
 impl Unpacker<'_> {
@@ -148,10 +154,19 @@ impl Unpacker<'_> {
             MakeError::Link => UnpackError::Link(text(&entry.link)),
         })?;
         if entry.kind == Kind::Directory {
-            let parts = parts.iter().map(|part| part.to_vec()).collect();
-            self.directories.push((parts, times(entry)));
+            self.keep(parts.join(&b'/').into(), times(entry));
         }
         Ok(())
+    }
+
+    /// Remembers a directory's time. An archive of nothing but directories with the longest names is no
+    /// way to the engine's memory: past some of them they get their times at once.
+    fn keep(&mut self, name: Box<[u8]>, times: Timestamps) {
+        self.kept += name.len() + size_of::<(Box<[u8]>, Timestamps)>();
+        self.directories.push((name, times));
+        if self.kept > MOST_KEPT {
+            self.set_times();
+        }
     }
 
     /// Removes what stands in the way; whether there is a directory to keep.
@@ -282,14 +297,15 @@ impl Unpacker<'_> {
     }
 
     /// Sets the times of directories. One that was moved away meanwhile keeps its own.
-    fn finish(self) {
-        for (parts, times) in self.directories.iter().rev() {
-            let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    fn set_times(&mut self) {
+        self.kept = 0;
+        for (name, times) in self.directories.drain(..).rev() {
+            let parts: Vec<&[u8]> = place::components(&name).collect();
             let Some((name, parents)) = parts.split_last() else {
                 continue;
             };
             let set = place::directory(self.base, parents, false)
-                .map(|parent| utimensat(&parent, *name, times, AtFlags::SYMLINK_NOFOLLOW));
+                .map(|parent| utimensat(&parent, *name, &times, AtFlags::SYMLINK_NOFOLLOW));
             if let Err(error) = set {
                 tracing::debug!(%error, "a directory keeps its time");
             }

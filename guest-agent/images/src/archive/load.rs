@@ -35,6 +35,8 @@ const MAX_DOCUMENT: u64 = 4 << 20;
 const MAX_DOCUMENTS: u64 = 64 << 20;
 /// Entries of the archive itself.
 const MAX_ENTRIES: u64 = 100_000;
+/// Bytes of its extended headers: all its names are kept until its end, and honest ones are short.
+const MAX_HEADERS: u64 = 16 << 20;
 
 /// Loads every image of an archive. Blocks; layers and configurations are durable when it
 /// returns, and nothing is visible of an archive that is refused before its first image.
@@ -105,7 +107,7 @@ impl<'a> Archive<'a> {
         };
         let limits = Limits {
             entries: MAX_ENTRIES,
-            ..Limits::default()
+            header_bytes: MAX_HEADERS,
         };
         let mut reader = TarReader::new(input, limits);
         while let Some(entry) = reader.next_entry()? {

@@ -132,6 +132,37 @@ fn what_an_archive_names_through_its_own_link_stays_inside() {
     );
 }
 
+/// CVE-2026-33056: a link, then a directory of the same name, whose mode is set on what the link leads to.
+#[test]
+fn cve_2026_33056_a_directory_after_a_link_sets_no_mode_outside() {
+    let outer = tempfile::tempdir().unwrap();
+    let (dir, canary) = (outer.path().join("inner"), outer.path().join("canary"));
+    for folder in [&dir, &canary] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    std::fs::set_permissions(&canary, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let before = std::fs::metadata(&canary).unwrap();
+    for target in [canary.display().to_string(), "../canary".to_owned()] {
+        let bytes = archive(&[
+            (Kind::Symlink, "link", &target),
+            (DIR, "link", ""),
+            (DIR, "link/", ""),
+        ]);
+        put(&dir, &bytes, Options::default()).unwrap();
+        let made = std::fs::symlink_metadata(dir.join("link")).unwrap();
+        assert!(made.is_dir() && made.mode() & 0o777 == 0o640);
+        std::fs::remove_dir(dir.join("link")).unwrap();
+        // The link was there before.
+        symlink(&target, dir.join("link")).unwrap();
+        put(&dir, &archive(&[(DIR, "link", "")]), Options::default()).unwrap();
+        std::fs::remove_dir(dir.join("link")).unwrap();
+    }
+    let after = std::fs::metadata(&canary).unwrap();
+    let seen =
+        |meta: &std::fs::Metadata| (meta.mode(), meta.mtime(), meta.uid(), meta.ctime_nsec());
+    assert_eq!(seen(&before), seen(&after));
+}
+
 #[test]
 fn kinds_are_kept_where_that_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
@@ -177,4 +208,45 @@ fn what_is_no_archive_is_said_in_dockerds_words() {
     let whole = archive(&[(FILE, "f", &"x".repeat(2000))]);
     assert_eq!(said(&whole[..1024]), "unexpected EOF");
     put(dir.path(), &[], Options::default()).unwrap();
+}
+
+/// What is remembered of an archive of directories is bounded, whatever their names and number.
+#[test]
+fn an_archive_of_directories_is_no_way_to_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let base: OwnedFd = File::open(dir.path()).unwrap().into();
+    let mut unpacker = Unpacker {
+        base: base.as_fd(),
+        shown: "/",
+        options: Options::default(),
+        directories: Vec::new(),
+        kept: 0,
+    };
+    let time = Timespec {
+        tv_sec: 1_000_000,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    for name in ["first", "last"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    let mtime = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().mtime();
+    unpacker.keep(b"first"[..].into(), times.clone());
+    for _ in 0..10 * MOST_KEPT / 4000 {
+        unpacker.keep("x".repeat(4000).into_bytes().into(), times.clone());
+        let held: usize = unpacker
+            .directories
+            .iter()
+            .map(|(name, _)| name.len())
+            .sum();
+        assert!(held <= MOST_KEPT, "{held} bytes of names");
+    }
+    assert_eq!(mtime("first"), 1_000_000);
+    unpacker.keep(b"last"[..].into(), times);
+    assert_ne!(mtime("last"), 1_000_000);
+    unpacker.set_times();
+    assert_eq!(mtime("last"), 1_000_000);
 }
