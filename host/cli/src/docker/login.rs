@@ -3,15 +3,15 @@
 //! They are kept where docker keeps them (`~/.docker/config.json`), so that one login serves both
 //! programs. Credential helpers are asked as docker asks them; what one keeps is not copied out.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
-use std::process::{Command as Process, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use clap::{Arg, ArgMatches, Command};
 use serde_json::{Value, json};
 
+use super::credential_helper::ask as ask_helper;
 use super::flags::{Flag, Kind, flag, is_set, text, with_flags};
 use super::{Context, Verb};
 use crate::exit::{CliError, Code};
@@ -284,27 +284,6 @@ impl Store {
             serde_json::to_string_pretty(&self.config).map_err(|error| CliError::of(&error))?;
         lighter_platform::write_durably(&self.path, text.as_bytes())
             .map_err(|error| CliError::of(&error).with_hint(error.hint()))
-    }
-}
-
-fn ask_helper(helper: &str, verb: &str, input: &str) -> Result<String, CliError> {
-    let failed = |what: String| CliError::new(format!("`{helper} {verb}`: {what}"));
-    let mut child = Process::new(helper)
-        .arg(verb)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes())?;
-    }
-    let output = child.wait_with_output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
-        Ok(text)
-    } else {
-        Err(failed(text.trim().to_owned()))
     }
 }
 

@@ -8,6 +8,7 @@ mod container_flags;
 mod containers;
 mod copy;
 mod create;
+mod credential_helper;
 mod detach;
 mod disk;
 mod events;

@@ -204,6 +204,7 @@ mod tests {
         assert!(dir.path().join("g").exists());
     }
 
+    /// CVE-2018-15664, CVE-2021-41089 and CVE-2026-33056, on the side of the host.
     #[test]
     fn a_hostile_archive_stays_in_its_directory() {
         let outer = tempfile::tempdir().unwrap();
@@ -224,6 +225,15 @@ mod tests {
         let over = [(EntryType::Symlink, "again", &*out), (FILE, "again", "x")];
         put(&over).unwrap();
         assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1);
+        // CVE-2026-33056: a directory of a link's name is not what the link leads to.
+        let onto = put(&[
+            (EntryType::Symlink, "alias", "../canary"),
+            (DIR, "alias", ""),
+        ]);
+        assert!(
+            onto.unwrap_err()
+                .starts_with("cannot overwrite non-directory")
+        );
         let dirs = put(&[(DIR, "d", ""), (FILE, "d", "")]).unwrap_err();
         assert!(dirs.starts_with("cannot overwrite directory"), "{dirs}");
         assert_eq!(put(&[(EntryType::Fifo, "pipe", "")]).unwrap().len(), 1);
