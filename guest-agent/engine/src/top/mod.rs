@@ -44,7 +44,9 @@ impl Engine {
         let view = options::parse(options).map_err(failed)?;
         let machine = Machine::read()
             .map_err(|error| Error::internal("the machine's clock cannot be read", error))?;
-        let processes: Vec<Process> = pids.into_iter().filter_map(Process::read).collect();
+        let mut room = process::MOST_OF_ALL;
+        let read = |pid| Process::read(pid, &mut room);
+        let processes: Vec<Process> = pids.into_iter().filter_map(read).collect();
         let top = rows(&view, &machine, &processes).map_err(failed)?;
         self.container_event(&container, "top", &[]);
         Ok(top)

@@ -1,11 +1,18 @@
 //! One process as `/proc` tells of it, and what of the machine is needed to understand that.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 
 use crate::clock::Timestamp;
 
 /// Clock ticks a second in what the kernel tells programs: a constant on every architecture here.
 const TICKS: u64 = 100;
+
+/// Most that is read of one process's arguments: as much as `ps` shows of a line.
+const MOST_OF_ONE: u64 = 128 << 10;
+/// Most that is read of all arguments together. Processes that share the pages of theirs have them for
+/// nothing; whoever reads them has a copy of each.
+pub(super) const MOST_OF_ALL: u64 = 8 << 20;
 
 /// The machine at the moment of the look.
 #[derive(Debug)]
@@ -60,14 +67,22 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Reads a process; none if it has ended.
-    pub(super) fn read(pid: i32) -> Option<Self> {
-        let file = |name: &str| std::fs::read(format!("/proc/{pid}/{name}"));
-        let text = |name: &str| file(name).map(|bytes| String::from_utf8_lossy(&bytes).into());
-        let stat: String = text("stat").ok()?;
-        let status: String = text("status").ok()?;
-        let arguments: String = text("cmdline").unwrap_or_default();
-        let waits_in: String = text("wchan").unwrap_or_default();
+    /// Reads a process; none if it has ended. `room` is what may still be read of arguments: once it is
+    /// used up, a process is known by its name only.
+    pub(super) fn read(pid: i32, room: &mut u64) -> Option<Self> {
+        let file = |name: &str, most: u64| {
+            let mut bytes = Vec::new();
+            let file = File::open(format!("/proc/{pid}/{name}"))?;
+            file.take(most).read_to_end(&mut bytes).map(|_| bytes)
+        };
+        let text = |name: &str, most: u64| {
+            file(name, most).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let stat = text("stat", MOST_OF_ONE).ok()?;
+        let status = text("status", MOST_OF_ONE).ok()?;
+        let arguments = text("cmdline", MOST_OF_ONE.min(*room)).unwrap_or_default();
+        *room = room.saturating_sub(arguments.len() as u64);
+        let waits_in = text("wchan", MOST_OF_ONE).unwrap_or_default();
         Self::parse(pid, &stat, status, &arguments, waits_in)
     }
 
@@ -346,6 +361,27 @@ pub(super) mod tests {
         let process = Process::parse(7, stat, String::new(), "", String::new()).unwrap();
         assert_eq!(process.command(&machine()), "[a) b(c] <defunct>");
         assert_eq!(printable("a\0b\x1b[2J\n"), "a b?[2J?");
+    }
+
+    #[test]
+    fn arguments_are_read_up_to_a_limit_for_each_and_for_all() {
+        let long = "x".repeat(100_000);
+        let words = ["-c", "read line", "sh", &long, &long, &long];
+        let mut process = std::process::Command::new("/bin/sh");
+        let process = process.args(words).stdin(std::process::Stdio::piped());
+        let mut process = process.spawn().unwrap();
+        let pid = process.id().cast_signed();
+        let shown = |room: &mut u64| Process::read(pid, room).unwrap().command(&machine());
+        let mut room = MOST_OF_ALL;
+        let whole = shown(&mut room);
+        let one = usize::try_from(MOST_OF_ONE).unwrap();
+        assert!(whole.starts_with("/bin/sh -c read line sh xxx"));
+        assert_eq!((whole.len(), room), (one, MOST_OF_ALL - MOST_OF_ONE));
+        room = 10;
+        assert_eq!((shown(&mut room).as_str(), room), ("/bin/sh -c", 0));
+        assert_eq!(shown(&mut room), "[sh]");
+        drop(process.stdin.take());
+        process.wait().unwrap();
     }
 
     #[test]
