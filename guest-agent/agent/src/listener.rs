@@ -65,3 +65,25 @@ impl lighter_api::Listener for Listener {
         self.next().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_host_is_admitted_where_only_it_may_come() {
+        let listener = |only_host| {
+            let dir = tempfile::tempdir().unwrap();
+            let bound = std::os::unix::net::UnixListener::bind(dir.path().join("s")).unwrap();
+            Listener::new(bound.into(), only_host).unwrap()
+        };
+        let vsock = |cid| Peer::Vsock { cid, port: 1024 };
+        let closed = listener(true);
+        assert!(closed.admits(vsock(HOST_CID)));
+        // Everybody, the hypervisor, the machine itself by its loopback and by its own id.
+        for peer in [vsock(u32::MAX), vsock(0), vsock(1), vsock(3), Peer::Other] {
+            assert!(!closed.admits(peer), "{peer:?}");
+        }
+        assert!(listener(false).admits(Peer::Other));
+    }
+}

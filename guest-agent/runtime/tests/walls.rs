@@ -299,7 +299,36 @@ fn cve_2025_52565() {
         let mut process = program(&["true"]);
         process.terminal = Some(TerminalSize::default());
         refused(running.exec(process), "the null device as a terminal");
+        drop(running);
+        exec_beside_a_false_devpts(bench);
     });
+}
+
+/// A container that may mount shows a multiplexer of its own choice, and files under the names that its
+/// terminals would have: the terminal is the multiplexer's, not what bears the name.
+fn exec_beside_a_false_devpts(bench: &Bench) {
+    let root = bench.rootfs("mounter");
+    fs::create_dir(root.join("real")).unwrap();
+    let mut spec = container(shell(
+        "mount --bind /dev/pts /real && mount -t tmpfs none /dev/pts && ln -s /real/ptmx /dev/pts/ptmx && \
+         for n in 0 1 2 3 4 5 6 7; do echo false > /dev/pts/$n; done; echo done > /ready; exec sleep 100",
+    ));
+    spec.make_privileged();
+    let running = bench.stay(&root, &spec);
+    while !root.join("ready").exists() {
+        std::thread::yield_now();
+    }
+    let mut process = shell("test -t 0 && echo a terminal; cat /dev/pts/0");
+    process.terminal = Some(TerminalSize::default());
+    let mut prepared = running.prepare_exec(process, Stdio::default()).unwrap();
+    prepared.wait_ready().unwrap();
+    let mut master = fs::File::from(prepared.take_pty_master().unwrap());
+    prepared.start().unwrap();
+    let mut said = vec![];
+    // A terminal without a process answers EIO.
+    let _ = master.read_to_end(&mut said);
+    assert_eq!(String::from_utf8_lossy(&said), "a terminal\r\nfalse\r\n");
+    bench.exit_code(prepared.pid());
 }
 
 /// A kernel setting reaches the kernel or nothing; `/proc` is the kernel's or the start fails.
@@ -364,6 +393,14 @@ fn cve_2025_52881() {
             spec.mounts.push(bind_mount(1, "/proc/cpuinfo"));
             let result = bench.run_with(&root, &spec, vec![volume(), volume()]);
             refused(result, &format!("{place} in our place"));
+        }
+        // Through a link of the image (CVE-2019-19921): what is mounted elsewhere would leave a place that
+        // only looks like it.
+        for place in ["proc", "sys"] {
+            let root = bench.rootfs(&format!("linked-{place}"));
+            fs::remove_dir(root.join(place)).unwrap();
+            symlink("/tmp", root.join(place)).unwrap();
+            refused(bench.run(&root, &container(program(&["true"]))), place);
         }
         // A file that lxcfs and its like replace.
         let cpuinfo = bench.directory.path().join("cpuinfo");
@@ -520,6 +557,41 @@ fn cve_2021_30465() {
                 canary.must_be_unchanged("an exchanged mount point");
             }
         });
+        a_link_to_proc_is_not_mounted_on(bench);
+    });
+}
+
+/// What is looked at is what is mounted on: a link that takes the place of the directory between the two
+/// does not bring the mount to where it is not allowed.
+fn a_link_to_proc_is_not_mounted_on(bench: &Bench) {
+    let root = bench.rootfs("proc");
+    let volume = bench.directory.path().join("exchanged");
+    fs::create_dir_all(volume.join("place")).unwrap();
+    symlink("/proc/sys", volume.join("other")).unwrap();
+    let payload = bench.directory.path().join("settings");
+    fs::create_dir_all(payload.join("kernel")).unwrap();
+    fs::write(payload.join("kernel/ostype"), "false\n").unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        scope.spawn(|| {
+            let (one, other) = (volume.join("place"), volume.join("other"));
+            while !stop.load(Ordering::Relaxed) {
+                exchange(&one, &other);
+            }
+        });
+        for _ in 0..rounds(60) {
+            let mut spec = container(shell("cat /proc/sys/kernel/ostype"));
+            spec.mounts
+                .extend([bind_mount(0, "/volume"), bind_mount(1, "/volume/place")]);
+            let mounts = vec![
+                bind(Source::Path(&volume), true).unwrap(),
+                bind(Source::Path(&payload), true).unwrap(),
+            ];
+            if let Ok(output) = bench.run_with(&root, &spec, mounts) {
+                assert_eq!(output.stdout, "Linux\n", "{output:?}");
+            }
+        }
     });
 }
 

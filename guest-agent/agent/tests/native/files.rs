@@ -104,7 +104,9 @@ fn stat(machine: &Machine, name: &str, path: &str) -> Value {
 }
 
 fn wait_for(machine: &Machine, name: &str, path: &str) {
+    let limit = std::time::Instant::now() + crate::machine::LIMIT;
     while get(machine, &at(name, path)).status != 200 {
+        assert!(std::time::Instant::now() < limit, "{path} does not come");
         std::thread::yield_now();
     }
 }
@@ -269,6 +271,71 @@ fn links_exchanged_during_a_copy_lead_nowhere_outside() {
         put(&machine, "evil", "/", &through);
     }
     assert_eq!(std::fs::read_dir(canary.path()).unwrap().count(), 1);
+}
+
+/// CVE-2026-42306 (GHSA-vp62, GHSA-rg2x): a copy that mounts a container's volumes once more mounts them
+/// where the container has meanwhile put a link. Here nothing is mounted for one that runs: its own
+/// mounts are gone through, also those that only it can have made, and links inside it work.
+#[test]
+fn cve_2026_42306_a_copy_goes_through_the_mounts_that_are_there() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let canary = tempdir().unwrap();
+    std::fs::create_dir(canary.path().join("volume")).unwrap();
+    std::fs::write(canary.path().join("volume/secret"), "outside").unwrap();
+    let script = format!(
+        "mkdir -p /run /usr/sbin; ln -s /run /var/run; ln -s usr/sbin /sbin; ln -s {} /l; \
+         echo inside > /srv/volume/secret; echo own > /scratch/own; \
+         while true; do mv -T /srv /x; mv -T /l /srv; mv -T /srv /l; mv -T /x /srv; done",
+        canary.path().display()
+    );
+    let mut body = container(&format!("mkdir -p /var; {script}"));
+    let volume = json!({"Type": "volume", "Source": "data", "Target": "/srv/volume"});
+    body["HostConfig"]["Mounts"] = json!([volume]);
+    body["HostConfig"]["Tmpfs"] = json!({"/scratch": ""});
+    run(&machine, "evil", &body);
+    wait_for(&machine, "evil", "/scratch/own");
+    let own = get(&machine, &at("evil", "/scratch/own")).is(200).body;
+    assert_eq!(content(&own, "own"), "own\n");
+    let before = crate::footprint::Footprint::of(&machine);
+    let rounds = match std::env::var_os("LIGHTER_LONG") {
+        Some(_) => 20_000,
+        None => 300,
+    };
+    let (mut reached, mut round) = (0, 0);
+    while round < rounds || reached == 0 {
+        let read = get(&machine, &at("evil", "/srv/volume/secret"));
+        if read.status == 200 {
+            assert_eq!(content(&read.body, "secret"), "inside\n");
+            reached += 1;
+        }
+        put(&machine, "evil", "/srv/volume", &one("planted", "x"));
+        round += 1;
+    }
+    for (place, real) in [("/var/run", "/run"), ("/sbin", "/usr/sbin")] {
+        put(
+            &machine,
+            "evil",
+            &format!("{place}/"),
+            &one("daemon.pid", place),
+        )
+        .is(200);
+        for path in [place, real] {
+            let back = get(&machine, &at("evil", &format!("{path}/daemon.pid"))).is(200);
+            assert_eq!(content(&back.body, "daemon.pid"), place);
+        }
+    }
+    before.is_all_that_is_left_but_files(&machine);
+    let volume = std::fs::read_dir(canary.path().join("volume")).unwrap();
+    assert_eq!(volume.count(), 1);
+    post(&machine, "/containers/evil/kill").is(204);
+    wait(&machine, "evil");
+    let real = get(&machine, &at("evil", "/run/daemon.pid")).is(200).body;
+    assert_eq!(content(&real, "daemon.pid"), "/var/run");
+    let through = get(&machine, &at("evil", "/var/run/daemon.pid"))
+        .is(200)
+        .body;
+    assert_eq!(content(&through, "daemon.pid"), "/var/run");
 }
 
 /// CVE-2019-14271 and CVE-2026-41567: nothing of the container is loaded or run for a copy.

@@ -45,6 +45,20 @@ impl Footprint {
         assert!(database <= DATABASE, "the database has {database} bytes");
     }
 
+    /// Fails unless the machine comes back to this, but for what its containers have written.
+    pub fn is_all_that_is_left_but_files(&self, machine: &Machine) {
+        let limit = Instant::now() + LIMIT;
+        loop {
+            let mut more = Self::of(machine).beyond(self);
+            more.retain(|thing| !thing.starts_with("file ") && !thing.starts_with("folder "));
+            if more.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < limit, "left over: {more:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn beyond(&self, before: &Self) -> Vec<String> {
         let more = |(thing, count): (&String, &usize)| {
             let had = before.0.get(thing).copied().unwrap_or(0);

@@ -8,6 +8,7 @@ mod disk;
 mod files;
 mod footprint;
 mod health;
+mod incidents;
 mod loads;
 mod lost;
 mod machine;

@@ -193,6 +193,16 @@ fn damage_on_the_disk_is_found_and_named() {
         assert!(!told.contains("Sound:"), "{told}");
     }
     assert!(lines("?name=nothing").contains("Sound: 1 image, 0 layers"));
+    // What the message says helps.
+    assert!(lines("").contains("remove these images, and pull or load them again"));
+    let gone = "/images/made:1";
+    call(&machine, "DELETE", gone, &Value::Null).is(200);
+    try_call(&machine, "POST", import, &tree()).unwrap().is(200);
+    assert!(
+        lines("").contains("Sound: 2 images, 1 layer"),
+        "{}",
+        lines("")
+    );
 }
 
 /// A web server that the engine reaches at an address of its own network, and at loopback.

@@ -118,6 +118,41 @@ fn a_client_that_does_not_read_holds_the_container_up_and_costs_no_memory() {
     memory.stayed_small();
 }
 
+/// A client that stands still for good holds up its own container, as it does with dockerd, and nobody
+/// else: not the other clients of the engine, not what is asked of that container, not its end. Once it
+/// has gone the container goes on.
+#[test]
+fn a_client_that_stands_still_holds_up_its_own_container_and_nothing_else() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let held = |name: &str| {
+        create(&machine, name, &silent_log(WRITE));
+        let still = attach(&machine, name, "stream=1&stdout=1");
+        post(&machine, &format!("/containers/{name}/start")).is(204);
+        wait_held(&machine, &state(&machine, name)["Pid"]);
+        still
+    };
+    let (one, two) = (held("one"), held("two"));
+    // A second client of a container that is held up may come, ask and go.
+    drop(attach(&machine, "one", "stream=1&stdout=1&stderr=1"));
+    create(&machine, "free", &silent_log(WRITE));
+    let free = attach(&machine, "free", "stream=1&stdout=1");
+    post(&machine, "/containers/free/start").is(204);
+    assert_eq!(payload_of(free), OUTPUT);
+    assert_eq!(wait(&machine, "free"), 0);
+    get(&machine, "/containers/one/top").is(200);
+    let exec = json!({ "AttachStdout": true, "Cmd": [crate::api::BUSYBOX, "true"] });
+    let made = call(&machine, "POST", "/containers/one/exec", &exec).is(201);
+    let id = made.json()["Id"].as_str().unwrap().to_owned();
+    let start = json!({ "Detach": true });
+    call(&machine, "POST", &format!("/exec/{id}/start"), &start).is(200);
+    post(&machine, "/containers/one/kill").is(204);
+    assert_eq!(wait(&machine, "one"), 137);
+    drop(two);
+    assert_eq!(wait(&machine, "two"), 0);
+    drop(one);
+}
+
 #[test]
 fn the_client_of_an_exec_that_does_not_read_holds_it_up_and_costs_no_memory() {
     let dir = tempdir().unwrap();

@@ -218,3 +218,106 @@ pub fn must_be_device(fd: BorrowedFd<'_>, major: u32, minor: u32) -> rustix::io:
         && stat.st_rdev == rustix::fs::makedev(major, minor);
     if right { Ok(()) } else { Err(Errno::NXIO) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+
+    /// A root, and beside it what no path of it may reach.
+    fn scene() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["root/etc", "root/proc", "outside/inner"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        fs::write(dir.path().join("outside/canary"), "untouched").unwrap();
+        let root = Root::new(fs::File::open(dir.path().join("root")).unwrap().into());
+        (dir, root)
+    }
+
+    fn tree(path: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(path).unwrap() {
+            let path = entry.unwrap().path();
+            found.push(path.display().to_string());
+            if path.is_dir() && !path.is_symlink() {
+                found.extend(tree(&path));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// CVE-2026-41579 without the walls behind it (the root is pivoted into before any of this runs): the
+    /// links of an image, absolute, climbing and dangling, are read with its root as the root.
+    #[test]
+    fn cve_2026_41579_links_are_followed_below_the_root_only() {
+        let (dir, root) = scene();
+        let outside = dir.path().join("outside");
+        let before = tree(&outside);
+        let absolute = outside.display().to_string();
+        let climbing = format!("../../../../../../../../../..{absolute}");
+        let beside = "../outside".to_owned();
+        for (number, target) in [&absolute, &climbing, &beside].into_iter().enumerate() {
+            let (link, deep) = (format!("/link{number}"), format!("/etc/link{number}"));
+            symlink(target, dir.path().join(format!("root{link}"))).unwrap();
+            symlink(target, dir.path().join(format!("root{deep}"))).unwrap();
+            for path in [&link, &deep] {
+                let found = root.open(&format!("{path}/canary"), OFlags::PATH);
+                assert_eq!(found.err(), Some(Errno::NOENT), "{path} -> {target}");
+                assert!(root.open_without_links(path, OFlags::PATH).is_err());
+                for (name, place) in [("made", Place::Directory), ("file", Place::File)] {
+                    root.place(&format!("{path}/new/{name}"), place).unwrap();
+                }
+                let node = format!("{path}/more/node");
+                let (_parent, name) = root.parent(&node).unwrap();
+                assert_eq!(name, "node");
+            }
+        }
+        assert_eq!(tree(&outside), before, "something was made outside");
+        // It was made inside, where the container's own processes would find it.
+        let inside = dir.path().join("root").join(&absolute[1..]);
+        assert!(inside.join("new/made").is_dir() && inside.join("new/file").is_file());
+        for path in [
+            "/../outside/canary",
+            "../outside/canary",
+            "/etc/../../outside/canary",
+        ] {
+            assert_eq!(
+                root.open(path, OFlags::PATH).err(),
+                Some(Errno::NOENT),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn magic_links_lead_nowhere_and_nothing_is_made_on_a_procfs() {
+        let root = Root::new(fs::File::open("/").unwrap().into());
+        let canary = fs::File::open("/").unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&canary);
+        for path in [
+            format!("/proc/self/fd/{number}"),
+            "/proc/self/root".into(),
+            "/proc/self/cwd".into(),
+        ] {
+            assert_eq!(
+                root.open(&path, OFlags::PATH).err(),
+                Some(Errno::LOOP),
+                "{path}"
+            );
+            assert!(
+                root.place(&format!("{path}/new"), Place::Directory)
+                    .is_err()
+            );
+        }
+        let made = root.place("/proc/self/fd/new/x", Place::Directory);
+        assert_eq!(made.err(), Some(Errno::NOENT));
+        let file = fs::File::open("/etc").unwrap();
+        assert_eq!(must_be_procfs(file.as_fd()), Err(Errno::XDEV));
+        assert_eq!(must_be_device(file.as_fd(), 1, 3), Err(Errno::NXIO));
+    }
+}

@@ -142,3 +142,58 @@ async fn open(stream: GuestStream, secret: &Secret) -> Option<(MessageStream, Re
     refuse(stream, refusal).await;
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use lighter_protocol::{Decoder, Dial, DialPurpose, encode_frame};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// What the host makes of these bytes of a guest, and what it answers.
+    async fn said(bytes: &[u8]) -> (bool, Option<FailedCode>) {
+        let (host, mut guest) = UnixStream::pair().unwrap();
+        guest.write_all(bytes).await.unwrap();
+        let opened = open(host, &Secret::new([7; 32])).await.is_some();
+        let mut answer = Vec::new();
+        guest.read_to_end(&mut answer).await.unwrap();
+        let mut decoder = Decoder::new();
+        decoder.push(&answer);
+        let code = match decoder.next_message().unwrap() {
+            Some(Message::Failed(failed)) => Some(failed.code),
+            _ => None,
+        };
+        (opened, code)
+    }
+
+    fn wish(secret: u8) -> Vec<u8> {
+        let dial = Dial {
+            host: "127.0.0.1".into(),
+            port: 2375,
+            tls: false,
+            purpose: DialPurpose::Registry {
+                user_named: true,
+                registry: "localhost:2375".into(),
+            },
+        };
+        let open = Open {
+            secret: Secret::new([secret; 32]),
+            request: Request::Dial(dial),
+        };
+        Message::from(open).encode().unwrap()
+    }
+
+    /// The class of CVE-2026-28400, CVE-2026-33990 and CVE-2026-5843: services of the host that answer
+    /// whoever reaches them. This one knows its caller by the secret, and does nothing before that.
+    #[tokio::test]
+    async fn cve_2026_28400_nothing_is_done_without_the_secret_of_the_boot() {
+        assert_eq!(said(&wish(7)).await, (true, None));
+        assert_eq!(said(&wish(8)).await, (false, Some(FailedCode::Secret)));
+        assert_eq!(said(&wish(0)).await, (false, Some(FailedCode::Secret)));
+        let without = encode_frame(0x30, br#"{"request":{"kind":"unknown"}}"#).unwrap();
+        for bytes in [&without[..], b"GET / HTTP/1.1\r\n\r\n", &[0xff; 64]] {
+            assert_eq!(said(bytes).await, (false, Some(FailedCode::Malformed)));
+        }
+    }
+}

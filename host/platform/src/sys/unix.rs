@@ -444,6 +444,15 @@ mod tests {
     }
 
     #[test]
+    fn only_this_user_and_root_are_let_in() {
+        let own = rustix::process::geteuid().as_raw();
+        assert!(peer_is_allowed(own) && peer_is_allowed(0));
+        for other in [1, 1000, 65534, u32::MAX] {
+            assert_eq!(peer_is_allowed(other), other == own, "{other}");
+        }
+    }
+
+    #[test]
     fn a_link_in_the_way_of_a_private_folder_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("run");

@@ -233,6 +233,39 @@ mod tests {
         }
     }
 
+    /// GHSA-jmr4: a guest that writes another format's header to its disk makes it nothing else. The format
+    /// is said, not looked for, for the disk and for the file below it, and no drive is left to guessing.
+    #[test]
+    fn ghsa_jmr4_every_disk_is_raw_and_nothing_is_detected() {
+        let mut spec = spec();
+        spec.disks.push(spec.disks[0].clone());
+        let fds = Fds {
+            disks: vec![13, 14],
+            shares: vec![15],
+            ..Fds::default()
+        };
+        let args = arguments(&spec, Accelerator::Tcg, &fds);
+        let drives: Vec<serde_json::Value> = args
+            .iter()
+            .zip(args.iter().skip(1))
+            .filter(|(flag, _)| *flag == "-blockdev")
+            .map(|(_, value)| serde_json::from_str(value).unwrap())
+            .collect();
+        assert_eq!(drives.len(), 2);
+        for drive in drives {
+            assert_eq!(
+                (&drive["driver"], &drive["file"]["driver"]),
+                (&json!("raw"), &json!("file"))
+            );
+            assert_eq!(drive.get("backing"), None);
+        }
+        for word in ["-drive", "-hda", "-cdrom", "-snapshot", "format="] {
+            assert!(!args.iter().any(|arg| arg.starts_with(word)), "{word}");
+        }
+        let devices: Vec<&String> = args.iter().filter(|arg| arg.contains("drive=")).collect();
+        assert_eq!(devices.len(), 2, "{devices:?}");
+    }
+
     #[test]
     fn read_only_disk_is_read_only_in_qemu() {
         let mut spec = spec();
