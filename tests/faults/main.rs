@@ -5,6 +5,7 @@
 mod daemon;
 mod damaged;
 mod engine;
+mod files;
 mod full_disk;
 mod guest;
 mod machine;

@@ -34,12 +34,13 @@ fn container_over_its_limit_is_killed_and_says_so() {
     host.docker(&[&kept[..], &GLUTTON].concat()).exits(137);
     let state = "{{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Status}}";
     assert_eq!(inspect(&host, "fat", state), "137 true exited");
-    // A child that is killed does not end the container, and is told of all the same.
-    let script = "tail /dev/zero; echo code $?; sleep 0.1";
+    // A child that is killed does not end the container, and is told of all the same: the group is not killed
+    // as one, as it is not by dockerd.
+    let script = "cat /sys/fs/cgroup/memory.oom.group; tail /dev/zero; echo code $?; sleep 0.1";
     let child = [
         "run", "--name", "child", "-m", "32m", "busybox", "sh", "-c", script,
     ];
-    assert_eq!(host.docker(&child).ok().out(), "code 137\n");
+    assert_eq!(host.docker(&child).ok().out(), "0\ncode 137\n");
     assert_eq!(inspect(&host, "child", "{{.State.OOMKilled}}"), "true");
 }
 
@@ -69,6 +70,35 @@ fn machine_out_of_memory_takes_the_container_and_never_the_engine() {
         );
         host.docker(&["rm", &eater]).ok();
     }
+}
+
+/// A fork bomb without a limit, as dockerd's containers have none: what the machine has goes to it, the engine
+/// stays, answers, and ends it.
+#[test]
+fn a_fork_bomb_is_outlived_by_the_engine_and_ended_by_its_removal() {
+    let name = "a_fork_bomb_is_outlived_by_the_engine_and_ended_by_its_removal";
+    let Some(host) = small(name) else {
+        return;
+    };
+    arm(&host);
+    let before = engine(&host);
+    let script = "bomb() { bomb & bomb & sleep 1000; }; bomb";
+    host.docker(&["run", "-d", "--name", "bomb", "busybox", "sh", "-c", script])
+        .ok();
+    let processes = || {
+        let top = host
+            .docker(&["stats", "--no-stream", "--format", "{{.PIDs}}", "bomb"])
+            .ok()
+            .out();
+        top.trim().parse().unwrap_or(0)
+    };
+    until("there are many", || processes() > 500);
+    host.docker(&["ps", "-a"]).ok();
+    host.docker(&["rm", "-f", "bomb"]).ok();
+    host.docker(&["run", "--rm", "busybox", "true"]).ok();
+    // Where memory ran out as well, any container may have been taken for it.
+    host.docker(&["start", "killer"]).ok();
+    assert_eq!(engine(&host), before, "the engine was killed");
 }
 
 /// Kilobytes that init and the engine may have together while nothing goes on.

@@ -1,6 +1,7 @@
 //! Walls, tried from inside a container in the real machine. What can be shown without a machine
 //! is tested in the rooms themselves.
 
+mod disks;
 mod engine_api;
 mod programs;
 mod secret;
