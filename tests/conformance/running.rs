@@ -120,8 +120,12 @@ fn run_and_its_failures() {
         R --gpus all busybox true
         R --isolation hyperv busybox true
         R --volumes-from nobody busybox true
-        # Storage options and links are not there yet.
-        ~ R --storage-opt bogus=1 busybox true
+        R --storage-opt bogus=1 busybox true
+        R --storage-opt bogus busybox true
+        C --storage-opt SIZED=1 busybox true
+        # Ours has a disk that can limit containers; the reference's file system cannot.
+        ~ C --name sized --storage-opt size=1.5qb busybox true
+        # Links are not there yet.
         ~ R --link nobody busybox true
         R --health-interval 1us --health-cmd true busybox true
         R --stop-timeout 5 busybox true

@@ -16,3 +16,4 @@ mod pulling;
 mod registries;
 mod service;
 mod settings;
+mod sizes;

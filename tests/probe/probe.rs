@@ -6,7 +6,7 @@ use std::arch::asm;
 use std::ffi::{c_int, c_long, c_void};
 use std::io::{Error, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -44,6 +44,7 @@ fn main() {
         "connect" => reach(arg(1)),
         "watch" => watch(arg(1)),
         "ping" => ping(arg(1)),
+        "projects" => projects(arg(1)),
         other => println!("unknown probe {other}"),
     }
 }
@@ -122,6 +123,28 @@ fn syscalls() {
         say("userfaultfd", syscall(SYS_USERFAULTFD, 0));
         say("kexec_load", syscall(SYS_KEXEC_LOAD, 0, 0, 0, 0));
         say("init_module", syscall(SYS_INIT_MODULE, 0, 0, 0));
+    }
+}
+
+/// The projects of a file system that have files or a limit: number, files, limit in KiB.
+fn projects(path: &str) {
+    const SYS_QUOTACTL_FD: c_long = 443;
+    const NEXT_OF_PROJECTS: c_int = 0x80_0009 << 8 | 2;
+    let disk = match std::fs::File::open(path) {
+        Ok(disk) => disk,
+        Err(error) => return println!("{error}"),
+    };
+    let mut from = 1;
+    loop {
+        let mut entry = [0u64; 9];
+        // SAFETY: the kernel writes a `struct if_nextdqblk`, which is as large as these nine words.
+        let found = unsafe { syscall(SYS_QUOTACTL_FD, disk.as_raw_fd(), NEXT_OF_PROJECTS, from, entry.as_mut_ptr()) };
+        if found < 0 {
+            return println!("end {}", Error::last_os_error().raw_os_error().unwrap_or(0));
+        }
+        let project = (entry[8] >> 32) as u32;
+        println!("{project} files {} limit {}", entry[5], entry[0]);
+        from = project + 1;
     }
 }
 

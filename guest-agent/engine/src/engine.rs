@@ -24,6 +24,7 @@ use crate::images::Images;
 use crate::io::Bench;
 use crate::keeper;
 use crate::networks::Networks;
+use crate::quota::Projects;
 use crate::stats::Samplers;
 use crate::volumes::Volumes;
 
@@ -35,6 +36,7 @@ pub struct Engine {
     db: Db,
     store: Arc<Store>,
     layers: Layers,
+    projects: Arc<Projects>,
     images: Images,
     exits: Arc<Exits>,
     bench: Mutex<Bench>,
@@ -110,6 +112,7 @@ impl Engine {
             db,
             store: Arc::new(store),
             layers: Layers::new(mounts),
+            projects: Arc::new(Projects::open(&config.data_root)),
             images: Images::default(),
             exits,
             bench: Mutex::new(bench),
@@ -228,6 +231,11 @@ impl Engine {
 
     pub(crate) fn layers(&self) -> &Layers {
         &self.layers
+    }
+
+    /// Limits of folders of the data disk.
+    pub(crate) fn projects(&self) -> &Arc<Projects> {
+        &self.projects
     }
 
     pub(crate) fn exits(&self) -> &Arc<Exits> {

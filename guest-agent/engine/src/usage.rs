@@ -1,4 +1,4 @@
-//! How much space directories take.
+//! How much space directories take, and giving it back.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -26,4 +26,14 @@ pub(crate) fn directory(path: &Path) -> u64 {
         }
     }
     bytes
+}
+
+/// Removes a directory with everything in it; what is not there is no error.
+pub(crate) fn remove_tree(dir: &Path) {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, dir = %dir.display(), "a directory is left behind");
+        }
+        _ => {}
+    }
 }

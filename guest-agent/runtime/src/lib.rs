@@ -42,7 +42,7 @@ pub use spec::{
     ExecSpec, Mount, MountFlags, MountKind, Namespace, Namespaces, ProcessSpec, Propagation,
     Resources, Rlimit, RlimitResource, Seccomp, TerminalSize,
 };
-pub use sys::verity;
+pub use sys::{quota, verity};
 pub use view::View;
 
 /// Sends signal `number` (1 to 64, real-time ones included) to the process of `pidfd`.

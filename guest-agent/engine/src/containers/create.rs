@@ -101,15 +101,11 @@ impl Engine {
         let volumes = volumes.map(str::to_owned).collect();
         let _claim = self.claim_volumes(&record.id, volumes);
         self.mark_loose(&record.id)?;
-        for dir in [
-            self.upper(&record.id),
-            self.work(&record.id),
-            self.container_dir(&record.id),
-        ] {
-            std::fs::create_dir_all(&dir).map_err(|error| {
-                Error::internal(format!("{} cannot be made", dir.display()), error)
-            })?;
-        }
+        self.make_own_layer(&record)?;
+        let dir = self.container_dir(&record.id);
+        std::fs::create_dir_all(&dir).map_err(|error| {
+            Error::internal(format!("{} cannot be made", dir.display()), error)
+        })?;
         self.make_volumes(&record).await?;
         // An --rm container does not survive the machine anyway: losing its record in a crash is
         // what would have been done with it.

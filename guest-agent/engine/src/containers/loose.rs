@@ -12,13 +12,14 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::remove::remove_tree;
 use super::run::CLEARING;
 use super::shm;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ids;
+use crate::usage::remove_tree;
 
 impl Engine {
     /// Says that the folders of `id` may go without a record.
@@ -90,7 +91,8 @@ impl Engine {
             .into_iter()
             .map(|name| trash.join(name))
             .collect();
-        tokio::task::spawn_blocking(move || old.iter().for_each(|path| remove_tree(path)));
+        let projects = Arc::clone(self.projects());
+        tokio::task::spawn_blocking(move || old.iter().for_each(|path| projects.remove(path)));
     }
 }
 

@@ -11,7 +11,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filters::{Filters, prune_until};
 use crate::names;
-use crate::{usage, volumes};
+use crate::usage::{self, remove_tree};
+use crate::volumes;
 
 /// How to remove.
 #[derive(Debug, Clone, Copy, Default)]
@@ -244,22 +245,13 @@ impl Engine {
         let moved = std::fs::create_dir_all(&trash).and_then(|()| std::fs::rename(dir, &aside));
         match moved {
             Ok(()) => {
-                tokio::task::spawn_blocking(move || remove_tree(&aside));
+                let projects = Arc::clone(self.projects());
+                tokio::task::spawn_blocking(move || projects.remove(&aside));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(%error, dir = %dir.display(), "a directory is left behind");
             }
         }
-    }
-}
-
-/// Removes a directory with everything in it; what is not there is no error.
-pub(crate) fn remove_tree(dir: &Path) {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(%error, dir = %dir.display(), "a directory is left behind");
-        }
-        _ => {}
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use lighter_images::{Digest, LayerMounts, Store};
@@ -11,6 +11,7 @@ use lighter_runtime::mounts::{OverlayOptions, Source, overlay};
 use super::{Record, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::quota::storage_size;
 
 /// Layers that are mounted. One stays mounted as long as its image exists: mounting it costs more
 /// than a container that runs for a moment, and holding it next to nothing.
@@ -70,13 +71,8 @@ impl Layers {
 impl Engine {
     /// The overlay of a container, detached.
     pub(crate) fn root(&self, record: &Record) -> Result<OwnedFd> {
-        let (upper, work) = (self.upper(&record.id), self.work(&record.id));
-        for dir in [&upper, &work] {
-            // They may have gone in a crash of the machine before they reached the disk.
-            std::fs::create_dir_all(dir).map_err(|error| {
-                Error::internal(format!("{} cannot be made", dir.display()), error)
-            })?;
-        }
+        // They may have gone in a crash of the machine before they reached the disk.
+        let (upper, work) = self.make_own_layer(record)?;
         let volatile = record.host_config.auto_remove;
         if volatile {
             // The kernel refuses a second mount of a volatile overlay unless its mark is gone; the
@@ -97,6 +93,30 @@ impl Engine {
         };
         let own = Some((Source::Path(&upper), Source::Path(&work)));
         self.overlay(record, own, options)
+    }
+
+    /// Makes the directories of a container's own layer where they are missing, within the size it was
+    /// given. Whatever is in them is made after that.
+    pub(super) fn make_own_layer(&self, record: &Record) -> Result<(PathBuf, PathBuf)> {
+        let options = record.host_config.storage_opt.as_ref();
+        let size = storage_size(options, self.projects().are_there())?;
+        let own = self.overlay_dir(&record.id);
+        let make = |dir: &Path| {
+            std::fs::create_dir_all(dir).map_err(|error| {
+                Error::internal(format!("{} cannot be made", dir.display()), error)
+            })
+        };
+        make(&own)?;
+        if let Some(bytes) = size {
+            self.projects().limit(&own, bytes).map_err(|error| {
+                let text = format!("Failed to set quota limit on {}", own.display());
+                Error::internal(text, error)
+            })?;
+        }
+        let (upper, work) = (self.upper(&record.id), self.work(&record.id));
+        make(&upper)?;
+        make(&work)?;
+        Ok((upper, work))
     }
 
     /// The image's layers alone, read-only, detached.

@@ -300,13 +300,6 @@ fn check_missing_features(config: &Config, host_config: &HostConfig) -> Result<(
             sets.join(" ")
         )));
     }
-    if host_config
-        .storage_opt
-        .as_ref()
-        .is_some_and(|options| !options.is_empty())
-    {
-        return missing("storage options are not supported yet (StorageOpt)");
-    }
     if !matches!(host_config.isolation.as_str(), "" | "default") {
         return Err(Error::invalid(format!(
             "invalid isolation ({}): linux only supports 'default'",

@@ -13,6 +13,7 @@ use super::{Files, PackOptions, Packer, place};
 use crate::containers::Container;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
+use crate::quota::obeying;
 
 /// How an archive is put into a container.
 #[derive(Debug, Clone, Copy, Default)]
@@ -155,12 +156,9 @@ fn extract(
                 keep_kinds: options.keep_kinds,
                 owner,
             };
-            unpack::unpack(
-                base,
-                path,
-                BufReader::with_capacity(128 << 10, plain),
-                options,
-            )
+            let plain = BufReader::with_capacity(128 << 10, plain);
+            // What its own processes could not put there, nobody puts there for them.
+            obeying(|| unpack::unpack(base, path, plain, options))
         });
     unpacked.map_err(|error| match error.errno() {
         // dockerd says so of whatever is missing, a link's target too.

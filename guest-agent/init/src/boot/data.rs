@@ -21,6 +21,9 @@ const TROUBLE: &str = "/run/lighter/disk-trouble";
 /// stays as it was when something is found wrong with it. No `discard`: freed blocks are given
 /// back in batches.
 const OPTIONS: &CStr = c"prjquota,errors=remount-ro,noinit_itable";
+/// For a disk that is not of our making, whose file system was made without projects: the engine finds
+/// that out, and refuses sizes.
+const WITHOUT_PROJECTS: &CStr = c"errors=remount-ro,noinit_itable";
 
 /// How long the disk may take to appear: virtio probes in microseconds, other buses in more.
 const PATIENCE: u32 = 200;
@@ -44,9 +47,13 @@ pub fn mount() {
 }
 
 fn mount_when_there() -> Result<(), Errno> {
+    let mount = |options: &CStr| {
+        rustix::mount::mount(DEVICE, MOUNT_POINT, "ext4", MountFlags::empty(), options)
+    };
     for _ in 0..PATIENCE {
-        match rustix::mount::mount(DEVICE, MOUNT_POINT, "ext4", MountFlags::empty(), OPTIONS) {
+        match mount(OPTIONS) {
             Err(Errno::NOENT | Errno::NXIO) => thread::sleep(PAUSE),
+            Err(Errno::INVAL) => return mount(WITHOUT_PROJECTS),
             result => return result,
         }
     }

@@ -3,6 +3,7 @@
 //! Called by every other module of the crate; the only one that holds raw system calls.
 
 mod clone;
+pub mod quota;
 pub mod verity;
 
 use std::ffi::CStr;

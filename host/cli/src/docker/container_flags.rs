@@ -455,6 +455,13 @@ pub const CREATE: &[Flag] = &[
         "Seconds to wait before ending a container that does not stop",
     ),
     flag(
+        "storage-opt",
+        None,
+        Kind::Pairs,
+        "HostConfig.StorageOpt",
+        "Options of the storage driver: size=BYTES, with a suffix such as m",
+    ),
+    flag(
         "sysctl",
         None,
         Kind::Pairs,

@@ -23,7 +23,6 @@ const CONTAINER: &[&str] = &[
     "oom-kill-disable",
     "publish-all",
     "runtime",
-    "storage-opt",
     "use-api-socket",
     "userns",
 ];

@@ -1,0 +1,141 @@
+//! How much containers and volumes may hold.
+
+use lighter_tests::{Finished, Host, probe, until};
+
+/// Asks the guest's kernel for the limits there are.
+const ASKER: &str = "asker";
+
+/// Starts the container that asks.
+fn ask_from(host: &Host) {
+    let _ = host.docker(&["rm", "-f", ASKER]);
+    let flags = ["run", "-d", "--name", ASKER, "--privileged", "--pid=host"];
+    host.docker(&[&flags[..], &["busybox", "sleep", "1000000"]].concat())
+        .ok();
+    let put = ["exec", "-i", ASKER, "sh", "-c", "cat > /probe && chmod +x /probe"];
+    host.docker_with(&put, probe::binary()).ok();
+}
+
+/// The limits on the data disk, in KiB, smallest first.
+fn limits(host: &Host) -> Vec<u64> {
+    let disk = "/proc/1/root/var/lib/docker";
+    let out = host.docker(&["exec", ASKER, "/probe", "projects", disk]).ok().out();
+    assert!(out.ends_with("end 2\n"), "{out}");
+    let limits = out.lines().filter_map(|line| line.split_once("limit "));
+    let mut limits: Vec<u64> = limits.filter_map(|(_, limit)| limit.parse().ok()).collect();
+    limits.retain(|limit| *limit > 0);
+    limits.sort_unstable();
+    limits
+}
+
+/// Fails unless it was the limit that stopped it.
+fn says_limit(done: &Finished) {
+    let said = done.err() + &done.out();
+    assert_ne!(done.code, 0, "there was room: {said}");
+    assert!(said.to_lowercase().contains("quota exceeded"), "{said}");
+}
+
+/// Writes so many MiB.
+fn write(file: &str, mib: u32) -> String {
+    format!("dd if=/dev/zero of={file} bs=1M count={mib} 2>&1")
+}
+
+/// Runs a script in a container that runs.
+fn exec(host: &Host, name: &str, script: &str) -> Finished {
+    host.docker(&["exec", name, "sh", "-c", script])
+}
+
+/// Starts a container that stays.
+fn stay(host: &Host, name: &str, flags: &[&str]) {
+    let words = ["run", "-d", "--network", "none", "--name", name];
+    let sleep = ["busybox", "sleep", "1000000"];
+    host.docker(&[&words[..], flags, &sleep].concat()).ok();
+}
+
+#[test]
+fn a_container_holds_what_its_size_says_and_no_more() {
+    let Some(host) = Host::started("a_container_holds_what_its_size_says_and_no_more") else {
+        return;
+    };
+    ask_from(&host);
+    assert_eq!(limits(&host), [0; 0]);
+    stay(&host, "sized", &["--storage-opt", "size=20m"]);
+    stay(&host, "free", &[]);
+    assert_eq!(limits(&host), [20 << 10]);
+    let shown = ["inspect", "-f", "{{json .HostConfig.StorageOpt}}", "sized"];
+    assert_eq!(host.docker(&shown).ok().out(), "{\"size\":\"20m\"}\n");
+    let df = exec(&host, "sized", "df -k / | tail -1 | awk '{print $2}'");
+    assert_eq!(df.ok().out(), "20480\n");
+
+    exec(&host, "sized", &write("/f", 15)).ok();
+    says_limit(&exec(&host, "sized", &write("/g", 15)));
+    // Neither by a copy, nor by one who may do anything.
+    let large = host.folder("sizes").join("large");
+    std::fs::write(&large, vec![1; 15 << 20]).expect("a file");
+    let large = large.display().to_string();
+    let copy = || host.docker(&["cp", &large, "sized:/h"]);
+    says_limit(&copy());
+    exec(&host, "sized", "rm -f /h").ok();
+    let privileged = ["exec", "--privileged", "sized", "sh", "-c", &write("/g", 15)];
+    says_limit(&host.docker(&privileged));
+    // Others go on, and what goes makes room.
+    exec(&host, "free", &write("/f", 40)).ok();
+    exec(&host, "sized", "rm /f /g").ok();
+    exec(&host, "sized", &write("/f", 15)).ok();
+
+    host.docker(&["stop", "-t", "0", "sized"]).ok();
+    says_limit(&copy());
+    host.docker(&["start", "sized"]).ok();
+    exec(&host, "sized", "rm -f /h").ok();
+    says_limit(&exec(&host, "sized", &write("/g", 15)));
+    exec(&host, "sized", "rm /g").ok();
+
+    // What is in the image is not counted.
+    host.docker(&["commit", "sized", "large:1"]).ok();
+    let small = ["run", "--rm", "--network", "none", "--storage-opt", "size=1m"];
+    let script = "stat -c %s /f; dd if=/dev/zero of=/g bs=1k count=500 2>/dev/null && echo fits";
+    let small = host.docker(&[&small[..], &["large:1", "sh", "-c", script]].concat());
+    assert_eq!(small.ok().out(), "15728640\nfits\n");
+    // A container that can hold nothing runs.
+    let tiny = ["run", "--rm", "--network", "none", "--storage-opt", "size=1k"];
+    host.docker(&[&tiny[..], &["busybox", "true"]].concat()).ok();
+    let tiny = [&tiny[..], &["busybox", "sh", "-c", "echo x > /x"]].concat();
+    says_limit(&host.docker(&tiny));
+    until("limits go with their containers", || limits(&host) == [20 << 10]);
+
+    host.lighter(&["down"]).ok();
+    host.lighter(&["up"]).ok();
+    host.docker(&["start", ASKER, "sized"]).ok();
+    assert_eq!(limits(&host), [20 << 10]);
+    says_limit(&exec(&host, "sized", &write("/g", 15)));
+    host.docker(&["rm", "-f", "sized"]).ok();
+    until("the limit goes with the container", || limits(&host).is_empty());
+}
+
+#[test]
+fn wrong_sizes_are_refused_in_dockers_words_and_leave_nothing() {
+    let name = "wrong_sizes_are_refused_in_dockers_words_and_leave_nothing";
+    let Some(host) = Host::shared(name) else {
+        return;
+    };
+    for (option, words) in [
+        ("size=1.5qb", "invalid suffix: 'qb'"),
+        ("size=-1m", "invalid size: '-1m'"),
+        ("size=", "invalid size: ''"),
+        ("size=m", "invalid size: 'm'"),
+        ("bogus=1", "Unknown option bogus"),
+    ] {
+        let create = ["create", "--name", "wrong-size", "--storage-opt", option];
+        let refused = host.docker(&[&create[..], &["busybox", "true"]].concat());
+        let said = refused.exits(1).err();
+        assert_eq!(said, format!("Error response from daemon: {words}\n"));
+        let asked = host.docker(&["inspect", "wrong-size"]).exits(1);
+        assert!(asked.err().contains("o such object"), "{}", asked.err());
+    }
+    let none = ["create", "--name", "no-size", "--storage-opt", "size=0"];
+    host.docker(&[&none[..], &["busybox", "true"]].concat()).ok();
+    host.docker(&["rm", "no-size"]).ok();
+    let own = ["run", "--rm", "--network", "none", "--storage-opt", "size=7m"];
+    let own = host.lighter(&[&own[..], &["busybox", "df", "-k", "/"]].concat());
+    let out = own.ok().out();
+    assert!(out.contains(" 7168 "), "{out}");
+}
