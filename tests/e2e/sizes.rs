@@ -11,14 +11,24 @@ fn ask_from(host: &Host) {
     let flags = ["run", "-d", "--name", ASKER, "--privileged", "--pid=host"];
     host.docker(&[&flags[..], &["busybox", "sleep", "1000000"]].concat())
         .ok();
-    let put = ["exec", "-i", ASKER, "sh", "-c", "cat > /probe && chmod +x /probe"];
+    let put = [
+        "exec",
+        "-i",
+        ASKER,
+        "sh",
+        "-c",
+        "cat > /probe && chmod +x /probe",
+    ];
     host.docker_with(&put, probe::binary()).ok();
 }
 
 /// The limits on the data disk, in KiB, smallest first.
 fn limits(host: &Host) -> Vec<u64> {
     let disk = "/proc/1/root/var/lib/docker";
-    let out = host.docker(&["exec", ASKER, "/probe", "projects", disk]).ok().out();
+    let out = host
+        .docker(&["exec", ASKER, "/probe", "projects", disk])
+        .ok()
+        .out();
     assert!(out.ends_with("end 2\n"), "{out}");
     let limits = out.lines().filter_map(|line| line.split_once("limit "));
     let mut limits: Vec<u64> = limits.filter_map(|(_, limit)| limit.parse().ok()).collect();
@@ -75,7 +85,14 @@ fn a_container_holds_what_its_size_says_and_no_more() {
     let copy = || host.docker(&["cp", &large, "sized:/h"]);
     says_limit(&copy());
     exec(&host, "sized", "rm -f /h").ok();
-    let privileged = ["exec", "--privileged", "sized", "sh", "-c", &write("/g", 15)];
+    let privileged = [
+        "exec",
+        "--privileged",
+        "sized",
+        "sh",
+        "-c",
+        &write("/g", 15),
+    ];
     says_limit(&host.docker(&privileged));
     // Others go on, and what goes makes room.
     exec(&host, "free", &write("/f", 40)).ok();
@@ -91,16 +108,33 @@ fn a_container_holds_what_its_size_says_and_no_more() {
 
     // What is in the image is not counted.
     host.docker(&["commit", "sized", "large:1"]).ok();
-    let small = ["run", "--rm", "--network", "none", "--storage-opt", "size=1m"];
+    let small = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--storage-opt",
+        "size=1m",
+    ];
     let script = "stat -c %s /f; dd if=/dev/zero of=/g bs=1k count=500 2>/dev/null && echo fits";
     let small = host.docker(&[&small[..], &["large:1", "sh", "-c", script]].concat());
     assert_eq!(small.ok().out(), "15728640\nfits\n");
     // A container that can hold nothing runs.
-    let tiny = ["run", "--rm", "--network", "none", "--storage-opt", "size=1k"];
-    host.docker(&[&tiny[..], &["busybox", "true"]].concat()).ok();
+    let tiny = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--storage-opt",
+        "size=1k",
+    ];
+    host.docker(&[&tiny[..], &["busybox", "true"]].concat())
+        .ok();
     let tiny = [&tiny[..], &["busybox", "sh", "-c", "echo x > /x"]].concat();
     says_limit(&host.docker(&tiny));
-    until("limits go with their containers", || limits(&host) == [20 << 10]);
+    until("limits go with their containers", || {
+        limits(&host) == [20 << 10]
+    });
 
     host.lighter(&["down"]).ok();
     host.lighter(&["up"]).ok();
@@ -108,7 +142,9 @@ fn a_container_holds_what_its_size_says_and_no_more() {
     assert_eq!(limits(&host), [20 << 10]);
     says_limit(&exec(&host, "sized", &write("/g", 15)));
     host.docker(&["rm", "-f", "sized"]).ok();
-    until("the limit goes with the container", || limits(&host).is_empty());
+    until("the limit goes with the container", || {
+        limits(&host).is_empty()
+    });
 }
 
 #[test]
@@ -132,10 +168,99 @@ fn wrong_sizes_are_refused_in_dockers_words_and_leave_nothing() {
         assert!(asked.err().contains("o such object"), "{}", asked.err());
     }
     let none = ["create", "--name", "no-size", "--storage-opt", "size=0"];
-    host.docker(&[&none[..], &["busybox", "true"]].concat()).ok();
+    host.docker(&[&none[..], &["busybox", "true"]].concat())
+        .ok();
     host.docker(&["rm", "no-size"]).ok();
-    let own = ["run", "--rm", "--network", "none", "--storage-opt", "size=7m"];
+    let own = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--storage-opt",
+        "size=7m",
+    ];
     let own = host.lighter(&[&own[..], &["busybox", "df", "-k", "/"]].concat());
     let out = own.ok().out();
     assert!(out.contains(" 7168 "), "{out}");
+}
+
+#[test]
+fn a_volume_holds_what_its_size_says_and_no_more() {
+    let Some(host) = Host::started("a_volume_holds_what_its_size_says_and_no_more") else {
+        return;
+    };
+    ask_from(&host);
+    host.docker(&["volume", "create", "-o", "size=20m", "sized"])
+        .ok();
+    assert_eq!(limits(&host), [20 << 10]);
+    let shown = ["volume", "inspect", "-f", "{{json .Options}}", "sized"];
+    assert_eq!(host.docker(&shown).ok().out(), "{\"size\":\"20m\"}\n");
+    stay(&host, "one", &["-v", "sized:/v"]);
+    stay(&host, "two", &["-v", "sized:/v", "-v", "free:/free"]);
+    let df = exec(&host, "one", "df -k /v | tail -1 | awk '{print $2}'");
+    assert_eq!(df.ok().out(), "20480\n");
+    // Both write into one: it holds so much for both.
+    exec(&host, "one", &write("/v/f", 12)).ok();
+    says_limit(&exec(&host, "two", &write("/v/g", 12)));
+    exec(&host, "two", &write("/free/f", 40)).ok();
+    exec(&host, "one", &write("/f", 40)).ok();
+    let large = host.folder("sizes").join("large");
+    std::fs::write(&large, vec![1; 12 << 20]).expect("a file");
+    says_limit(&host.docker(&["cp", &large.display().to_string(), "one:/v/h"]));
+    exec(&host, "one", "rm /v/*").ok();
+
+    // What an image fills it with is no exception.
+    let build = "mkdir /data; dd if=/dev/zero of=/data/f bs=1M count=4 2>/dev/null";
+    let words = [
+        "run",
+        "--name",
+        "full",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+    ];
+    host.docker(&[&words[..], &[build]].concat()).ok();
+    host.docker(&["commit", "full", "full:1"]).ok();
+    let mount = "type=volume,src=small,dst=/data,volume-opt=size=1m";
+    let words = ["create", "--name", "small", "--mount", mount, "full:1"];
+    says_limit(&host.docker(&words));
+    host.docker(&["inspect", "small", "--type", "container"])
+        .exits(1);
+    assert_eq!(limits(&host), [1 << 10, 20 << 10]);
+    host.docker(&["volume", "rm", "small"]).ok();
+    let mount = "type=volume,src=small,dst=/data,volume-opt=size=6m";
+    let words = ["run", "--rm", "--mount", mount, "full:1"];
+    let script = [
+        "sh",
+        "-c",
+        "stat -c %s /data/f; echo; dd if=/dev/zero of=/data/g bs=1M count=3",
+    ];
+    let done = host.docker(&[&words[..], &script].concat());
+    assert!(done.out().starts_with("4194304\n"), "{}", done.out());
+    says_limit(&done);
+
+    // The next of its name has what it asks for, and nothing else.
+    host.docker(&["rm", "-f", "one", "two", "full"]).ok();
+    host.docker(&["volume", "rm", "sized", "small"]).ok();
+    until("limits go with their volumes", || limits(&host).is_empty());
+    stay(&host, "one", &["-v", "sized:/v"]);
+    exec(&host, "one", &write("/v/f", 40)).ok();
+    assert_eq!(limits(&host), [0; 0]);
+
+    for (option, words) in [
+        ("size=1q", "invalid suffix: 'q'"),
+        ("size=-1", "invalid size: '-1'"),
+        ("sized=1", "invalid option: \"sized\""),
+    ] {
+        let refused = host
+            .docker(&["volume", "create", "-o", option, "wrong"])
+            .exits(1);
+        let said = format!("Error response from daemon: create wrong: {words}\n");
+        assert_eq!(refused.err(), said);
+    }
+    host.docker(&["volume", "create", "-o", "size=0", "whole"])
+        .ok();
+    assert_eq!(limits(&host), [0; 0]);
 }

@@ -17,6 +17,7 @@ pub fn check(request: &CreateRequest) {
         config,
         host_config,
         from_others: Vec::new(),
+        sizes: true,
     };
     for mount in mounts::normalise(&asked).into_iter().flatten() {
         let path = &mount.destination;

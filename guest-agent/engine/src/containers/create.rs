@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::logs::LogOptions;
 use crate::model::{Config, CreateRequest, EndpointSettings, HostConfig};
 use crate::mounts::{self, Mount, Source};
+use crate::quota::obeying;
 use crate::volumes::{ANONYMOUS, Content, Volume};
 use crate::{ids, names};
 
@@ -65,6 +66,7 @@ impl Engine {
             config: &config,
             host_config: &host_config,
             from_others: self.volumes_from(&host_config)?,
+            sizes: self.projects().are_there(),
         })?;
         self.check_binds(&mounts).await?;
         let name = self.reserve_name(name, &id)?;
@@ -167,7 +169,7 @@ impl Engine {
         destination: String,
         name: &str,
     ) -> Result<()> {
-        let path = self.volume_path(name);
+        let path = self.volume_folder(name)?;
         let content = self.volume_content(name)?;
         let own = content == Content::Own;
         if own && std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -185,9 +187,14 @@ impl Engine {
             Content::Folder { .. } => return Ok(()),
             Content::Own => None,
         };
-        let filled = tokio::task::spawn_blocking(move || match folder {
-            Some(folder) => mounts::copy_up::copy_into(root.as_fd(), &destination, folder.as_fd()),
-            None => mounts::copy_up::copy_up(root.as_fd(), &destination, &path),
+        let filled = tokio::task::spawn_blocking(move || {
+            // An image is as much a stranger as the programs in it.
+            obeying(|| match folder {
+                Some(folder) => {
+                    mounts::copy_up::copy_into(root.as_fd(), &destination, folder.as_fd())
+                }
+                None => mounts::copy_up::copy_up(root.as_fd(), &destination, &path),
+            })
         });
         filled
             .await

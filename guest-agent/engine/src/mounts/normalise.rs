@@ -19,6 +19,8 @@ pub(crate) struct Request<'a> {
     pub(crate) host_config: &'a HostConfig,
     /// The mounts of the containers in `VolumesFrom`, with the access asked for.
     pub(crate) from_others: Vec<Mount>,
+    /// Whether volumes may have sizes.
+    pub(crate) sizes: bool,
 }
 
 /// Merges and checks.
@@ -30,7 +32,7 @@ pub(crate) fn normalise(request: &Request<'_>) -> Result<Vec<Mount>> {
     let mut named = BTreeSet::new();
     // The driver is that of the volumes that these ways name or make; without one it is not asked for.
     let made_by = |mount: &Mount| match mount.source {
-        Source::Volume { .. } => volumes::check_driver(&request.host_config.volume_driver, None),
+        Source::Volume { .. } => volumes::check_driver(&request.host_config.volume_driver),
         _ => Ok(()),
     };
     let binds = request.host_config.binds.iter().flatten();
@@ -38,7 +40,8 @@ pub(crate) fn normalise(request: &Request<'_>) -> Result<Vec<Mount>> {
         let mount = parse::bind(spec, ids::new_id).map_err(|error| parse::in_bind(spec, &error))?;
         made_by(&mount).map(|()| mount)
     });
-    let longs = request.host_config.mounts.iter().flatten().map(long);
+    let longs = request.host_config.mounts.iter().flatten();
+    let longs = longs.map(|mount| long(mount, request.sizes));
     for mount in binds.chain(longs) {
         let mount = mount?;
         if !named.insert(mount.destination.clone()) {
@@ -109,7 +112,7 @@ fn tmpfs(destination: &str, options: &str) -> Result<Mount> {
 }
 
 /// One entry of `Mounts`.
-fn long(request: &MountRequest) -> Result<Mount> {
+fn long(request: &MountRequest, sizes: bool) -> Result<Mount> {
     let wrong = |text: String| {
         Error::invalid(format!(
             "invalid mount config for type \"{}\": {text}",
@@ -147,7 +150,7 @@ fn long(request: &MountRequest) -> Result<Mount> {
     }
     let mut mount = Mount {
         destination: parse::clean_destination(&request.target)?,
-        source: source(request, &wrong)?,
+        source: source(request, sizes, &wrong)?,
         read_only: request.read_only,
         read_only_non_recursive: false,
         non_recursive: false,
@@ -172,7 +175,7 @@ fn long(request: &MountRequest) -> Result<Mount> {
     Ok(mount)
 }
 
-fn source(request: &MountRequest, wrong: &dyn Fn(String) -> Error) -> Result<Source> {
+fn source(request: &MountRequest, sizes: bool, wrong: &dyn Fn(String) -> Error) -> Result<Source> {
     match request.kind.as_str() {
         "bind" => {
             if request.source.is_empty() {
@@ -197,7 +200,8 @@ fn source(request: &MountRequest, wrong: &dyn Fn(String) -> Error) -> Result<Sou
             let options = request.volume_options.as_ref();
             let driver = options.and_then(|options| options.driver_config.as_ref());
             if let Some(driver) = driver {
-                volumes::check_driver(&driver.name, driver.options.as_ref())?;
+                volumes::check_driver(&driver.name)?;
+                volumes::check_options(driver.options.as_ref(), sizes)?;
             }
             let subpath = options.map_or("", |options| options.subpath.as_str());
             if subpath.starts_with('/') || subpath.split('/').any(|part| part == "..") {
@@ -279,6 +283,7 @@ mod tests {
             config: &config,
             host_config: &host_config,
             from_others: Vec::new(),
+            sizes: false,
         })
     }
 

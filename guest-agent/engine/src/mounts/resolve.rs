@@ -32,7 +32,7 @@ pub(crate) async fn resolve(engine: &Engine, mount: &Mount) -> Result<Resolved> 
             let path = engine.volume_path(name);
             let failed = |error| Error::internal(format!("volume {name} cannot be used"), error);
             let fd = match engine.volume_content(name)? {
-                Content::Own => volume(&path, subpath).map_err(failed)?,
+                Content::Own => volume(&engine.volume_folder(name)?, subpath).map_err(failed)?,
                 Content::Folder {
                     path,
                     read_only: kept,
@@ -193,15 +193,7 @@ async fn open(engine: &Engine, path: &str, create: bool, read_only: bool) -> Res
 
 fn volume(path: &Path, subpath: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = || rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty());
-    let fd = match open() {
-        // Its record outlived it in a crash of the machine: it was empty.
-        Err(Errno::NOENT) => {
-            std::fs::create_dir_all(path)?;
-            open()?
-        }
-        other => other?,
-    };
+    let fd = rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty())?;
     part(&fd, subpath, false)
 }
 

@@ -23,7 +23,7 @@ use crate::filters::{Filters, name_matches};
 use crate::names;
 
 pub(crate) use leaving::disown;
-pub(crate) use options::Content;
+pub(crate) use options::{Content, check as check_options};
 pub(crate) use registry::Volumes;
 
 /// The label dockerd gives volumes nobody named.
@@ -59,14 +59,14 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
-/// Checks a volume driver and its options.
-pub(crate) fn check_driver(name: &str, options: Option<&BTreeMap<String, String>>) -> Result<()> {
-    if !matches!(name, "" | "local") {
-        return Err(Error::not_found(format!(
-            "error looking up volume plugin {name}: plugin \"{name}\" not found"
-        )));
+/// Checks the name of a volume driver.
+pub(crate) fn check_driver(name: &str) -> Result<()> {
+    if matches!(name, "" | "local") {
+        return Ok(());
     }
-    options::content(options).map(drop)
+    Err(Error::not_found(format!(
+        "error looking up volume plugin {name}: plugin \"{name}\" not found"
+    )))
 }
 
 impl Engine {
@@ -78,7 +78,7 @@ impl Engine {
         labels: Option<BTreeMap<String, String>>,
         options: Option<BTreeMap<String, String>>,
     ) -> Result<Arc<Volume>> {
-        if let Err(error) = check_driver(driver, None) {
+        if let Err(error) = check_driver(driver) {
             let text = format!("create {name}: {}", error.text());
             return Err(Error::new(error.kind(), text));
         }
@@ -104,7 +104,8 @@ impl Engine {
             })?;
             name.to_owned()
         };
-        check_driver(driver, options.as_ref()).map_err(|error| {
+        let sizes = self.projects().are_there();
+        check_options(options.as_ref(), sizes).map_err(|error| {
             Error::new(error.kind(), format!("create {name}: {}", error.text()))
         })?;
         self.volume_ensure(Volume {
@@ -136,17 +137,43 @@ impl Engine {
                 Ok(())
             })
             .await?;
-        if let Err(error) = std::fs::create_dir_all(self.volume_path(&volume.name)) {
-            self.forget_volume(&volume.name).await?;
-            return Err(Error::internal(
-                "the volume's directory cannot be made",
-                error,
-            ));
-        }
         let volume = Arc::new(volume);
+        if let Err(error) = self.make_folder(&volume) {
+            self.forget_volume(&volume.name).await?;
+            return Err(error);
+        }
         self.volumes().add(&volume);
         self.volume_event("create", &volume.name, &[]);
         Ok(volume)
+    }
+
+    /// Makes the folder of a volume where it is missing, within the size it was given.
+    fn make_folder(&self, volume: &Volume) -> Result<()> {
+        let failed = |error| Error::internal("the volume's directory cannot be made", error);
+        let path = self.volume_path(&volume.name);
+        let size = options::size(volume.options.as_ref())?;
+        if let (Some(bytes), Some(above)) = (size, path.parent()) {
+            // Above the content, so that what is made beside it, to take its place, is counted too.
+            std::fs::create_dir_all(above).map_err(failed)?;
+            self.projects().limit(above, bytes).map_err(|error| {
+                let text = format!("the size of volume {} cannot be set", volume.name);
+                Error::internal(text, error)
+            })?;
+        }
+        std::fs::create_dir_all(path).map_err(failed)
+    }
+
+    /// The folder of a volume, which is there when this returns.
+    pub(crate) fn volume_folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.volume_path(name);
+        match self.volumes().get(name) {
+            Some(volume) => self.make_folder(&volume)?,
+            // One whose record is gone is used as it was: removing it was forced.
+            None => std::fs::create_dir_all(&path).map_err(|error| {
+                Error::internal("the volume's directory cannot be made", error)
+            })?,
+        }
+        Ok(path)
     }
 
     /// One volume.

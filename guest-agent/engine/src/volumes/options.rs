@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::mounts::clean;
+use crate::units;
 
 /// Options there are.
 const KNOWN: [&str; 4] = ["type", "o", "device", "size"];
@@ -34,17 +35,42 @@ pub(crate) enum Content {
     },
 }
 
-/// What the options of a volume mean.
-pub(crate) fn content(options: Option<&BTreeMap<String, String>>) -> Result<Content> {
-    let Some(options) = options.filter(|options| !options.is_empty()) else {
-        return Ok(Content::Own);
+type Options = BTreeMap<String, String>;
+
+/// Refuses options of a volume that is to be made. `sizes` says whether the disk can limit folders.
+pub(crate) fn check(options: Option<&Options>, sizes: bool) -> Result<()> {
+    let Some(options) = options else {
+        return Ok(());
     };
     if let Some(unknown) = options.keys().find(|key| !KNOWN.contains(&key.as_str())) {
         return Err(Error::invalid(format!("invalid option: \"{unknown}\"")));
     }
-    if options.contains_key("size") {
+    let sized = size(Some(options))?.is_some();
+    if sized && !sizes {
         return Err(Error::invalid("quota size requested but no quota support"));
     }
+    if content(Some(options))? != Content::Own && sized {
+        return Err(Error::unsupported(
+            "a volume with a type has no size of its own: leave the option \"size\" out",
+        ));
+    }
+    Ok(())
+}
+
+/// How many bytes a volume may hold; `None` for as many as there are.
+pub(crate) fn size(options: Option<&Options>) -> Result<Option<u64>> {
+    let Some(text) = options.and_then(|options| options.get("size")) else {
+        return Ok(None);
+    };
+    let bytes = units::ram_in_bytes(text).map_err(Error::invalid)?;
+    Ok((bytes > 0).then_some(bytes))
+}
+
+/// What the options of a volume mean.
+pub(crate) fn content(options: Option<&Options>) -> Result<Content> {
+    let Some(options) = options else {
+        return Ok(Content::Own);
+    };
     for (option, wanted) in WANTS {
         let missing = wanted.iter().find(|wanted| !options.contains_key(**wanted));
         if let (true, Some(missing)) = (options.contains_key(option), missing) {
@@ -52,6 +78,9 @@ pub(crate) fn content(options: Option<&BTreeMap<String, String>>) -> Result<Cont
                 "missing required option: \"{missing}\""
             )));
         }
+    }
+    if !options.contains_key("type") {
+        return Ok(Content::Own);
     }
     let value = |key: &str| options.get(key).map_or("", String::as_str);
     let mut folder = None;
@@ -94,9 +123,13 @@ pub(crate) fn content(options: Option<&BTreeMap<String, String>>) -> Result<Cont
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Content> {
+    fn options(pairs: &[(&str, &str)]) -> Options {
         let owned = |pair: &(&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
-        content(Some(&pairs.iter().map(owned).collect()))
+        pairs.iter().map(owned).collect()
+    }
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Content> {
+        content(Some(&options(pairs)))
     }
 
     #[test]
@@ -128,9 +161,14 @@ mod tests {
                 &[("o", "bind"), ("type", "none")],
                 "missing required option: \"device\"",
             ),
+            (&[("size", "1q")], "invalid suffix: 'q'"),
             (
-                &[("size", "1m")],
-                "quota size requested but no quota support",
+                &[("size", "1m"), ("type", "none")],
+                "missing required option: \"device\"",
+            ),
+            (
+                &[("size", "1m"), ("type", "none"), ("device", "/x"), ("o", "bind")],
+                "a volume with a type has no size of its own",
             ),
             (
                 &[("type", "nfs"), ("device", ":/x"), ("o", "addr=1.2.3.4")],
@@ -149,8 +187,23 @@ mod tests {
                 "must be an absolute path",
             ),
         ] {
-            let error = read(pairs).unwrap_err().text();
+            let error = check(Some(&options(pairs)), true).unwrap_err().text();
             assert!(error.contains(words), "{pairs:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_size_wants_a_disk_that_can_limit_folders() {
+        for (text, bytes) in [("10m", Some(10 << 20)), ("0", None)] {
+            let sized = options(&[("size", text)]);
+            assert_eq!(size(Some(&sized)).unwrap(), bytes);
+            assert_eq!(content(Some(&sized)).unwrap(), Content::Own);
+            assert!(check(Some(&sized), true).is_ok());
+            let refused = check(Some(&sized), false).map_err(|error| error.text());
+            let words = "quota size requested but no quota support";
+            let wanted = bytes.map_or(Ok(()), |_| Err(words.to_owned()));
+            assert_eq!(refused, wanted, "{text}");
+        }
+        assert_eq!(size(None).unwrap(), None);
     }
 }
