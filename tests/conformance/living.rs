@@ -311,6 +311,23 @@ fn lists_and_filters() {
         ps -a --format '{{.Names}}' --filter publish=80
         ps -a --format '{{.Names}}' --filter ancestor=busybox --filter name=f
         ps -a --format '{{.Names}}' --filter ancestor=bogus
+        # Images that were made on others, each by a commit of a container of the one before.
+        ~ commit f1 line:1
+        C --name f5 line:1 true
+        ~ commit f5 line:2
+        C --name f6 line:2 true
+        ~ commit f6 line:3
+        ps -a --format '{{.Names}}' --filter ancestor=busybox --filter name=f
+        ps -a --format '{{.Names}}' --filter ancestor=line:1
+        ps -a --format '{{.Names}}' --filter ancestor=line:2
+        ps -a --format '{{.Names}}' --filter ancestor=line:3
+        ps -a --format '{{.Names}}' --filter ancestor=line:3 --filter ancestor=line:2
+        ps -a --format '{{.Names}}' --filter ancestor=line
+        rmi line:1
+        ps -a --format '{{.Names}}' --filter ancestor=line:2
+        ps -a --format '{{.Names}}' --filter ancestor=busybox --filter name=f
+        rm f5 f6
+        ~ rmi line:2 line:3
         ps -a --format '{{.Names}}' --filter before=f3 --filter name=f
         ps -a --format '{{.Names}}' --filter since=f2 --filter name=f
         ps -a --filter before=bogus

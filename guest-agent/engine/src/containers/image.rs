@@ -46,9 +46,4 @@ impl Engine {
         };
         Ok((facts, pin))
     }
-
-    /// The id of the image that `reference` names, if there is one.
-    pub(super) fn image_id(&self, reference: &str) -> Option<String> {
-        self.image(reference).ok().map(|image| image.id.to_string())
-    }
 }

@@ -115,12 +115,13 @@ impl Engine {
         (running, paused, stopped)
     }
 
+    /// The images whose containers descend from those that the filter names.
     fn ancestors(&self, filters: &Filters) -> BTreeSet<String> {
-        filters
-            .values("ancestor")
-            .iter()
-            .filter_map(|name| self.image_id(name))
-            .collect()
+        let named = filters.values("ancestor").iter();
+        // What is no image is the ancestor of nothing.
+        let ids = named.filter_map(|name| self.image(name).ok().map(|image| image.id));
+        let all = self.with_descendants(ids.collect());
+        all.iter().map(ToString::to_string).collect()
     }
 }
 
