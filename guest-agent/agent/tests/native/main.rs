@@ -15,6 +15,7 @@ mod machine;
 mod makes;
 mod scale;
 mod shared;
+mod sizes;
 mod slow;
 mod soak;
 mod steps;

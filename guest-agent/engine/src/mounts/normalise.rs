@@ -201,7 +201,6 @@ fn source(request: &MountRequest, sizes: bool, wrong: &dyn Fn(String) -> Error) 
             let driver = options.and_then(|options| options.driver_config.as_ref());
             if let Some(driver) = driver {
                 volumes::check_driver(&driver.name)?;
-                volumes::check_options(driver.options.as_ref(), sizes)?;
             }
             let subpath = options.map_or("", |options| options.subpath.as_str());
             if subpath.starts_with('/') || subpath.split('/').any(|part| part == "..") {
@@ -215,12 +214,17 @@ fn source(request: &MountRequest, sizes: bool, wrong: &dyn Fn(String) -> Error) 
                     "must not set Subpath when using anonymous volumes".into(),
                 ));
             }
+            let name = if anonymous {
+                ids::new_id()?
+            } else {
+                parse::volume_name(&request.source)?
+            };
+            let options_of_driver = driver.and_then(|driver| driver.options.as_ref());
+            volumes::check_options(options_of_driver, sizes).map_err(|error| {
+                Error::new(error.kind(), format!("create {name}: {}", error.text()))
+            })?;
             Ok(Source::Volume {
-                name: if anonymous {
-                    ids::new_id()?
-                } else {
-                    parse::volume_name(&request.source)?
-                },
+                name,
                 anonymous,
                 no_copy: options.is_some_and(|options| options.no_copy),
                 subpath: subpath.to_owned(),
