@@ -85,6 +85,36 @@ fn volumes() {
         volume create -o device=/tmp vv
         volume create -o type=none vv
         volume create -o o=bind -o type=none vv
+        volume create -o size=1q vv
+        volume create -o size=m vv
+        volume create -o type=tmpfs vv
+        R --mount type=volume,src=vv,dst=/v,volume-opt=bogus=1 busybox true
+        volume create -o type=tmpfs -o device=tmpfs -o o=size=1m,uid=5,mode=1770 memory
+        volume inspect -f '{{.Options}} {{.Status}}' memory
+        R -v memory:/etc busybox sh -c 'ls /etc; stat -c %a,%u /etc; grep -c /etc.tmpfs /proc/mounts'
+        D --name holds -v memory:/v busybox sleep 1000
+        exec holds sh -c 'echo kept > /v/f'
+        R -v memory:/v busybox cat /v/f
+        R -v memory:/v:ro busybox sh -c 'cat /v/f; echo x > /v/f'
+        volume rm memory
+        stop -t 0 holds
+        R -v memory:/v busybox ls /v
+        ! echo hi > copied
+        cp $DIR/copied holds:/v/copied
+        cp holds:/v/copied -
+        start holds
+        cp $DIR/copied holds:/v/copied
+        exec holds cat /v/copied
+        rm -f holds
+        volume rm memory
+        volume create -o type=tmpfs -o device=tmpfs -o o=bogus=1 memory
+        # Each names its own folder.
+        ~ R -v memory:/v busybox true
+        ~ R -v memory:/etc busybox true
+        volume rm memory
+        volume create -o type=tmpfs -o device= memory
+        ~ R -v memory:/v busybox true
+        volume rm memory
         R --mount type=volume,src=vl,dst=/v,volume-label=a=b busybox true
         volume inspect -f '{{.Labels}}' vl
         volume rm vl

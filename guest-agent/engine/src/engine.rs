@@ -26,7 +26,7 @@ use crate::keeper;
 use crate::networks::Networks;
 use crate::quota::Projects;
 use crate::stats::Samplers;
-use crate::volumes::Volumes;
+use crate::volumes::{Passing, Volumes};
 
 /// The engine. One per machine; shared by every API connection.
 pub struct Engine {
@@ -43,6 +43,7 @@ pub struct Engine {
     events: Events,
     containers: Registry,
     volumes: Volumes,
+    passing: Arc<Passing>,
     /// One change of the list of volumes at a time.
     volumes_lock: tokio::sync::Mutex<()>,
     execs: Execs,
@@ -119,6 +120,7 @@ impl Engine {
             events: Events::default(),
             containers: Registry::default(),
             volumes: Volumes::default(),
+            passing: Arc::default(),
             volumes_lock: tokio::sync::Mutex::default(),
             execs: Execs::default(),
             samplers: Samplers::default(),
@@ -252,6 +254,10 @@ impl Engine {
 
     pub(crate) fn volumes(&self) -> &Volumes {
         &self.volumes
+    }
+
+    pub(crate) fn passing(&self) -> &Arc<Passing> {
+        &self.passing
     }
 
     pub(crate) fn volumes_lock(&self) -> &tokio::sync::Mutex<()> {

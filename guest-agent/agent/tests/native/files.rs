@@ -31,7 +31,7 @@ fn tar(folder: &Path, options: &[&str]) -> Vec<u8> {
 }
 
 /// One file in a tar.
-fn one(name: &str, content: &str) -> Vec<u8> {
+pub fn one(name: &str, content: &str) -> Vec<u8> {
     let dir = tempdir().unwrap();
     let path = dir.path().join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use super::record::{Record, RunState, Status};
 use crate::io::Hub;
 use crate::logs::{Buffer, LogFile};
+use crate::volumes::InUse;
 
 /// A container.
 pub struct Container {
@@ -36,6 +37,8 @@ pub struct Container {
     pub(crate) execs: Mutex<Vec<String>>,
     /// Ends the pause before a restart by the policy.
     pub(crate) cancel_restart: Notify,
+    /// The volumes in memory that its run uses.
+    pub(crate) volumes: Mutex<Option<InUse>>,
     /// What is still being cleared away after the last run.
     pub(crate) clearing: Mutex<Option<JoinHandle<()>>>,
 }
@@ -103,6 +106,7 @@ impl Container {
             log: Mutex::default(),
             execs: Mutex::default(),
             cancel_restart: Notify::new(),
+            volumes: Mutex::default(),
             clearing: Mutex::default(),
         })
     }

@@ -105,9 +105,8 @@ impl Engine {
         self.mark_loose(&record.id)?;
         self.make_own_layer(&record)?;
         let dir = self.container_dir(&record.id);
-        std::fs::create_dir_all(&dir).map_err(|error| {
-            Error::internal(format!("{} cannot be made", dir.display()), error)
-        })?;
+        std::fs::create_dir_all(&dir)
+            .map_err(|error| Error::internal(format!("{} cannot be made", dir.display()), error))?;
         self.make_volumes(&record).await?;
         // An --rm container does not survive the machine anyway: losing its record in a crash is
         // what would have been done with it.
@@ -176,6 +175,7 @@ impl Engine {
             return Ok(());
         }
         let root = self.image_root(record)?;
+        let mut used = None;
         let folder = match content {
             Content::Folder {
                 path,
@@ -184,7 +184,12 @@ impl Engine {
             } if mounts::copy_up::has_directory(root.as_fd(), &destination) => {
                 Some(mounts::resolve::open_folder(self, name, &path, false).await?)
             }
-            Content::Folder { .. } => return Ok(()),
+            Content::Tmpfs(_) if mounts::copy_up::has_directory(root.as_fd(), &destination) => {
+                used = Some(self.use_volumes([name]).map_err(not_populated)?);
+                let opened = std::fs::File::open(&path).map(Into::into);
+                Some(opened.map_err(|error| Error::internal(NOT_POPULATED, error))?)
+            }
+            Content::Folder { .. } | Content::Tmpfs(_) => return Ok(()),
             Content::Own => None,
         };
         let filled = tokio::task::spawn_blocking(move || {
@@ -196,10 +201,11 @@ impl Engine {
                 None => mounts::copy_up::copy_up(root.as_fd(), &destination, &path),
             })
         });
+        let filled = filled.await;
+        drop(used);
         filled
-            .await
             .map_err(|error| Error::internal("copying was cut short", error))?
-            .map_err(|error| Error::internal("a volume cannot be filled from the image", error))
+            .map_err(|error| Error::internal(NOT_POPULATED, error))
     }
 
     /// Says early what would fail at the start: paths of the host that are missing or not shared.
@@ -335,6 +341,17 @@ impl Engine {
         endpoints.insert(mode, endpoint);
         Ok(endpoints)
     }
+}
+
+/// dockerd's words for a volume that cannot be filled from the image.
+const NOT_POPULATED: &str = "failed to populate volume";
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as the argument of map_err"
+)]
+fn not_populated(error: Error) -> Error {
+    Error::new(error.kind(), format!("{NOT_POPULATED}: {}", error.text()))
 }
 
 /// Labels and options of the volume at `destination`, should it have to be made.

@@ -128,6 +128,7 @@ impl Engine {
             self.container_event(container, "oom", &[]);
         }
         *lock(&container.live) = None;
+        *lock(&container.volumes) = None;
         if let Some(log) = &outputs.log {
             log.close();
         }

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::io::{BatchFile, LogSink};
 use crate::keeper::Keeper;
 use crate::logs::{Buffer, Identity, LogFile, LogOptions};
-use crate::mounts::resolve;
+use crate::mounts::{Mount, resolve};
 
 impl Engine {
     /// Starts a container that does not run.
@@ -84,6 +84,7 @@ impl Engine {
             }
             Err(failed) => {
                 let (error, code) = failed;
+                *lock(&container.volumes) = None;
                 container.change(|state| {
                     state.run.error = error.text();
                     state.run.exit_code = code;
@@ -111,6 +112,8 @@ impl Engine {
         was_stopped: bool,
     ) -> Result<(), (Error, i32)> {
         let plain = |error: Error| (error, 128);
+        let names = record.mounts.iter().filter_map(Mount::volume);
+        *lock(&container.volumes) = Some(self.use_volumes(names).map_err(plain)?);
         let plan = self.plan(record).await.map_err(plain)?;
         let log = self.open_log(container, record).map_err(plain)?;
         let intent_changes =

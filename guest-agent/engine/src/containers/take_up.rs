@@ -58,6 +58,7 @@ impl Engine {
                 .map_err(|error| Error::internal("the store cannot be cleared", error))?;
         }
         self.take_up_execs(left.execs);
+        self.release_unused_volumes();
         self.sweep(&known);
         self.clear_volumes().await?;
         again.sort_by_key(|container| container.record().created);
@@ -178,6 +179,10 @@ impl Engine {
             if let Err(error) = self.hold_layer(layer) {
                 tracing::error!(error = error.text(), "a layer in use cannot be held");
             }
+        }
+        match self.take_up_volumes(&record) {
+            Ok(used) => *super::lock(&container.volumes) = Some(used),
+            Err(error) => tracing::error!(error = error.text(), "a volume in use cannot be held"),
         }
         let run = container.state().run;
         let pid = run.pid;

@@ -41,12 +41,14 @@ use tokio::sync::OwnedMutexGuard;
 use crate::containers::{BOUND_FILES, Container, Live, Record, Status, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::mounts::{Source, resolve};
+use crate::mounts::{Mount, Source, resolve};
+use crate::volumes::InUse;
 
 /// A container's files, held: it neither starts nor goes away meanwhile.
 pub(crate) struct Files {
     pub(crate) view: View,
     pub(crate) record: Arc<Record>,
+    _volumes: InUse,
     /// Let go of after the view: two overlays over one directory must not be.
     _held: OwnedMutexGuard<()>,
 }
@@ -65,7 +67,7 @@ impl Engine {
             )));
         }
         let record = container.record();
-        let view = loop {
+        let (view, volumes) = loop {
             let mut watch = container.watch();
             let exits = watch.borrow_and_update().exits;
             if !container.status().is_running() {
@@ -74,12 +76,14 @@ impl Engine {
                     // Its last processes have let go; a panic in there was reported already.
                     let _ = clearing.await;
                 }
-                break self.assemble_view(&record).await?;
+                let volumes = record.mounts.iter().filter_map(Mount::volume);
+                let used = self.use_volumes(volumes)?;
+                break (self.assemble_view(&record).await?, used);
             }
             if let Some(live) = container.live()
                 && let Some(view) = live_view(live).await?
             {
-                break view;
+                break (view, InUse::default());
             }
             // It has just ended, and in a moment everybody knows.
             let ended = watch.wait_for(|state| state.exits > exits).await;
@@ -88,6 +92,7 @@ impl Engine {
         Ok(Files {
             view,
             record,
+            _volumes: volumes,
             _held: held,
         })
     }

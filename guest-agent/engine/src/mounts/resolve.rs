@@ -42,6 +42,8 @@ pub(crate) async fn resolve(engine: &Engine, mount: &Mount) -> Result<Resolved> 
                     let folder = open_folder(engine, name, &path, read_only).await?;
                     part(&folder, subpath, recursive).map_err(failed)?
                 }
+                // Mounted there, by whoever uses it.
+                Content::Tmpfs(_) => volume(&path, subpath).map_err(failed)?,
             };
             (MountKind::Fd(0), Some(fd), path.display().to_string())
         }

@@ -4,12 +4,14 @@
 //! a missing directory is made again when it is needed. The record comes first and goes first: what a
 //! volume of the same name must not find is noted in the step that removes the record, until it is gone.
 
+mod flags;
 mod leaving;
 mod options;
+mod passing;
 mod registry;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,7 @@ use crate::names;
 
 pub(crate) use leaving::disown;
 pub(crate) use options::{Content, check as check_options};
+pub(crate) use passing::{InUse, Passing};
 pub(crate) use registry::Volumes;
 
 /// The label dockerd gives volumes nobody named.
@@ -149,18 +152,17 @@ impl Engine {
 
     /// Makes the folder of a volume where it is missing, within the size it was given.
     fn make_folder(&self, volume: &Volume) -> Result<()> {
-        let failed = |error| Error::internal("the volume's directory cannot be made", error);
         let path = self.volume_path(&volume.name);
         let size = options::size(volume.options.as_ref())?;
         if let (Some(bytes), Some(above)) = (size, path.parent()) {
             // Above the content, so that what is made beside it, to take its place, is counted too.
-            std::fs::create_dir_all(above).map_err(failed)?;
+            make(above)?;
             self.projects().limit(above, bytes).map_err(|error| {
                 let text = format!("the size of volume {} cannot be set", volume.name);
                 Error::internal(text, error)
             })?;
         }
-        std::fs::create_dir_all(path).map_err(failed)
+        make(&path)
     }
 
     /// The folder of a volume, which is there when this returns.
@@ -169,9 +171,7 @@ impl Engine {
         match self.volumes().get(name) {
             Some(volume) => self.make_folder(&volume)?,
             // One whose record is gone is used as it was: removing it was forced.
-            None => std::fs::create_dir_all(&path).map_err(|error| {
-                Error::internal("the volume's directory cannot be made", error)
-            })?,
+            None => make(&path)?,
         }
         Ok(path)
     }
@@ -287,4 +287,14 @@ impl Engine {
         self.events()
             .emit(Subject::Volume, action, name, attributes);
     }
+}
+
+/// Makes a folder of a volume. One that is there is only looked at: a disk that stands still would hold up
+/// whoever tried to make it.
+fn make(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Error::internal("the volume's directory cannot be made", error))
 }

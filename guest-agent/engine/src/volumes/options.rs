@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use rustix::mount::MountFlags;
+
+use super::flags;
 use crate::error::{Error, Result};
 use crate::mounts::clean;
 use crate::units;
@@ -33,6 +36,18 @@ pub(crate) enum Content {
         /// With what is mounted below it.
         recursive: bool,
     },
+    /// In memory, as long as a container uses it.
+    Tmpfs(Tmpfs),
+}
+
+/// How a temporary file system is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tmpfs {
+    /// What it is called in lists of mounts.
+    pub(super) device: String,
+    pub(super) flags: MountFlags,
+    /// Options of its own.
+    pub(super) data: String,
 }
 
 type Options = BTreeMap<String, String>;
@@ -83,6 +98,9 @@ pub(crate) fn content(options: Option<&Options>) -> Result<Content> {
         return Ok(Content::Own);
     }
     let value = |key: &str| options.get(key).map_or("", String::as_str);
+    if value("type") == "tmpfs" {
+        return tmpfs(value("device"), value("o"));
+    }
     let mut folder = None;
     let mut read_only = false;
     for word in value("o").split(',').filter(|word| !word.is_empty()) {
@@ -101,8 +119,8 @@ pub(crate) fn content(options: Option<&Options>) -> Result<Content> {
     }
     let Some(recursive) = folder else {
         return Err(Error::unsupported(format!(
-            "volumes of the type \"{}\" are not supported: a folder of the host can be one, with \
-             type=none, o=bind and device=PATH",
+            "volumes of the type \"{}\" are not supported: there are type=tmpfs, and folders of the \
+             host with type=none, o=bind and device=PATH",
             value("type")
         )));
     };
@@ -117,6 +135,22 @@ pub(crate) fn content(options: Option<&Options>) -> Result<Content> {
         read_only,
         recursive,
     })
+}
+
+fn tmpfs(device: &str, options: &str) -> Result<Content> {
+    let (flags, data) = flags::parse(options).map_err(|word| {
+        Error::unsupported(format!(
+            "the option \"{word}\" of a volume of the type \"tmpfs\" is not supported: leave it out"
+        ))
+    })?;
+    if device.contains('\0') || data.contains('\0') {
+        return Err(Error::invalid("an option of the volume holds a NUL byte"));
+    }
+    Ok(Content::Tmpfs(Tmpfs {
+        device: device.to_owned(),
+        flags,
+        data,
+    }))
 }
 
 #[cfg(test)]
@@ -152,6 +186,22 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_in_memory_has_options_of_mount() {
+        let options = [
+            ("type", "tmpfs"),
+            ("device", "scratch"),
+            ("o", "size=10m,noexec,uid=1000,mode=1777"),
+        ];
+        let wanted = Tmpfs {
+            device: "scratch".into(),
+            flags: MountFlags::NOEXEC,
+            data: "size=10m,uid=1000,mode=1777".into(),
+        };
+        assert_eq!(read(&options).unwrap(), Content::Tmpfs(wanted));
+        assert!(read(&options[..2]).is_ok());
+    }
+
+    #[test]
     fn what_is_not_supported_is_refused_by_name() {
         for (pairs, words) in [
             (&[("bogus", "1")][..], "invalid option: \"bogus\""),
@@ -167,7 +217,12 @@ mod tests {
                 "missing required option: \"device\"",
             ),
             (
-                &[("size", "1m"), ("type", "none"), ("device", "/x"), ("o", "bind")],
+                &[
+                    ("size", "1m"),
+                    ("type", "none"),
+                    ("device", "/x"),
+                    ("o", "bind"),
+                ],
                 "a volume with a type has no size of its own",
             ),
             (
@@ -175,8 +230,12 @@ mod tests {
                 "volumes of the type \"nfs\" are not supported",
             ),
             (
-                &[("type", "tmpfs"), ("device", "tmpfs")],
-                "volumes of the type \"tmpfs\" are not supported",
+                &[("type", "tmpfs"), ("device", "t"), ("o", "size=1m,bind")],
+                "the option \"bind\" of a volume of the type \"tmpfs\"",
+            ),
+            (
+                &[("type", "tmpfs"), ("device", "t"), ("size", "1m")],
+                "a volume with a type has no size of its own",
             ),
             (
                 &[("type", "none"), ("device", "/x"), ("o", "bind,noexec")],
