@@ -101,3 +101,23 @@ fn saved_layers_are_their_diff_ids_and_skopeo_takes_them() {
     skopeo.arg(format!("dir:{}", host.home().join("skopeo").display()));
     run(skopeo, b"", Duration::from_secs(60)).ok();
 }
+
+#[test]
+fn the_image_that_comes_with_the_machine_comes_back_when_it_is_asked_for() {
+    let name = "the_image_that_comes_with_the_machine_comes_back_when_it_is_asked_for";
+    let Some(host) = Host::started(name) else {
+        return;
+    };
+    host.docker(&["system", "prune", "-af"]).ok();
+    assert_eq!(host.docker(&["images", "-q"]).ok().out(), "");
+    // There is no registry that could have it.
+    let run = host.docker(&["run", "--rm", "lighter/hello"]).ok();
+    assert!(run.out().contains("Hello"), "{}", run.out());
+    let status = "Status: Downloaded newer image for lighter/hello:latest";
+    assert!(run.err().contains(status), "{}", run.err());
+    let again = host.docker(&["pull", "lighter/hello"]).ok().out();
+    let status = "Status: Image is up to date for lighter/hello:latest";
+    assert!(again.contains(status), "{again}");
+    let other = host.docker(&["pull", "lighter/hello:other"]);
+    assert_ne!(other.code, 0, "{}", other.out());
+}

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lighter_images::archive::{self, LoadedImage, SavedImage};
-use lighter_images::{Digest, Pin, Reference};
+use lighter_images::registry::PullRequest;
+use lighter_images::{Digest, Pin, Platform, Progress, ProgressEvent, Reference};
 
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -20,6 +21,8 @@ pub struct LoadReport {
 
 /// The row that says that the built-in image was loaded once; a user who removes it keeps it so.
 const BUILT_IN: &str = "built-in-image";
+/// The built-in image's name.
+const BUILT_IN_NAME: &str = "lighter/hello:latest";
 
 impl Engine {
     /// Takes in every image of an archive; all are durable when this returns.
@@ -147,6 +150,33 @@ impl Engine {
             Ok(())
         });
         Ok(mark.await?)
+    }
+
+    /// Takes the image that comes with the machine from the machine, if that is what is asked for: it is in no
+    /// registry. Whether the name stands for another image than before; none if another is meant.
+    pub(super) async fn pull_built_in(
+        self: &Arc<Self>,
+        request: &PullRequest,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Option<bool>> {
+        let name = &request.reference;
+        let wanted = request.platform.as_ref();
+        let meant = name.digest().is_none()
+            && name.familiar() == BUILT_IN_NAME
+            && wanted.is_none_or(|wanted| *wanted == Platform::native());
+        let archive = self.config().built_in_image.as_deref();
+        let Some(archive) = archive.filter(|archive| meant && archive.exists()) else {
+            return Ok(None);
+        };
+        let tag = name.tag().unwrap_or_default();
+        let words = format!("Pulling from {}", name.familiar_name());
+        progress.report(ProgressEvent::about(tag, words));
+        let known = || self.images().lock().names.get(name).copied();
+        let before = known();
+        let file = std::fs::File::open(archive)
+            .map_err(|error| Error::internal("the built-in image cannot be opened", error))?;
+        self.image_load(file).await?;
+        Ok(Some(before != known()))
     }
 
     /// The image's layers as a chain: each with everything below it, as dockerd names layers.

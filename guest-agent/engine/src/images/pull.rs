@@ -44,7 +44,10 @@ impl Engine {
         let mut newer = false;
         for reference in wanted {
             request.reference = reference;
-            newer |= self.pull_one(&request, &progress).await?;
+            newer |= match self.pull_built_in(&request, &progress).await? {
+                Some(newer) => newer,
+                None => self.pull_one(&request, &progress).await?,
+            };
         }
         let name = reference.familiar();
         let status = if newer {
