@@ -116,7 +116,7 @@ impl Error {
 
 /// An error as clients know it: those of the operating system in small letters and without a
 /// number. Docker's CLI takes its exit code from such texts.
-fn words(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn words(error: &(dyn StdError + 'static)) -> String {
     let text = error.to_string();
     match text.rsplit_once(" (os error ") {
         Some((words, number)) if number.trim_end_matches(')').parse::<i32>().is_ok() => {

@@ -9,6 +9,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::error::words;
+
 /// Links that are followed for one name; the kernel's own limit.
 const LINKS: u32 = 40;
 
@@ -63,7 +65,7 @@ pub(super) enum ParentError {
     #[error("path escapes from parent")]
     Escapes,
     /// The kernel's answer.
-    #[error("{0}")]
+    #[error("{}", words(.0))]
     Kernel(#[from] Errno),
 }
 

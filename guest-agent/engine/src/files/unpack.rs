@@ -147,10 +147,17 @@ impl Unpacker<'_> {
         make().map_err(|error| match error {
             MakeError::Kernel(errno) => failed("openat")(errno.into()),
             MakeError::Place(error) => failed("openat")(error),
-            MakeError::Content(error) => UnpackError::Archive(match error.kind() {
-                io::ErrorKind::UnexpectedEof => "unexpected EOF".into(),
-                _ => words(&error),
-            }),
+            MakeError::Content(error) => match Errno::from_io_error(&error) {
+                Some(errno) => UnpackError::File {
+                    step: "write",
+                    path: format!("{}/{path}", self.shown.trim_end_matches('/')),
+                    source: errno.into(),
+                },
+                None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    UnpackError::Archive("unexpected EOF".into())
+                }
+                None => UnpackError::Archive(error.to_string()),
+            },
             MakeError::Link => UnpackError::Link(text(&entry.link)),
         })?;
         if entry.kind == Kind::Directory {
@@ -404,14 +411,6 @@ fn times(entry: &Entry) -> Timestamps {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// An error without the system's number.
-fn words(error: &io::Error) -> String {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(errno) => errno.to_string(),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]
