@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::handshake::HandshakeError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Error, Message, WebSocket};
 
-use crate::api::{container, create, get, post, run, started, state, wait};
+use crate::api::{container, create, get, post, run, started, state, try_call, wait};
 use crate::machine::{LIMIT, Machine};
 
 type Client = WebSocket<UnixStream>;
@@ -165,4 +165,32 @@ fn a_message_without_end_costs_the_engine_nothing() {
     client.get_mut().write_all(&head).unwrap();
     assert_eq!(read(&mut client).1, CloseCode::Size);
     assert_eq!(state(&machine, "sink")["Running"], true);
+}
+
+#[test]
+fn a_log_that_is_not_kept_is_refused_before_the_connection_is_another() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let mut body = container("exec sleep 100000");
+    body["HostConfig"]["LogConfig"] = json!({"Type": "none"});
+    run(&machine, "mute", &body);
+    let words = "configured logging driver does not support reading";
+    for path in ["logs?stdout=1", "attach?logs=1&stream=1&stdout=1"] {
+        let method = if path.starts_with("logs") {
+            "GET"
+        } else {
+            "POST"
+        };
+        let path = format!("/containers/mute/{path}");
+        let refused = try_call(&machine, method, &path, b"").unwrap().is(501);
+        assert_eq!(refused.json()["message"], words);
+    }
+    let path = "/v1.51/containers/mute/attach/ws?logs=1&stream=1&stdout=1";
+    match try_open(&machine, path) {
+        Err(Error::Http(answer)) => assert_eq!(answer.status(), 501),
+        other => panic!("{other:?}"),
+    }
+    // Without its log it is there.
+    drop(open(&machine, "mute", "stream=1&stdout=1"));
+    post(&machine, "/containers/mute/kill").is(204);
 }
