@@ -1,6 +1,9 @@
 //! How much containers and volumes may hold.
 
-use lighter_tests::{Finished, Host, probe, until};
+use std::process::Command;
+use std::time::Duration;
+
+use lighter_tests::{Finished, Host, limits, run, until};
 
 /// Asks the guest's kernel for the limits there are.
 const ASKER: &str = "asker";
@@ -11,30 +14,12 @@ fn ask_from(host: &Host) {
     let flags = ["run", "-d", "--name", ASKER, "--privileged", "--pid=host"];
     host.docker(&[&flags[..], &["busybox", "sleep", "1000000"]].concat())
         .ok();
-    let put = [
-        "exec",
-        "-i",
-        ASKER,
-        "sh",
-        "-c",
-        "cat > /probe && chmod +x /probe",
-    ];
-    host.docker_with(&put, probe::binary()).ok();
+    limits::arm(host, ASKER);
 }
 
-/// The limits on the data disk, in KiB, smallest first.
+/// The limits on the data disk, in KiB.
 fn limits(host: &Host) -> Vec<u64> {
-    let disk = "/proc/1/root/var/lib/docker";
-    let out = host
-        .docker(&["exec", ASKER, "/probe", "projects", disk])
-        .ok()
-        .out();
-    assert!(out.ends_with("end 2\n"), "{out}");
-    let limits = out.lines().filter_map(|line| line.split_once("limit "));
-    let mut limits: Vec<u64> = limits.filter_map(|(_, limit)| limit.parse().ok()).collect();
-    limits.retain(|limit| *limit > 0);
-    limits.sort_unstable();
-    limits
+    limits::limits(host, ASKER)
 }
 
 /// Fails unless it was the limit that stopped it.
@@ -119,19 +104,14 @@ fn a_container_holds_what_its_size_says_and_no_more() {
     let script = "stat -c %s /f; dd if=/dev/zero of=/g bs=1k count=500 2>/dev/null && echo fits";
     let small = host.docker(&[&small[..], &["large:1", "sh", "-c", script]].concat());
     assert_eq!(small.ok().out(), "15728640\nfits\n");
-    // A container that can hold nothing runs.
-    let tiny = [
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--storage-opt",
-        "size=1k",
-    ];
-    host.docker(&[&tiny[..], &["busybox", "true"]].concat())
-        .ok();
-    let tiny = [&tiny[..], &["busybox", "sh", "-c", "echo x > /x"]].concat();
-    says_limit(&host.docker(&tiny));
+    // One that cannot even hold what a start puts into it does not, and leaves nothing.
+    let tiny = |size: &str| {
+        let option = format!("size={size}");
+        let words = ["run", "--rm", "--network", "none", "--storage-opt", &option];
+        host.docker(&[&words[..], &["busybox", "true"]].concat())
+    };
+    says_limit(&tiny("1k"));
+    tiny("100k").ok();
     until("limits go with their containers", || {
         limits(&host) == [20 << 10]
     });
@@ -263,4 +243,41 @@ fn a_volume_holds_what_its_size_says_and_no_more() {
     host.docker(&["volume", "create", "-o", "size=0", "whole"])
         .ok();
     assert_eq!(limits(&host), [0; 0]);
+}
+
+#[test]
+fn a_disk_made_without_projects_has_no_sizes_until_it_is_given_them() {
+    let name = "a_disk_made_without_projects_has_no_sizes_until_it_is_given_them";
+    let Some(host) = Host::started(name) else {
+        return;
+    };
+    let disk = host.home().join("data/disk.img");
+    let tune = |options: &[&str]| {
+        host.lighter(&["down"]).ok();
+        let mut tune = Command::new("tune2fs");
+        tune.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+        tune.args(options).arg(&disk);
+        run(tune, b"", Duration::from_secs(60)).ok();
+        host.lighter(&["up"]).ok();
+    };
+    host.docker(&["create", "--name", "before", "busybox", "true"])
+        .ok();
+    tune(&["-O", "^quota,^project"]);
+    let sized = ["create", "--name", "sized", "--storage-opt", "size=20m"];
+    let sized = [&sized[..], &["busybox", "sleep", "1000000"]].concat();
+    let refused = host.docker(&sized).exits(1).err();
+    let words = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
+    assert!(refused.contains(words), "{refused}");
+    let volume = ["volume", "create", "-o", "size=20m", "sized"];
+    let refused = host.docker(&volume).exits(1).err();
+    let words = "quota size requested but no quota support";
+    assert!(refused.contains(words), "{refused}");
+    host.docker(&["start", "-a", "before"]).ok();
+
+    tune(&["-O", "project,quota", "-Q", "prjquota"]);
+    host.docker(&sized).ok();
+    host.docker(&volume).ok();
+    host.docker(&["start", "sized"]).ok();
+    says_limit(&exec(&host, "sized", &write("/f", 30)));
+    host.docker(&["start", "-a", "before"]).ok();
 }

@@ -10,7 +10,7 @@ pub const ENGINE: &str = "lighter-agent";
 pub const ENTER: &str = "lighter-enter";
 
 /// The container that the killing is done from: made once, so that a kill needs no new one.
-const KILLER: &str = "killer";
+pub const KILLER: &str = "killer";
 
 /// Starts the container that the killing is done from.
 pub fn arm(host: &Host) {

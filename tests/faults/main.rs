@@ -12,3 +12,4 @@ mod machine;
 mod memory;
 mod power;
 mod random;
+mod sizes;

@@ -24,6 +24,7 @@ pub mod floor;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod limits;
 pub mod probe;
 pub mod proxy;
 pub mod reference;
