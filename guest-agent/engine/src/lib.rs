@@ -33,6 +33,7 @@ pub mod mounts;
 pub mod names;
 pub mod networks;
 mod quota;
+mod removal;
 pub mod stats;
 pub mod top;
 mod units;

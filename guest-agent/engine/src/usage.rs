@@ -30,7 +30,7 @@ pub(crate) fn directory(path: &Path) -> u64 {
 
 /// Removes a directory with everything in it; what is not there is no error.
 pub(crate) fn remove_tree(dir: &Path) {
-    match std::fs::remove_dir_all(dir) {
+    match crate::removal::tree(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(%error, dir = %dir.display(), "a directory is left behind");
         }
