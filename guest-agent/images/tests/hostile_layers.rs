@@ -274,6 +274,8 @@ fn malformed_extended_headers_are_refused() {
     for body in [
         &b"99 path=x\n"[..],
         b"9 path=x",
+        // As long as it says, and without the end that a record has.
+        b"8 path=x",
         b"x path=x\n",
         b"0 path=x\n",
         b"-9 path=x\n",

@@ -278,8 +278,9 @@ async fn a_realm_elsewhere_gets_no_more_than_it_must() {
     assert_eq!(tokens.seen(), [asked]);
     assert!(!registry.seen().iter().any(|line| line.contains(ALICE)));
     // A refresh token is not carried on to where a realm redirects.
-    let lead = vec![("location", "http://other.example/token".to_owned())];
-    tokens.set("/token?x=1", vec![status(307, lead)]);
+    let other = Registry::new().await;
+    let to = format!("http://other.example:{}/token", other.port);
+    tokens.set("/token?x=1", vec![status(307, vec![("location", to)])]);
     let credentials = Credentials {
         identity_token: "refresh".into(),
         ..Credentials::default()
@@ -287,6 +288,7 @@ async fn a_realm_elsewhere_gets_no_more_than_it_must() {
     let refused = pull_as(&anywhere, &registry.reference(), credentials).await;
     text(refused.result);
     assert_eq!(tokens.seen().len(), 2, "{:?}", tokens.seen());
+    assert!(other.seen().is_empty(), "{:?}", other.seen());
 }
 
 #[tokio::test]
