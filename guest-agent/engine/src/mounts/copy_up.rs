@@ -5,9 +5,11 @@
 //! in place in one step: a copy that was cut short is never taken for a volume's content.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -119,9 +121,7 @@ fn directory(
             continue;
         }
         let stat = rustix::fs::statat(source, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let path = at.join(std::ffi::OsStr::new(
-            name.to_str().map_err(io::Error::other)?,
-        ));
+        let path = at.join(OsStr::from_bytes(name.to_bytes()));
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -256,6 +256,7 @@ mod tests {
         std::fs::set_permissions(data.join("sub/file"), PermissionsExt::from_mode(0o640)).unwrap();
         std::fs::hard_link(data.join("sub/file"), data.join("second")).unwrap();
         symlink("/etc/passwd", data.join("link")).unwrap();
+        std::fs::write(data.join(OsStr::from_bytes(b"\xff")), "no text").unwrap();
         std::fs::set_permissions(&data, PermissionsExt::from_mode(0o750)).unwrap();
         symlink("/srv/data", root.path().join("alias")).unwrap();
         symlink("/../../../etc", root.path().join("out")).unwrap();
@@ -273,6 +274,8 @@ mod tests {
             std::fs::read_to_string(data.join("second")).unwrap(),
             "content"
         );
+        let bytes = data.join(OsStr::from_bytes(b"\xff"));
+        assert_eq!(std::fs::read_to_string(bytes).unwrap(), "no text");
         let meta = |name: &str| std::fs::symlink_metadata(data.join(name)).unwrap();
         assert_eq!(meta("sub/file").ino(), meta("second").ino());
         assert_eq!(meta("sub/file").mode() & 0o777, 0o640);
