@@ -37,33 +37,40 @@ const MAX_LOGGED: u32 = 16;
 /// What is asked of the guest's kernel, by FUSE's flag bits.
 mod flag {
     /// Reads of one file may be under way together.
-    pub const ASYNC_READ: u32 = 1 << 0;
+    pub const ASYNC_READ: u64 = 1 << 0;
     /// O_TRUNC comes with OPEN.
-    pub const ATOMIC_O_TRUNC: u32 = 1 << 3;
+    pub const ATOMIC_O_TRUNC: u64 = 1 << 3;
     /// Writes are longer than a page.
-    pub const BIG_WRITES: u32 = 1 << 5;
+    pub const BIG_WRITES: u64 = 1 << 5;
     /// Pages of a file are dropped when its size or time turns out to be another.
-    pub const AUTO_INVAL_DATA: u32 = 1 << 12;
+    pub const AUTO_INVAL_DATA: u64 = 1 << 12;
     /// Direct reads and writes may be under way together.
-    pub const ASYNC_DIO: u32 = 1 << 15;
+    pub const ASYNC_DIO: u64 = 1 << 15;
     /// Lookups and listings in one directory may be under way together.
-    pub const PARALLEL_DIROPS: u32 = 1 << 18;
+    pub const PARALLEL_DIROPS: u64 = 1 << 18;
     /// `max_pages` is meant.
-    pub const MAX_PAGES: u32 = 1 << 22;
+    pub const MAX_PAGES: u64 = 1 << 22;
     /// This server takes setuid and setgid away, so that not every write asks for `security.capability`.
-    pub const HANDLE_KILLPRIV_V2: u32 = 1 << 28;
+    pub const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
+    /// More flags stand in a word of their own.
+    pub const INIT_EXT: u64 = 1 << 30;
+    /// Mounts may map the owners of files. Requests then say who asks only where something is made,
+    /// which is where this server wants to know: it is the guest's kernel that judges by owners.
+    pub const ALLOW_IDMAP: u64 = 1 << 40;
 }
 
 /// Locks (POSIX_LOCKS, FLOCK_LOCKS) are the guest kernel's own, listings without attributes (READDIRPLUS)
 /// are shorter as long as no attribute may be believed, and write-back caching waits for invalidation.
-const WANTED: u32 = flag::ASYNC_READ
+const WANTED: u64 = flag::ASYNC_READ
     | flag::ATOMIC_O_TRUNC
     | flag::BIG_WRITES
     | flag::AUTO_INVAL_DATA
     | flag::ASYNC_DIO
     | flag::PARALLEL_DIROPS
     | flag::MAX_PAGES
-    | flag::HANDLE_KILLPRIV_V2;
+    | flag::HANDLE_KILLPRIV_V2
+    | flag::INIT_EXT
+    | flag::ALLOW_IDMAP;
 
 /// Answers requests.
 pub struct Service {
@@ -127,6 +134,7 @@ impl Service {
 
     fn init<S: BitmapSlice>(&self, request: &mut Reader<'_, S>) -> Result<Vec<u8>, Errno> {
         let [major, _minor, read_ahead, offered] = words::<4, S>(request)?;
+        let mut offered = u64::from(offered);
         if major < MAJOR {
             return Err(Errno::PROTO);
         }
@@ -135,6 +143,10 @@ impl Service {
         if major > MAJOR {
             // The guest asks again in our version.
             return Ok(init_reply(0, 0));
+        }
+        if offered & flag::INIT_EXT != 0 {
+            let [more] = words::<1, S>(request)?;
+            offered |= u64::from(more) << 32;
         }
         if self
             .logged
@@ -212,12 +224,13 @@ fn words<const N: usize, S: BitmapSlice>(request: &mut Reader<'_, S>) -> Result<
 }
 
 /// `fuse_init_out`, 64 bytes.
-fn init_reply(read_ahead: u32, flags: u32) -> Vec<u8> {
+fn init_reply(read_ahead: u32, flags: u64) -> Vec<u8> {
+    let [low, high] = [flags as u32, (flags >> 32) as u32];
     // Requests the guest may have waiting, and from where on it slows down.
     let background: [u16; 2] = [64, 48];
     let mut answer = Vec::with_capacity(64);
     answer.extend(
-        [MAJOR, MINOR, read_ahead, flags]
+        [MAJOR, MINOR, read_ahead, low]
             .into_iter()
             .flat_map(u32::to_ne_bytes),
     );
@@ -225,6 +238,7 @@ fn init_reply(read_ahead: u32, flags: u32) -> Vec<u8> {
     // Longest write, granularity of times in nanoseconds.
     answer.extend([MAX_TRANSFER, 1].into_iter().flat_map(u32::to_ne_bytes));
     answer.extend([MAX_PAGES, 0].into_iter().flat_map(u16::to_ne_bytes));
+    answer.extend(high.to_ne_bytes());
     answer.resize(64, 0);
     answer
 }
@@ -259,7 +273,8 @@ mod tests {
         let answer = init_reply(0x1122, WANTED);
         assert_eq!(answer.len(), 64);
         assert_eq!(answer[..4], 7u32.to_ne_bytes());
-        assert_eq!(answer[12..16], WANTED.to_ne_bytes());
+        assert_eq!(answer[12..16], (WANTED as u32).to_ne_bytes());
+        assert_eq!(answer[32..36], (1u32 << 8).to_ne_bytes());
         assert_eq!(answer[20..24], MAX_TRANSFER.to_ne_bytes());
         assert_eq!(answer[24..28], 1u32.to_ne_bytes());
         assert_eq!(answer[28..30], MAX_PAGES.to_ne_bytes());

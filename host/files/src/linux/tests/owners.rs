@@ -264,3 +264,101 @@ fn chown_of_a_read_only_file_of_an_ordinary_user_leaves_its_mode() {
         "! chown 999 roots 2>/dev/null; ! sh -c 'echo x > roots' 2>/dev/null; cat roots >/dev/null",
     );
 }
+
+/// A user namespace in which 0 and what follows are 100000 and what follows outside.
+fn shifted() -> (std::process::Child, std::fs::File) {
+    use std::process::{Command, Stdio};
+    let child = Command::new("unshare")
+        .args(["--user", "cat"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("root may");
+    let proc = std::path::PathBuf::from(format!("/proc/{}", child.id()));
+    let namespace = proc.join("ns/user");
+    let own = std::fs::read_link("/proc/self/ns/user").expect("own");
+    while std::fs::read_link(&namespace).expect("alive") == own {
+        std::thread::yield_now();
+    }
+    for map in ["uid_map", "gid_map"] {
+        std::fs::write(proc.join(map), "0 100000 65536").expect("root may");
+    }
+    (child, std::fs::File::open(namespace).expect("alive"))
+}
+
+/// Containers with a user namespace: the kernel maps the owners, and says who makes something as it
+/// says it of everybody else.
+#[test]
+fn a_mount_that_maps_owners_shows_and_takes_the_mapped_ones() {
+    use std::os::fd::AsRawFd;
+
+    use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+    if let Some(why) = missing() {
+        super::skip(module_path!(), why);
+        return;
+    }
+    let share = Mount::new(USER);
+    share.sh("chmod 777 . && touch theirs && chown 5:6 theirs");
+    let (mut holder, namespace) = shifted();
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mapped = open_tree(rustix::fs::CWD, share.guest(), flags).expect("root may");
+    let attr = [
+        libc::MOUNT_ATTR_IDMAP,
+        0,
+        0,
+        u64::try_from(namespace.as_raw_fd()).expect("open"),
+    ];
+    // SAFETY: mount_setattr(2) reads an empty path and the 32 bytes of `struct mount_attr`.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mapped.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            attr.as_ptr(),
+            size_of_val(&attr),
+        )
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    let place = tempfile::tempdir().expect("temporary directory");
+    move_mount(
+        &mapped,
+        "",
+        rustix::fs::CWD,
+        place.path(),
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .expect("root may");
+    let text = share.sh(&format!(
+        r#"
+        cd {}
+        stat -c '%u %g' theirs
+        ! touch of-the-machines-root 2>/dev/null
+        setpriv --reuid=101000 --regid=100055 --clear-groups sh -ec '
+            echo content > made; mkdir dir; ln -s made link; mkfifo pipe; mv made moved; cat moved'
+        chown 100007:100008 moved
+        stat -c '%u %g' moved dir link pipe
+        cd {} && stat -c '%u %g' moved dir link pipe"#,
+        place.path().display(),
+        share.guest().display(),
+    ));
+    assert_eq!(
+        text.lines().collect::<Vec<_>>(),
+        [
+            "100005 100006",
+            "content",
+            "100007 100008",
+            "101000 100055",
+            "101000 100055",
+            "101000 100055",
+            "7 8",
+            "1000 55",
+            "1000 55",
+            "1000 55"
+        ]
+    );
+    let host = std::fs::symlink_metadata(share.host.join("dir")).expect("made on the host");
+    assert_eq!((host.uid(), host.gid()), (USER, USER));
+    rustix::mount::unmount(place.path(), rustix::mount::UnmountFlags::DETACH).expect("mounted");
+    drop(holder.stdin.take());
+    holder.wait().expect("ends");
+}
