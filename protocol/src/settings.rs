@@ -103,6 +103,8 @@ pub struct EngineSettings {
     pub default_address_pools: Vec<AddressPool>,
     /// Labels shown by `docker info`.
     pub labels: Vec<String>,
+    /// True for containers in user namespaces, in which their root is nobody outside.
+    pub userns_remap: bool,
     /// Seconds that containers get to stop when the machine stops; absent means 15.
     pub shutdown_timeout: Option<u32>,
     /// How many layers are downloaded at once; absent means 3.

@@ -64,6 +64,7 @@ fn hello() {
                 base: "172.30.0.0/16".into(),
                 size: 24,
             }],
+            userns_remap: true,
             shutdown_timeout: Some(15),
             ..EngineSettings::default()
         },
@@ -86,7 +87,7 @@ fn hello() {
         r#""insecure-registries":["localhost:5000"],"log-driver":"json-file","#,
         r#""log-opts":{"max-size":"10m"},"dns":[],"dns-search":[],"dns-opts":[],"#,
         r#""default-address-pools":[{"base":"172.30.0.0/16","size":24}],"labels":[],"#,
-        r#""shutdown-timeout":15,"max-concurrent-downloads":null,"debug":false},"#,
+        r#""userns-remap":true,"shutdown-timeout":15,"max-concurrent-downloads":null,"debug":false},"#,
         r#""disk_size_bytes":68719476736,"#,
         r#""host_user":{"uid":1000,"gid":100,"name":"ann","home":"/home/ann"}}}"#,
     );

@@ -10,6 +10,7 @@ mod pushing;
 mod running;
 mod script;
 mod storing;
+mod users;
 mod walls;
 mod wire;
 

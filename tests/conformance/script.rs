@@ -9,14 +9,20 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use lighter_tests::{Host, Reference};
+
 use crate::{both, normal};
 
 /// Runs the same lines on both engines and compares each answer.
 pub fn same(test: &str, lines: &str) {
     let Some(both) = both(test) else { return };
-    let reference = both.reference();
+    same_of(both.ours, &both.reference(), lines);
+}
+
+/// The same on these two.
+pub fn same_of(host: &Host, reference: &Reference, lines: &str) {
     let folder = |name: &str| -> PathBuf {
-        let folder = both.ours.home().join(name);
+        let folder = host.home().join(name);
         std::fs::create_dir_all(&folder).expect("a folder");
         folder
     };
@@ -42,7 +48,7 @@ pub fn same(test: &str, lines: &str) {
             let (words, input) = words(&line.replace("$DIR", &folder.display().to_string()));
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let done = if ours {
-                both.ours.docker_with(&words, input.as_bytes())
+                host.docker_with(&words, input.as_bytes())
             } else {
                 reference.docker_with(&words, input.as_bytes())
             };

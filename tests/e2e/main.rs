@@ -17,3 +17,4 @@ mod registries;
 mod service;
 mod settings;
 mod sizes;
+mod users;

@@ -22,6 +22,13 @@ const START: &str = "set -e; mount --make-rprivate /; ip link set lo up; eval \"
 const SECOND_VERSION: &str = "if [ -d /sys/fs/cgroup/unified ]; then umount -R /sys/fs/cgroup; \
     mount -t cgroup2 cgroup /sys/fs/cgroup; fi";
 
+/// Gives it the user whose subordinate ids its containers get.
+const SUBORDINATE: &str = "mkdir \"$1/etc\" \"$1/etc-work\"; \
+    { grep -v dockremap /etc/passwd; echo dockremap:x:997:997::/:/bin/false; } >\"$1/etc/passwd\"; \
+    { grep -v dockremap /etc/group; echo dockremap:x:997:; } >\"$1/etc/group\"; \
+    echo dockremap:100000:65536 | tee \"$1/etc/subuid\" >\"$1/etc/subgid\"; \
+    mount -t overlay -o \"lowerdir=/etc,upperdir=$1/etc,workdir=$1/etc-work\" overlay /etc";
+
 impl Reference {
     /// Starts it; `None` (and a counted skip of `test`) where it cannot run.
     #[must_use]
@@ -41,6 +48,18 @@ impl Reference {
             return None;
         };
         let started = Self::prepared(&tools, docker, ":", arguments);
+        if started.is_none() {
+            env::skip(test, "the reference daemon does not start here");
+        }
+        started
+    }
+
+    /// The same with user namespaces for its containers.
+    #[must_use]
+    pub fn with_user_namespaces(test: &str) -> Option<Self> {
+        let (tools, docker) = (env::path(env::TOOLS)?, env::path(env::DOCKER)?);
+        let remap = ["--userns-remap=default"];
+        let started = Self::prepared(&tools, docker, SUBORDINATE, &remap);
         if started.is_none() {
             env::skip(test, "the reference daemon does not start here");
         }

@@ -70,6 +70,7 @@ fn settings(said: &EngineSettings, proxies: &lighter_protocol::Proxies) -> Setti
             })
             .collect(),
         labels: said.labels.clone(),
+        userns_remap: said.userns_remap,
         proxies: Proxies {
             http_proxy: proxies.http.clone(),
             https_proxy: proxies.https.clone(),

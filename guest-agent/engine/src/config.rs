@@ -32,6 +32,8 @@ pub struct Settings {
     pub default_address_pools: Vec<AddressPool>,
     /// Labels of the engine, shown by `docker info`.
     pub labels: Vec<String>,
+    /// Whether containers get user namespaces, in which their root is nobody outside.
+    pub userns_remap: bool,
     /// The host's proxies, shown by `docker info`: it is the host that dials.
     pub proxies: Proxies,
 }

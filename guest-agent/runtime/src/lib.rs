@@ -13,6 +13,10 @@
 //! done from a process with threads.
 //! Calls: the kernel only.
 //!
+//! A container may have a user namespace of its own, which the engine makes ([`user_namespace`]):
+//! `lighter-enter` is then born into it as its root, and what takes the machine's root (device
+//! nodes, raising limits, the score of the out-of-memory killer) the launcher does from outside.
+//!
 //! Everything inside a container's root file system is reached by descriptor and
 //! `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`; a path string is never resolved twice
 //! and never outside the container's root. The crate never blocks for longer than the start
@@ -28,6 +32,7 @@ pub mod mounts;
 pub mod seccomp;
 mod spec;
 mod sys;
+mod user_namespace;
 mod view;
 mod wire;
 
@@ -43,6 +48,7 @@ pub use spec::{
     Resources, Rlimit, RlimitResource, Seccomp, TerminalSize,
 };
 pub use sys::{quota, verity};
+pub use user_namespace::{CONTAINER_IDS, IdRange, as_container_root, user_namespace};
 pub use view::View;
 
 /// Sends signal `number` (1 to 64, real-time ones included) to the process of `pidfd`.

@@ -9,12 +9,14 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use crate::as_container_root;
 use crate::sys::{self, MountAttr};
 
 /// A step of making a mount that failed.
@@ -110,6 +112,69 @@ pub fn overlay(
     fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(fail("overlay mount"))
 }
 
+/// The writable layer of a [`mapped_overlay`].
+#[derive(Debug, Clone, Copy)]
+pub struct MappedLayer<'a> {
+    /// Holds both.
+    pub dir: &'a Path,
+    /// The name of the upper directory in it.
+    pub upper: &'a str,
+    /// The name of the work directory in it.
+    pub work: &'a str,
+}
+
+/// As [`overlay`], its files belonging to whom `user`, a user namespace, maps their owners to. No
+/// overlay can be mapped, so its layers are. Makes a thread that ends with the call.
+///
+/// # Errors
+/// The step and the kernel's answer.
+pub fn mapped_overlay(
+    lowers: &[Source<'_>],
+    own: MappedLayer<'_>,
+    options: OverlayOptions,
+    user: BorrowedFd<'_>,
+) -> Result<OwnedFd, MountError> {
+    let mapped = |source| {
+        let mount = bind(source, false)?;
+        map_ids(mount.as_fd(), false, user)?;
+        Ok(mount)
+    };
+    let lowers = lowers.iter().map(|lower| mapped(*lower));
+    let lowers = lowers.collect::<Result<Vec<OwnedFd>, MountError>>()?;
+    // One mount for both: the kernel wants them on the same.
+    let dir = mapped(Source::Path(own.dir))?;
+    let part = |name: &str| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&dir, name, flags, Mode::empty()).map_err(fail(name))
+    };
+    let (upper, work) = (part(own.upper)?, part(own.work)?);
+    // What the kernel makes on behalf of the overlay belongs to whoever mounts it.
+    as_container_root(|| {
+        stand_on_root(lowers.iter().chain([&dir])).map_err(fail("attach the layers"))?;
+        let lowers: Vec<Source<'_>> = lowers.iter().map(|fd| Source::Fd(fd.as_fd())).collect();
+        let own = (Source::Fd(upper.as_fd()), Source::Fd(work.as_fd()));
+        overlay(&lowers, Some(own), options)
+    })
+    .unwrap_or_else(|| Err(fail("a thread")(Errno::AGAIN)))
+}
+
+/// Attaches detached mounts in a mount namespace that ends with this thread, one upon the other:
+/// Linux before 6.15 takes no layer from anywhere else. They are used by their descriptors.
+fn stand_on_root<'a>(mounts: impl Iterator<Item = &'a OwnedFd>) -> rustix::io::Result<()> {
+    sys::unshare(libc::CLONE_FS | libc::CLONE_NEWNS)?;
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let private = MountAttr {
+        propagation: libc::MS_PRIVATE,
+        ..MountAttr::default()
+    };
+    sys::mount_setattr(root.as_fd(), true, &private)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    for mount in mounts {
+        move_mount(mount, "", &root, "", flags)?;
+    }
+    Ok(())
+}
+
 /// A layer: the EROFS `index` over the uncompressed `tar`, both files, read-only, detached.
 ///
 /// # Errors
@@ -159,6 +224,24 @@ pub fn make_read_only(mount: BorrowedFd<'_>) -> Result<(), MountError> {
         ..MountAttr::default()
     };
     sys::mount_setattr(mount, true, &attr).map_err(fail("mount_setattr read-only"))
+}
+
+/// Makes the files of a detached mount, and of those below it if `recursive`, belong to whom `user`,
+/// a user namespace, maps their owners to. All of them or none.
+///
+/// # Errors
+/// The kernel's answer: `EINVAL` for a file system that cannot, or a mount that is mapped already.
+pub fn map_ids(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    user: BorrowedFd<'_>,
+) -> Result<(), MountError> {
+    let attr = MountAttr {
+        set: libc::MOUNT_ATTR_IDMAP,
+        userns_fd: u64::try_from(user.as_raw_fd()).unwrap_or(u64::MAX),
+        ..MountAttr::default()
+    };
+    sys::mount_setattr(mount, recursive, &attr).map_err(fail("mount_setattr idmap"))
 }
 
 /// Reads the options of `--tmpfs DEST:OPTIONS`, as Docker takes them.

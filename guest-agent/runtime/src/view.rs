@@ -80,8 +80,9 @@ impl View {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             let namespace = rustix::fs::open("/proc/thread-self/ns/mnt", flags, Mode::empty())
                 .map_err(fail("open the namespace"))?;
+            let made = mounts::Made::new(&spec, fds, None)?;
             let root = rootfs::enter(rootfs)?;
-            mounts::all(&root, &spec, fds.into_iter().map(Some).collect())?;
+            mounts::all(&root, &spec, made)?;
             Ok(Self {
                 root: open_root().map_err(fail("open the root"))?,
                 bare: bare_root().map_err(fail("open the root"))?,
@@ -134,7 +135,7 @@ fn bare_root() -> rustix::io::Result<OwnedFd> {
 
 /// Runs `work` on a thread of its own, which ends with it: what it unshares is its own. `None` if
 /// there is no thread, or it ended by itself.
-fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("view".into());
         let thread: io::Result<_> = thread.spawn_scoped(scope, work);

@@ -52,6 +52,12 @@ pub struct Numbers {
     pub namespaces: Vec<RawFd>,
     /// The container's first process, for an exec.
     pub target: Option<RawFd>,
+    /// The user namespace of the container, for an exec; for a container, `lighter-enter` is in it.
+    pub user: Option<RawFd>,
+    /// The `/dev` of a container with a user namespace, in which no node can be made.
+    pub dev: Option<RawFd>,
+    /// Its other device nodes, each under its index in [`ContainerSpec::devices`].
+    pub nodes: Option<RawFd>,
     /// `lighter-enter` itself, if it is to stay as the container's init.
     pub program: Option<RawFd>,
 }
@@ -65,6 +71,9 @@ impl Numbers {
             self.stderr,
             self.rootfs,
             self.target,
+            self.user,
+            self.dev,
+            self.nodes,
             self.program,
         ]
         .into_iter()

@@ -175,6 +175,7 @@ fn a_terminal_is_the_containers_own_and_its_console() {
             let target = lighter_runtime::ExecTarget {
                 pidfd: pidfd.as_fd(),
                 cgroup: &cgroup,
+                user: None,
             };
             let exec = lighter_runtime::ExecSpec { process };
             let mut second = bench

@@ -6,8 +6,8 @@ mod common;
 
 use std::fs;
 
-use common::{container, inside, program, refused, shell};
-use lighter_runtime::{Capabilities, Namespace, ProcessSpec, caps};
+use common::{container, inside, program, shell};
+use lighter_runtime::{Capabilities, ProcessSpec, caps};
 
 /// Capabilities are dockerd's in each set, for each way in: none is inheritable or ambient unless it was
 /// asked for.
@@ -250,16 +250,4 @@ fn open_keyring(name: &str) -> i64 {
         assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
         keyring
     }
-}
-
-/// What is not there yet says so.
-#[test]
-fn user_namespaces_are_refused_by_name() {
-    inside("user_namespaces_are_refused_by_name", |bench| {
-        let root = bench.rootfs("root");
-        let mut spec = container(program(&["true"]));
-        spec.namespaces.user = Namespace::New;
-        let error = refused(bench.run(&root, &spec), "a user namespace");
-        assert_eq!(error.kind, lighter_runtime::FailureKind::Unsupported);
-    });
 }

@@ -1,5 +1,7 @@
 //! Each incident that this code could meet, as a test that fails if its wall is taken away.
 //!
+//! Most of them run twice, without and with a user namespace.
+//!
 //! `LIGHTER_TEST_ROUNDS` multiplies the rounds of the races (1 as a default).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -15,7 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Bench, bind_mount, container, inside, open_descriptors, program, refused, shell};
+use common::{
+    Bench, bind_mount, container, inside, inside_both, open_descriptors, program, refused, shell,
+};
 use lighter_runtime::mounts::{Source, bind};
 use lighter_runtime::{ContainerFds, ContainerSpec, MountKind, Namespace, Stdio, TerminalSize};
 
@@ -132,7 +136,7 @@ fn cve_2019_5736() {
 /// not dumpable, and until its last step it has capabilities they lack.
 #[test]
 fn cve_2016_9962_the_entering_process_is_closed() {
-    inside("cve_2016_9962_the_entering_process_is_closed", |bench| {
+    inside_both("cve_2016_9962_the_entering_process_is_closed", |bench| {
         let root = bench.rootfs("root");
         let running = bench.stay(&root, &container(program(&["sleep", "100"])));
         let mut waiting = running
@@ -153,7 +157,7 @@ fn cve_2016_9962_the_entering_process_is_closed() {
 /// No descriptor of the engine is a working directory.
 #[test]
 fn cve_2024_21626() {
-    inside("cve_2024_21626", |bench| {
+    inside_both("cve_2024_21626", |bench| {
         let root = bench.rootfs("root");
         // Leaked descriptors, as a careless library leaves them: without close-on-exec.
         let leaked: Vec<OwnedFd> = (0..8)
@@ -184,7 +188,7 @@ fn cve_2024_21626() {
 /// the engine has.
 #[test]
 fn no_descriptor_leaks_into_a_container() {
-    inside("no_descriptor_leaks_into_a_container", |bench| {
+    inside_both("no_descriptor_leaks_into_a_container", |bench| {
         let root = bench.rootfs("root");
         let leaked = fs::File::open("/").unwrap();
         rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
@@ -207,7 +211,7 @@ fn no_descriptor_leaks_into_a_container() {
 /// it is exchanged meanwhile.
 #[test]
 fn cve_2025_31133() {
-    inside("cve_2025_31133", |bench| {
+    inside_both("cve_2025_31133", |bench| {
         let root = bench.rootfs("root");
         symlink("/proc/sys/kernel/core_pattern", root.join("dev/null")).unwrap();
         symlink("/proc/sysrq-trigger", root.join("dev/other")).unwrap();
@@ -234,11 +238,12 @@ fn cve_2025_31133() {
                 let stdin = || Some(OwnedFd::from(fs::File::open("/dev/null").unwrap()));
                 let (mut stdio, pipes) = common::Pipes::new();
                 stdio.stdin = stdin();
+                let (spec, namespaces) = bench.users_of(&spec);
                 let fds = ContainerFds {
                     stdio,
                     rootfs: bench.mount(&root),
                     mounts: vec![],
-                    namespaces: vec![],
+                    namespaces,
                 };
                 let mut prepared = bench.launcher.prepare(&spec, fds).unwrap();
                 let output = bench.finish(&mut prepared, pipes).unwrap();
@@ -255,7 +260,7 @@ fn cve_2025_31133() {
 /// The terminal and the console come from the container's devpts, whatever is in its place.
 #[test]
 fn cve_2025_52565() {
-    inside("cve_2025_52565", |bench| {
+    inside_both("cve_2025_52565", |bench| {
         let root = bench.rootfs("root");
         let canary = Canary::new(bench);
         // An image whose names lead elsewhere: our /dev lies over them.
@@ -334,7 +339,7 @@ fn exec_beside_a_false_devpts(bench: &Bench) {
 /// A kernel setting reaches the kernel or nothing; `/proc` is the kernel's or the start fails.
 #[test]
 fn cve_2025_52881() {
-    inside("cve_2025_52881", |bench| {
+    inside_both("cve_2025_52881", |bench| {
         let root = bench.rootfs("root");
         let fake = bench.directory.path().join("fake");
         for base in [root.join("proc"), fake.clone()] {
@@ -495,7 +500,7 @@ fn cve_2026_41579() {
 /// Links inside the image that images really have go on working.
 #[test]
 fn absolute_links_inside_an_image_are_followed_inside() {
-    inside(
+    inside_both(
         "absolute_links_inside_an_image_are_followed_inside",
         |bench| {
             let root = bench.rootfs("root");
@@ -521,7 +526,7 @@ fn absolute_links_inside_an_image_are_followed_inside() {
 /// A mount point that another container exchanges for a link meanwhile.
 #[test]
 fn cve_2021_30465() {
-    inside("cve_2021_30465", |bench| {
+    inside_both("cve_2021_30465", |bench| {
         let root = bench.rootfs("root");
         fs::write(root.join("marker"), "marker\n").unwrap();
         let canary = Canary::new(bench);
@@ -547,10 +552,7 @@ fn cve_2021_30465() {
                     bind_mount(0, "/volume"),
                     bind_mount(1, "/volume/place/in/new"),
                 ]);
-                let mounts = vec![
-                    bind(Source::Path(&volume), true).unwrap(),
-                    bind(Source::Path(&payload), true).unwrap(),
-                ];
+                let mounts = vec![bench.mount(&volume), bench.mount(&payload)];
                 if let Ok(output) = bench.run_with(&root, &spec, mounts) {
                     assert!(output.stdout.starts_with("marker\n"), "{output:?}");
                 }
@@ -618,7 +620,7 @@ fn exchange(one: &Path, other: &Path) {
 /// Named pipes, devices and endless files in the place of passwd do not stop or fool a start.
 #[test]
 fn hostile_passwd_files_are_refused_in_bounded_time() {
-    inside(
+    inside_both(
         "hostile_passwd_files_are_refused_in_bounded_time",
         |bench| {
             let root = bench.rootfs("root");
@@ -649,13 +651,14 @@ fn hostile_passwd_files_are_refused_in_bounded_time() {
 }
 
 fn terminal_output(bench: &Bench, root: &Path, spec: &ContainerSpec) -> String {
+    let (spec, namespaces) = bench.users_of(spec);
     let fds = ContainerFds {
         stdio: Stdio::default(),
         rootfs: bench.mount(root),
         mounts: vec![],
-        namespaces: vec![],
+        namespaces,
     };
-    let mut prepared = bench.launcher.prepare(spec, fds).unwrap();
+    let mut prepared = bench.launcher.prepare(&spec, fds).unwrap();
     let mut master = fs::File::from(prepared.take_pty_master().unwrap());
     prepared.start().unwrap();
     let mut said = vec![];

@@ -101,8 +101,13 @@ impl Machine {
 
     /// A host that is welcome, and whose guest serves.
     pub fn greeted(&self) -> Host {
+        self.greeted_with(hello())
+    }
+
+    /// The same with settings of its own.
+    pub fn greeted_with(&self, hello: Hello) -> Host {
         let mut host = self.control();
-        host.greet(hello()).unwrap();
+        host.greet(hello).unwrap();
         host.wait_ready();
         host
     }

@@ -21,6 +21,7 @@ mod slow;
 mod soak;
 mod steps;
 mod tracer;
+mod users;
 mod uses;
 mod websocket;
 mod wire;

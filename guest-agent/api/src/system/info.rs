@@ -78,7 +78,7 @@ struct Shape {
     containerd_commit: Commit,
     runc_commit: Commit,
     init_commit: Commit,
-    security_options: [&'static str; 2],
+    security_options: Vec<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     default_address_pools: Vec<AddressPool>,
     firewall_backend: Firewall,
@@ -262,7 +262,15 @@ pub(super) fn info(call: &Call) -> Answer {
         containerd_commit: Commit { id: "" },
         runc_commit: Commit { id: "" },
         init_commit: Commit { id: "" },
-        security_options: ["name=seccomp,profile=builtin", "name=cgroupns"],
+        security_options: if config.settings.userns_remap {
+            vec![
+                "name=seccomp,profile=builtin",
+                "name=userns",
+                "name=cgroupns",
+            ]
+        } else {
+            vec!["name=seccomp,profile=builtin", "name=cgroupns"]
+        },
         default_address_pools: address_pools(call),
         firewall_backend: Firewall { driver: "" },
         cdi_spec_dirs: [],

@@ -86,6 +86,8 @@ pub(crate) struct Live {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) cgroup: Arc<Cgroup>,
+    /// Its user namespace, if it is not the machine's.
+    pub(crate) user: Option<OwnedFd>,
     pub(crate) pty: Option<OwnedFd>,
 }
 

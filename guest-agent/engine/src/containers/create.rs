@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lighter_images::Pin;
 
 use super::record::{Record, RunState};
-use super::{Container, defaults, modes, validate};
+use super::{Container, defaults, modes, users, validate};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -55,6 +55,7 @@ impl Engine {
         defaults::merge_image(&mut config, &image.config);
         defaults::adapt(&mut host_config, &self.config().settings);
         validate::check(&config, &host_config)?;
+        users::check(&host_config, &self.config().settings)?;
         let warnings = self.warnings(&host_config);
         self.settle_donors(&mut host_config)?;
         let endpoints = self.endpoints(&host_config, networking_config.endpoints_config)?;

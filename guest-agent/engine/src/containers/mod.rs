@@ -28,6 +28,7 @@ mod start;
 mod stop;
 mod take_up;
 mod update;
+mod users;
 pub(crate) mod validate;
 mod wait;
 

@@ -1,10 +1,11 @@
 //! Which namespaces a container has for itself, shares with the machine or with another container.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use lighter_runtime::{Namespace, Namespaces};
 
-use super::{Record, modes};
+use super::{Live, Record, modes, users};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 
@@ -14,6 +15,23 @@ pub(super) struct Plan {
     pub(super) fds: Vec<OwnedFd>,
 }
 
+impl Plan {
+    /// The user namespace, if it is not the machine's.
+    pub(super) fn user(&self) -> Option<BorrowedFd<'_>> {
+        match self.namespaces.user {
+            Namespace::Join(index) => self.fds.get(index).map(AsFd::as_fd),
+            _ => None,
+        }
+    }
+}
+
+/// Whose user namespace a container has.
+enum User {
+    Machine,
+    Own,
+    Of(Arc<Live>),
+}
+
 impl Engine {
     pub(super) fn plan_namespaces(&self, record: &Record) -> Result<Plan> {
         let host_config = &record.host_config;
@@ -21,15 +39,19 @@ impl Engine {
             namespaces: Namespaces::default(),
             fds: Vec::new(),
         };
+        let mut user = match users::wanted(host_config, &self.config().settings) {
+            true => User::Own,
+            false => User::Machine,
+        };
         plan.namespaces.pid = match host_config.pid_mode.as_str() {
             "" => Namespace::New,
             "host" => Namespace::Host,
-            mode => self.join(&mut plan, "PID", mode)?,
+            mode => self.join(&mut plan, &mut user, "PID", mode)?,
         };
         plan.namespaces.ipc = match host_config.ipc_mode.as_str() {
             "" | "private" | "shareable" | "none" => Namespace::New,
             "host" => Namespace::Host,
-            mode => self.join(&mut plan, "IPC", mode)?,
+            mode => self.join(&mut plan, &mut user, "IPC", mode)?,
         };
         plan.namespaces.uts = match host_config.uts_mode.as_str() {
             "" => Namespace::New,
@@ -48,8 +70,20 @@ impl Engine {
         plan.namespaces.net = match host_config.network_mode.as_str() {
             "bridge" | "none" => Namespace::New,
             "host" => self.join_host_network(&mut plan)?,
-            mode => self.join(&mut plan, "network", mode)?,
+            mode => self.join(&mut plan, &mut user, "network", mode)?,
         };
+        let failed = |error| Error::internal("a user namespace cannot be had", error);
+        let user = match user {
+            User::Machine => None,
+            User::Own => Some(lighter_runtime::user_namespace().map_err(failed)?),
+            User::Of(live) => {
+                let user = live.user.as_ref().map(OwnedFd::try_clone).transpose();
+                user.map_err(|error| Error::internal("a user namespace cannot be joined", error))?
+            }
+        };
+        if let Some(user) = user {
+            plan.namespaces.user = push(&mut plan, Ok(user))?;
+        }
         Ok(plan)
     }
 
@@ -61,7 +95,9 @@ impl Engine {
         push(plan, fd.try_clone())
     }
 
-    fn join(&self, plan: &mut Plan, what: &str, mode: &str) -> Result<Namespace> {
+    /// Whoever shares a namespace and has not the machine's users shares the users too: others
+    /// have no power over it.
+    fn join(&self, plan: &mut Plan, user: &mut User, what: &str, mode: &str) -> Result<Namespace> {
         let Some(reference) = modes::donor(mode) else {
             return Err(Error::invalid(format!("invalid {what} mode: {mode}")));
         };
@@ -88,7 +124,18 @@ impl Engine {
         if what == "IPC" {
             self.check_shareable(&other.record(), reference)?;
         }
-        push(plan, live.pidfd.try_clone())
+        let joined = push(plan, live.pidfd.try_clone())?;
+        match (&user, &live.user) {
+            (User::Machine, _) => {}
+            (_, Some(_)) => *user = User::Of(live),
+            (_, None) => {
+                return Err(Error::invalid(format!(
+                    "cannot share the {what} namespace of container {reference}, which has the \
+                     host's user namespace: --userns=host shares that as well"
+                )));
+            }
+        }
+        Ok(joined)
     }
 }
 

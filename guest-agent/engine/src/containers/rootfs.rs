@@ -1,17 +1,23 @@
 //! A container's root file system: the image's layers and a directory of its own, as an overlay.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use lighter_images::{Digest, LayerMounts, Store};
-use lighter_runtime::mounts::{OverlayOptions, Source, overlay};
+use lighter_runtime::mounts::{
+    MappedLayer, MountError, OverlayOptions, Source, mapped_overlay, overlay,
+};
 
 use super::{Record, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::quota::storage_size;
+
+/// Directories of a container's own: its writable layer, and what the kernel needs beside it.
+const UPPER: &str = "diff";
+const WORK: &str = "work";
 
 /// Layers that are mounted. One stays mounted as long as its image exists: mounting it costs more
 /// than a container that runs for a moment, and holding it next to nothing.
@@ -69,8 +75,9 @@ impl Layers {
 }
 
 impl Engine {
-    /// The overlay of a container, detached.
-    pub(crate) fn root(&self, record: &Record) -> Result<OwnedFd> {
+    /// The overlay of a container, detached; with the user namespace `user`, the files in it belong
+    /// to the ids of that.
+    pub(crate) fn root(&self, record: &Record, user: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
         // They may have gone in a crash of the machine before they reached the disk.
         let (upper, work) = self.make_own_layer(record)?;
         let volatile = record.host_config.auto_remove;
@@ -91,8 +98,22 @@ impl Engine {
             volatile,
             read_only: false,
         };
-        let own = Some((Source::Path(&upper), Source::Path(&work)));
-        self.overlay(record, own, options)
+        let lowers = self.lowers(record, 1)?;
+        let made = match user {
+            None => {
+                let own = Some((Source::Path(&upper), Source::Path(&work)));
+                overlay(&sources(&lowers), own, options)
+            }
+            Some(user) => {
+                let own = MappedLayer {
+                    dir: &self.overlay_dir(&record.id),
+                    upper: UPPER,
+                    work: WORK,
+                };
+                mapped_overlay(&sources(&lowers), own, options, user)
+            }
+        };
+        made.map_err(no_root)
     }
 
     /// Makes the directories of a container's own layer where they are missing, within the size it was
@@ -127,22 +148,17 @@ impl Engine {
             let failed = |error| Error::internal("the empty layer cannot be opened", error);
             return Ok(made.map_err(failed)?.into());
         }
-        self.overlay(
-            record,
-            None,
-            OverlayOptions {
-                volatile: false,
-                read_only: true,
-            },
-        )
+        let options = OverlayOptions {
+            volatile: false,
+            read_only: true,
+        };
+        // An overlay without an upper layer needs two lower ones.
+        let lowers = self.lowers(record, 2)?;
+        overlay(&sources(&lowers), None, options).map_err(no_root)
     }
 
-    fn overlay(
-        &self,
-        record: &Record,
-        own: Option<(Source<'_>, Source<'_>)>,
-        options: OverlayOptions,
-    ) -> Result<OwnedFd> {
+    /// Where the lower layers are, the topmost first: at least so many.
+    fn lowers(&self, record: &Record, wanted: usize) -> Result<Vec<PathBuf>> {
         let mut lowers = Vec::with_capacity(record.layers.len() + 1);
         let mut seen = HashSet::new();
         // An image may have a layer twice, an overlay may not. Everything of the lower one is in
@@ -155,17 +171,13 @@ impl Engine {
         {
             lowers.push(self.layers().path(self.store(), layer)?);
         }
-        // An overlay needs a lower layer, and one without an upper needs two.
-        let wanted = if own.is_some() { 1 } else { 2 };
         if lowers.len() < wanted {
             let empty = self.empty_layer();
             lowers.push(
                 empty.map_err(|error| Error::internal("the empty layer cannot be made", error))?,
             );
         }
-        let lowers: Vec<Source<'_>> = lowers.iter().map(|path| Source::Path(path)).collect();
-        overlay(&lowers, own, options)
-            .map_err(|error| Error::internal("the root file system cannot be mounted", error))
+        Ok(lowers)
     }
 
     fn empty_layer(&self) -> std::io::Result<PathBuf> {
@@ -180,11 +192,11 @@ impl Engine {
     }
 
     pub(crate) fn upper(&self, id: &str) -> PathBuf {
-        self.overlay_dir(id).join("diff")
+        self.overlay_dir(id).join(UPPER)
     }
 
     pub(crate) fn work(&self, id: &str) -> PathBuf {
-        self.overlay_dir(id).join("work")
+        self.overlay_dir(id).join(WORK)
     }
 
     /// Where a container's small files and its log are.
@@ -196,4 +208,12 @@ impl Engine {
     pub(crate) fn container_run_dir(&self, id: &str) -> PathBuf {
         self.config().run_dir.join("containers").join(id)
     }
+}
+
+fn sources(paths: &[PathBuf]) -> Vec<Source<'_>> {
+    paths.iter().map(|path| Source::Path(path)).collect()
+}
+
+fn no_root(error: MountError) -> Error {
+    Error::internal("the root file system cannot be mounted", error)
 }

@@ -6,7 +6,7 @@
 //! who joined keep their own mounts of it.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use lighter_runtime::mounts::{Source, bind};
@@ -14,9 +14,10 @@ use lighter_runtime::{ContainerSpec, MountFlags, MountKind};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags as Flags, UnmountFlags, mount, unmount};
 
-use super::{Record, modes};
+use super::{Record, modes, users};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::mounts::resolve::Owners;
 
 const PLACE: &str = "/dev/shm";
 
@@ -30,6 +31,7 @@ impl Engine {
         record: &Record,
         spec: &mut ContainerSpec,
         fds: &mut Vec<OwnedFd>,
+        user: Option<BorrowedFd<'_>>,
     ) -> Result<()> {
         let mode = record.host_config.ipc_mode.as_str();
         if matches!(mode, "private" | "none" | "") {
@@ -44,6 +46,12 @@ impl Engine {
         }
         let fd = bind(Source::Path(&path), false)
             .map_err(|error| Error::internal("the shared memory cannot be bound", error))?;
+        let owners = if mode == "host" {
+            Owners::Machine
+        } else {
+            Owners::Inside
+        };
+        users::map(fd.as_fd(), owners, user)?;
         for mount in &mut spec.mounts {
             if matches!(mount.kind, MountKind::Shm { .. }) {
                 mount.kind = MountKind::Fd(fds.len());

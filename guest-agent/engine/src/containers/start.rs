@@ -1,6 +1,6 @@
 //! Start: from a record to a running first process.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,7 +9,7 @@ use lighter_runtime::{ContainerFds, ContainerSpec, FailureKind, Operation, Start
 use super::container::{Log, State};
 use super::launch::{self, Ends, Outputs, Started, Streams};
 use super::record::Status;
-use super::{Container, Live, Record, files, lock, spec};
+use super::{Container, Live, Record, files, lock, namespaces, spec, users};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -17,7 +17,8 @@ use crate::error::{Error, Kind, Result};
 use crate::io::{BatchFile, LogSink};
 use crate::keeper::Keeper;
 use crate::logs::{Buffer, Identity, LogFile, LogOptions};
-use crate::mounts::{Mount, resolve};
+use crate::mounts::Mount;
+use crate::mounts::resolve::{self, Owners};
 
 impl Engine {
     /// Starts a container that does not run.
@@ -127,7 +128,11 @@ impl Engine {
         let joined = task
             .await
             .map_err(|error| (Error::internal("the start was cut short", error), 128))?;
-        let (mut started, mut ends) = joined?;
+        let Begun {
+            mut started,
+            mut ends,
+            user,
+        } = joined?;
         let keeper = self.keeper(container);
         let streams = Outputs::new(&mut ends, log, Arc::clone(&container.hub), keeper);
         let ((outputs, stdin), cgroup) = match (streams, started.cgroup.take()) {
@@ -149,6 +154,7 @@ impl Engine {
             pid: started.pid,
             pidfd: started.pidfd,
             cgroup: Arc::new(cgroup),
+            user,
             pty: ends.pty,
         });
         self.begin_run(container, live, outputs, stdin, started.exit);
@@ -157,16 +163,24 @@ impl Engine {
 
     /// Everything that needs waiting: paths of the host, descriptors, the specification.
     async fn plan(self: &Arc<Self>, record: &Arc<Record>) -> Result<Plan> {
+        // The setting may have changed since it was made.
+        users::check(&record.host_config, &self.config().settings)?;
         let mut spec = spec::build(record)?;
         let namespaces = self.plan_namespaces(record)?;
         spec.namespaces = namespaces.namespaces;
         let mut mounts = Vec::new();
-        self.share_shm(record, &mut spec, &mut mounts)?;
+        let user = namespaces.user();
+        if user.is_some() {
+            users::adapt(&mut spec, &record.host_config);
+            self.bind_groups(&mut spec, &mut mounts)?;
+        }
+        self.share_shm(record, &mut spec, &mut mounts, user)?;
         for mount in &record.mounts {
             let mut resolved = resolve::resolve(self, mount).await?;
             if let (lighter_runtime::MountKind::Fd(index), Some(fd)) =
                 (&mut resolved.spec.kind, resolved.fd)
             {
+                users::map(fd.as_fd(), resolved.owners, user)?;
                 *index = mounts.len();
                 mounts.push(fd);
             }
@@ -189,6 +203,7 @@ impl Engine {
                 false,
             )
             .map_err(|error| Error::internal("a file of the container cannot be bound", error))?;
+            users::map(fd.as_fd(), Owners::Inside, user)?;
             spec.mounts.push(lighter_runtime::Mount {
                 destination: destination.into(),
                 kind: lighter_runtime::MountKind::Fd(mounts.len()),
@@ -204,7 +219,7 @@ impl Engine {
         Ok(Plan {
             spec,
             mounts,
-            namespaces: namespaces.fds,
+            namespaces,
         })
     }
 
@@ -213,10 +228,15 @@ impl Engine {
         container: &Arc<Container>,
         plan: Plan,
         intent_changes: bool,
-    ) -> Result<(Started, Ends), (Error, i32)> {
+    ) -> Result<Begun, (Error, i32)> {
         let plain = |error: Error| (error, 128);
         let record = container.record();
-        let rootfs = self.root(&record).map_err(plain)?;
+        let user = plan.namespaces.user();
+        let rootfs = self.root(&record, user).map_err(plain)?;
+        // It is needed as long as the container runs.
+        let user = user.map(|user| user.try_clone_to_owned()).transpose();
+        let user =
+            user.map_err(|error| plain(Error::internal("a descriptor cannot be copied", error)))?;
         let streams = Streams {
             terminal: record.config.tty,
             stdin: record.config.open_stdin,
@@ -228,7 +248,7 @@ impl Engine {
             stdio,
             rootfs,
             mounts: plan.mounts,
-            namespaces: plan.namespaces,
+            namespaces: plan.namespaces.fds,
         };
         let _starting = self.exits().starting();
         let prepared = self
@@ -237,6 +257,9 @@ impl Engine {
             .map_err(start_error)?;
         let keeper = self.keeper(container);
         let begun = |pid: i32| {
+            if let Some(user) = &user {
+                keeper.put("user", user)?;
+            }
             container.change(|state| begin(state, pid))?;
             // Whether it is to run after a restart of the machine is what its user said.
             let sync = if intent_changes {
@@ -247,7 +270,11 @@ impl Engine {
             self.save_state_blocking(container, sync)
         };
         match launch::start(prepared, &mut ends, &keeper, self.exits(), begun) {
-            Ok(Ok(started)) => Ok((started, ends)),
+            Ok(Ok(started)) => Ok(Begun {
+                started,
+                ends,
+                user,
+            }),
             Ok(Err(error)) => Err(start_error(error)),
             Err(error) => {
                 // The process ends at its gate; its group stays.
@@ -327,7 +354,14 @@ impl Engine {
 struct Plan {
     spec: ContainerSpec,
     mounts: Vec<OwnedFd>,
-    namespaces: Vec<OwnedFd>,
+    namespaces: namespaces::Plan,
+}
+
+/// A container's process past its gate.
+struct Begun {
+    started: Started,
+    ends: Ends,
+    user: Option<OwnedFd>,
 }
 
 /// Notes a process that is about to pass its gate, unless somebody stopped the container while it

@@ -213,6 +213,7 @@ impl Engine {
             pid,
             pidfd,
             cgroup: Arc::new(cgroup),
+            user: kept.remove("user"),
             pty: ends.pty,
         });
         container.hub.set_stdin(stdin);

@@ -288,9 +288,6 @@ fn check_missing_features(config: &Config, host_config: &HostConfig) -> Result<(
     {
         return missing("links between containers are not supported yet");
     }
-    if !matches!(host_config.userns_mode.as_str(), "" | "host") {
-        return missing("user namespaces are not supported yet (UsernsMode)");
-    }
     if let Some(request) = host_config.device_requests.iter().flatten().next() {
         let sets = request.capabilities.iter().flatten();
         let sets: Vec<String> = sets.map(|set| format!("[{}]", set.join(" "))).collect();

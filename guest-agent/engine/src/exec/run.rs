@@ -93,6 +93,7 @@ impl Engine {
         let target = ExecTarget {
             pidfd: live.pidfd.as_fd(),
             cgroup: &live.cgroup,
+            user: live.user.as_ref().map(AsFd::as_fd),
         };
         let spec = ExecSpec { process };
         let prepared = self
@@ -193,6 +194,7 @@ impl Engine {
             let target = ExecTarget {
                 pidfd: live.pidfd.as_fd(),
                 cgroup: &live.cgroup,
+                user: live.user.as_ref().map(AsFd::as_fd),
             };
             let spec = ExecSpec { process };
             let prepared = engine.launcher().exec(target, &spec, Stdio::default());
@@ -356,7 +358,7 @@ fn start_error(error: StartError) -> (Error, i32) {
         FailureKind::NotExecutable => (Kind::InvalidArgument, 126),
         FailureKind::Invalid => (Kind::InvalidArgument, 126),
         FailureKind::Unsupported => (Kind::Unsupported, 126),
-        FailureKind::Kernel => (Kind::Internal, 126),
+        FailureKind::Kernel => (Kind::Internal, 128),
     };
     (Error::new(kind, error.docker_text(Operation::Exec)), code)
 }

@@ -17,7 +17,11 @@ impl Export {
     ///
     /// When the reader of the archive has gone, or something cannot be read.
     pub fn write(self, out: impl Write) -> std::io::Result<()> {
-        let mut packer = Packer::new(out, PackOptions::default());
+        let options = PackOptions {
+            ids: self.0.ids,
+            ..PackOptions::default()
+        };
+        let mut packer = Packer::new(out, options);
         packer.content(self.0.view.bare(), b"")?;
         packer.finish().map(drop)
     }

@@ -11,6 +11,9 @@
 //! and what is found is used by descriptor and never looked up again. A link that is exchanged
 //! meanwhile (CVE-2018-15664) leads to another place of the same container at worst.
 //!
+//! The users of a container that runs in a user namespace have other ids out here: archives show
+//! and take those inside. One that does not run is looked at without.
+//!
 //! Archives are read, written and unpacked by this process, which loads and executes nothing of
 //! the container (CVE-2019-14271, CVE-2026-41567). Nothing is ever read from, or written to, a
 //! file system of the kernel's (procfs, sysfs, …) in there: they hold no files of the container.
@@ -34,7 +37,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use lighter_runtime::mounts::{Source as KernelSource, bind};
-use lighter_runtime::{Mount as Spec, MountFlags, MountKind, View};
+use lighter_runtime::{CONTAINER_IDS, IdRange, Mount as Spec, MountFlags, MountKind, View};
 use rustix::io::Errno;
 use tokio::sync::OwnedMutexGuard;
 
@@ -48,6 +51,8 @@ use crate::volumes::InUse;
 pub(crate) struct Files {
     pub(crate) view: View,
     pub(crate) record: Arc<Record>,
+    /// The ids outside that its users have; `None` where they are the same.
+    pub(crate) ids: Option<IdRange>,
     _volumes: InUse,
     /// Let go of after the view: two overlays over one directory must not be.
     _held: OwnedMutexGuard<()>,
@@ -67,7 +72,7 @@ impl Engine {
             )));
         }
         let record = container.record();
-        let (view, volumes) = loop {
+        let (view, ids, volumes) = loop {
             let mut watch = container.watch();
             let exits = watch.borrow_and_update().exits;
             if !container.status().is_running() {
@@ -78,12 +83,13 @@ impl Engine {
                 }
                 let volumes = record.mounts.iter().filter_map(Mount::volume);
                 let used = self.use_volumes(volumes)?;
-                break (self.assemble_view(&record).await?, used);
+                break (self.assemble_view(&record).await?, None, used);
             }
-            if let Some(live) = container.live()
-                && let Some(view) = live_view(live).await?
-            {
-                break (view, InUse::default());
+            if let Some(live) = container.live() {
+                let ids = live.user.as_ref().map(|_| CONTAINER_IDS);
+                if let Some(view) = live_view(live).await? {
+                    break (view, ids, InUse::default());
+                }
             }
             // It has just ended, and in a moment everybody knows.
             let ended = watch.wait_for(|state| state.exits > exits).await;
@@ -92,6 +98,7 @@ impl Engine {
         Ok(Files {
             view,
             record,
+            ids,
             _volumes: volumes,
             _held: held,
         })
@@ -114,7 +121,7 @@ impl Engine {
         self.bind_files(record, &mut mounts, &mut fds)?;
         let (engine, record) = (Arc::clone(self), Arc::clone(record));
         let made = tokio::task::spawn_blocking(move || {
-            let root = engine.root(&record)?;
+            let root = engine.root(&record, None)?;
             View::assemble(&root, mounts, fds)
                 .map_err(|error| Error::internal("the container's files cannot be mounted", error))
         });

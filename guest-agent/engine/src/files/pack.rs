@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use lighter_images::tar::{Kind, NewEntry, TarWriter};
+use lighter_runtime::IdRange;
 use rustix::fs::{FileType, OFlags, Stat, fgetxattr, fstat, major, minor, readlinkat};
 use rustix::io::Errno;
 
@@ -31,6 +32,8 @@ pub(crate) struct Options<'a> {
     pub(crate) layer: bool,
     /// What is left out.
     pub(crate) left_out: Option<LeftOut<'a>>,
+    /// The ids outside that users of the tree have, if they are not the same.
+    pub(crate) ids: Option<IdRange>,
 }
 
 /// Writes trees into one archive.
@@ -57,14 +60,23 @@ impl<'a, W: Write> Packer<'a, W> {
 
     /// What the `O_PATH` descriptor `fd` is, by this name, with everything below it.
     pub(crate) fn tree(&mut self, fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-        let stat = fstat(fd)?;
+        let stat = self.look(fd)?;
         self.node(fd, &stat, name, None, DEPTH)
     }
 
     /// Everything in a directory, whose own name is `prefix` with its slash, or nothing.
     pub(crate) fn content(&mut self, dir: BorrowedFd<'_>, prefix: &[u8]) -> io::Result<()> {
-        let stat = fstat(dir)?;
+        let stat = self.look(dir)?;
         self.directory(dir, &stat, prefix, DEPTH)
+    }
+
+    /// What something is, with the owner it has for the tree's users.
+    fn look(&self, fd: BorrowedFd<'_>) -> io::Result<Stat> {
+        let mut stat = fstat(fd)?;
+        if let Some(ids) = self.options.ids {
+            (stat.st_uid, stat.st_gid) = (ids.inside(stat.st_uid), ids.inside(stat.st_gid));
+        }
+        Ok(stat)
     }
 
     fn directory(
@@ -85,7 +97,7 @@ impl<'a, W: Write> Packer<'a, W> {
                 Err(Errno::NOENT) => continue,
                 other => other?,
             };
-            let inner = fstat(&child)?;
+            let inner = self.look(child.as_fd())?;
             let path = [prefix, &name].concat();
             if let Some(left_out) = &self.options.left_out
                 && left_out(&path, &inner)

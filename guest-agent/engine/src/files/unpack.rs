@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use lighter_images::tar::{Entry, Kind, Limits, TarError, TarProblem, TarReader};
+use lighter_runtime::IdRange;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
     fchown, fsetxattr, fstat, futimens, linkat, makedev, mkdirat, mknodat, openat, statat,
@@ -29,6 +30,8 @@ pub(super) struct Options {
     pub(super) keep_kinds: bool,
     /// Whose everything becomes, whatever the archive says.
     pub(super) owner: Option<(u32, u32)>,
+    /// The ids outside that users of the tree have, if they are not the same.
+    pub(super) ids: Option<IdRange>,
 }
 
 /// Why an archive could not be unpacked; the texts are dockerd's where it has some.
@@ -38,6 +41,8 @@ pub(super) enum UnpackError {
     Archive(String),
     #[error("invalid entry name \"{0}\"")]
     Name(String),
+    #[error("container ID {0} cannot be mapped to a host ID")]
+    Owner(u32),
     #[error("invalid hardlink target \"{0}\"")]
     Link(String),
     #[error("cannot overwrite directory \"{0}\" with non-directory \"{1}\"")]
@@ -119,6 +124,7 @@ impl Unpacker<'_> {
             // The directory itself stays as it is.
             return Ok(());
         };
+        let owner = self.owner(entry)?;
         let path = text(&parts.join(&b'/'));
         let failed = |step| {
             let path = path.clone();
@@ -137,10 +143,10 @@ impl Unpacker<'_> {
         let there = self.clear_way(parent, name, entry.kind, &path)?;
         let make = || -> Result<(), MakeError> {
             match entry.kind {
-                Kind::Directory => self.directory(parent, name, entry, there),
-                Kind::Regular => self.file(parent, name, entry, reader),
+                Kind::Directory => self.directory(parent, name, (entry, owner), there),
+                Kind::Regular => self.file(parent, name, (entry, owner), reader),
                 Kind::HardLink => self.link(parent, name, entry),
-                _ => self.node(parent, name, entry),
+                _ => self.node(parent, name, (entry, owner)),
             }
         };
         let mut make = make;
@@ -215,7 +221,7 @@ impl Unpacker<'_> {
         &self,
         parent: BorrowedFd<'_>,
         name: &[u8],
-        entry: &Entry,
+        (entry, owner): (&Entry, Owner),
         there: bool,
     ) -> Result<(), MakeError> {
         if !there {
@@ -228,21 +234,21 @@ impl Unpacker<'_> {
         let made = openat(parent, name, flags, Mode::empty())?;
         // Something may be mounted there.
         place::writable_kind(made.as_fd())?;
-        Ok(self.attributes(made.as_fd(), entry)?)
+        Ok(self.attributes(made.as_fd(), entry, owner)?)
     }
 
     fn file<R: BufRead>(
         &self,
         parent: BorrowedFd<'_>,
         name: &[u8],
-        entry: &Entry,
+        (entry, owner): (&Entry, Owner),
         reader: &mut TarReader<R>,
     ) -> Result<(), MakeError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR;
         let mut file = File::from(openat(parent, name, flags | OFlags::CLOEXEC, mode)?);
         write(&mut file, entry, reader).map_err(MakeError::Content)?;
-        self.attributes(file.as_fd(), entry)?;
+        self.attributes(file.as_fd(), entry, owner)?;
         Ok(futimens(&file, &times(entry))?)
     }
 
@@ -255,7 +261,12 @@ impl Unpacker<'_> {
     }
 
     /// Links, devices and pipes: what has no content.
-    fn node(&self, parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<(), MakeError> {
+    fn node(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        (entry, (uid, gid)): (&Entry, Owner),
+    ) -> Result<(), MakeError> {
         let kind = match entry.kind {
             Kind::CharDevice => FileType::CharacterDevice,
             Kind::BlockDevice => FileType::BlockDevice,
@@ -269,7 +280,6 @@ impl Unpacker<'_> {
             let mode = Mode::from_raw_mode(u32::from(entry.mode) & 0o777);
             mknodat(parent, name, kind, mode, device)?;
         }
-        let (uid, gid) = self.owner(entry);
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         chownat(parent, name, Some(uid), Some(gid), flags)?;
         if kind != FileType::Symlink {
@@ -280,8 +290,12 @@ impl Unpacker<'_> {
 
     /// Owner, mode and extended attributes; owner first, a change of it takes set-user-ID bits and
     /// capabilities away.
-    fn attributes(&self, fd: BorrowedFd<'_>, entry: &Entry) -> rustix::io::Result<()> {
-        let (uid, gid) = self.owner(entry);
+    fn attributes(
+        &self,
+        fd: BorrowedFd<'_>,
+        entry: &Entry,
+        (uid, gid): Owner,
+    ) -> rustix::io::Result<()> {
         fchown(fd, Some(uid), Some(gid))?;
         fchmod(fd, Mode::from_raw_mode(u32::from(entry.mode)))?;
         for (name, value) in &entry.xattrs {
@@ -298,9 +312,14 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn owner(&self, entry: &Entry) -> (Uid, Gid) {
+    /// Whose something becomes. Fails for an id that nobody in the container can have.
+    fn owner(&self, entry: &Entry) -> Result<Owner, UnpackError> {
         let (uid, gid) = self.options.owner.unwrap_or((entry.uid, entry.gid));
-        (Uid::from_raw(uid), Gid::from_raw(gid))
+        let outside = |id: u32| match self.options.ids {
+            None => Ok(id),
+            Some(ids) => ids.outside(id).ok_or(UnpackError::Owner(id)),
+        };
+        Ok((Uid::from_raw(outside(uid)?), Gid::from_raw(outside(gid)?)))
     }
 
     /// Sets the times of directories. One that was moved away meanwhile keeps its own.
@@ -319,6 +338,8 @@ impl Unpacker<'_> {
         }
     }
 }
+
+type Owner = (Uid, Gid);
 
 /// What went wrong in making one thing.
 #[derive(Debug)]

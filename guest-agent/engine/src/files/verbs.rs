@@ -4,6 +4,7 @@ use std::io::{BufReader, Read, Write};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
+use lighter_runtime::as_container_root;
 use rustix::fs::{FileType, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 
@@ -44,7 +45,11 @@ impl Archive {
     ///
     /// When the reader of the archive has gone, or something cannot be read.
     pub fn write(self, out: impl Write) -> std::io::Result<()> {
-        let mut packer = Packer::new(out, PackOptions::default());
+        let options = PackOptions {
+            ids: self.files.ids,
+            ..PackOptions::default()
+        };
+        let mut packer = Packer::new(out, options);
         packer.tree(self.found.fd.as_fd(), self.name.as_bytes())?;
         packer.finish()?;
         // Only now may the container start, or go.
@@ -102,8 +107,16 @@ impl Engine {
         let container = self.containers().find(reference)?;
         let files = self.container_files(&container).await?;
         let (path, reference) = (path.to_owned(), reference.to_owned());
-        let unpacked =
-            tokio::task::spawn_blocking(move || extract(&files, &path, &reference, options, input));
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let extract = || extract(&files, &path, &reference, options, input);
+            if files.ids.is_none() {
+                return extract();
+            }
+            as_container_root(extract).unwrap_or_else(|| {
+                let text = "no thread for the container's root could be had";
+                Err(Error::new(Kind::Internal, text))
+            })
+        });
         unpacked
             .await
             .map_err(|error| Error::internal("unpacking was cut short", error))??;
@@ -155,6 +168,7 @@ fn extract(
             let options = unpack::Options {
                 keep_kinds: options.keep_kinds,
                 owner,
+                ids: files.ids,
             };
             let plain = BufReader::with_capacity(128 << 10, plain);
             // What its own processes could not put there, nobody puts there for them.

@@ -260,6 +260,7 @@ impl Engine {
         let options = PackOptions {
             layer: true,
             left_out: Some(Box::new(|path, stat| placeholders.has(path, stat))),
+            ids: None,
         };
         let mut packer = Packer::new(out, options);
         packer.content(upper.as_fd(), b"")?;

@@ -21,12 +21,26 @@ pub(crate) struct Resolved {
     pub(crate) spec: Spec,
     /// What is bound; a temporary file system has none.
     pub(crate) fd: Option<OwnedFd>,
+    /// Whose its files are.
+    pub(crate) owners: Owners,
+}
+
+/// Whom the owners of files are ids of: what a user namespace does with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// Users of the container.
+    Inside,
+    /// Users of the container, where the file system can tell them so.
+    InsideIfPossible,
+    /// Users of the machine.
+    Machine,
 }
 
 /// Opens what `mount` names. The index of the descriptor in the specification is 0: the caller
 /// numbers them.
 pub(crate) async fn resolve(engine: &Engine, mount: &Mount) -> Result<Resolved> {
     let mut read_only = mount.read_only;
+    let mut owners = Owners::Inside;
     let (kind, fd, shown) = match &mount.source {
         Source::Volume { name, subpath, .. } => {
             let path = engine.volume_path(name);
@@ -39,6 +53,7 @@ pub(crate) async fn resolve(engine: &Engine, mount: &Mount) -> Result<Resolved> 
                     recursive,
                 } => {
                     read_only |= kept;
+                    owners = owners_below(engine, &path);
                     let folder = open_folder(engine, name, &path, read_only).await?;
                     part(&folder, subpath, recursive).map_err(failed)?
                 }
@@ -48,6 +63,7 @@ pub(crate) async fn resolve(engine: &Engine, mount: &Mount) -> Result<Resolved> 
             (MountKind::Fd(0), Some(fd), path.display().to_string())
         }
         Source::Bind { path, create } => {
+            owners = owners_below(engine, path);
             let fd = bind(engine, path, *create, read_only, !mount.non_recursive).await?;
             (MountKind::Fd(0), Some(fd), path.clone())
         }
@@ -60,7 +76,8 @@ pub(crate) async fn resolve(engine: &Engine, mount: &Mount) -> Result<Resolved> 
                 flags,
                 source: "tmpfs".into(),
             };
-            return Ok(Resolved { spec, fd: None });
+            let fd = None;
+            return Ok(Resolved { spec, fd, owners });
         }
     };
     let flags = MountFlags {
@@ -75,7 +92,15 @@ pub(crate) async fn resolve(engine: &Engine, mount: &Mount) -> Result<Resolved> 
         flags,
         source: shown,
     };
-    Ok(Resolved { spec, fd })
+    Ok(Resolved { spec, fd, owners })
+}
+
+/// Whose the files are that a bind of `path` shows.
+fn owners_below(engine: &Engine, path: &str) -> Owners {
+    match classify(path, &engine.config().api_socket_names) {
+        Meaning::ApiSocket | Meaning::Machine => Owners::Machine,
+        Meaning::Host | Meaning::HostReadOnly => Owners::InsideIfPossible,
+    }
 }
 
 /// Where the source of a bind is in the guest, without opening it; checks the host's allow-list.

@@ -34,9 +34,12 @@ const TABLE: &[(&str, &str)] = &[
     // A thousand containers of some processes each.
     ("kernel/pid_max", "4194304"),
     ("kernel/threads-max", "1000000"),
-    // Every container has keyrings of its own, all of them charged to root.
+    // Every container has keyrings of its own, all of them charged to root; or to the one user that
+    // is root in every container with a user namespace.
     ("kernel/keys/root_maxkeys", "1000000"),
     ("kernel/keys/root_maxbytes", "25000000"),
+    ("kernel/keys/maxkeys", "100000"),
+    ("kernel/keys/maxbytes", "2500000"),
 ];
 
 /// Applies all. What this kernel does not have is passed over; what it refuses is said.

@@ -15,18 +15,18 @@ pub fn enter(spec: &ContainerSpec, fds: Numbers, filter: &[u8], gate: &Gate) -> 
     let rootfs = take(fds.rootfs.ok_or_else(missing)?)?;
     let program = take_optional(fds.program)?;
     let stdio = [fds.stdin, fds.stdout, fds.stderr].map(take_optional);
-    let binds = fds
-        .mounts
-        .into_iter()
-        .map(|n| take(n).map(Some))
-        .collect::<Step<Vec<_>>>()?;
+    let binds = fds.mounts.into_iter().map(take).collect::<Step<Vec<_>>>()?;
+    let (made_dev, nodes) = (take_optional(fds.dev)?, take_optional(fds.nodes)?);
     let others = fds
         .namespaces
         .into_iter()
         .map(take)
         .collect::<Step<Vec<_>>>()?;
 
-    set_oom_score(spec.process.oom_score_adj)?;
+    let maps_ids = spec.namespaces.maps_ids();
+    if !maps_ids {
+        set_oom_score(spec.process.oom_score_adj)?;
+    }
     namespaces(spec, &others)?;
     drop(others);
     let null = if spec.masked_paths.is_empty() {
@@ -34,12 +34,15 @@ pub fn enter(spec: &ContainerSpec, fds: Numbers, filter: &[u8], gate: &Gate) -> 
     } else {
         Some(hide::machine_null()?)
     };
+    let made = mounts::Made::new(spec, binds, made_dev)?;
+    let nodes = nodes.map(|nodes| dev::detached_nodes(&nodes, &spec.devices));
+    let nodes = nodes.transpose()?;
     let root = rootfs::enter(&rootfs)?;
     drop(rootfs);
 
     rustix::process::umask(rustix::fs::Mode::empty());
-    let mounted = mounts::all(&root, spec, binds)?;
-    dev::nodes_elsewhere(&root, &spec.devices)?;
+    let mounted = mounts::all(&root, spec, made)?;
+    dev::nodes_elsewhere(&root, &spec.devices, nodes)?;
     if let Some(null) = &null {
         hide::mask(&root, &spec.masked_paths, null)?;
     }
@@ -74,6 +77,7 @@ pub fn enter(spec: &ContainerSpec, fds: Numbers, filter: &[u8], gate: &Gate) -> 
         process: &spec.process,
         identity,
         filter,
+        maps_ids,
         program,
     }
     .run(streams, gate)
@@ -83,7 +87,7 @@ pub fn enter(spec: &ContainerSpec, fds: Numbers, filter: &[u8], gate: &Gate) -> 
 fn namespaces(spec: &ContainerSpec, others: &[OwnedFd]) -> Step<()> {
     let fail = |errno| StartError::kernel("namespace", errno, "enter the namespaces");
     let wanted = &spec.namespaces;
-    // The PID namespace was entered by the clone itself.
+    // Those of processes and users were entered by the clone itself.
     for (namespace, kind) in [
         (wanted.net, libc::CLONE_NEWNET),
         (wanted.ipc, libc::CLONE_NEWIPC),
@@ -96,6 +100,9 @@ fn namespaces(spec: &ContainerSpec, others: &[OwnedFd]) -> Step<()> {
                 .ok_or_else(|| fail(rustix::io::Errno::BADF))?;
             sys::setns(of.as_fd(), kind).map_err(fail)?;
         }
+    }
+    if wanted.maps_ids() && wanted.ipc == Namespace::New {
+        sys::unshare(libc::CLONE_NEWIPC).map_err(fail)?;
     }
     if mounts::wants_cgroup_namespace(spec) {
         sys::unshare(libc::CLONE_NEWCGROUP).map_err(fail)?;

@@ -12,9 +12,9 @@ use super::inside::{Place, Root};
 use super::report::Gate;
 use super::terminal::Terminal;
 use super::user::Identity;
-use super::{Step, init, lookup};
+use super::{Step, init, limits, lookup};
 use crate::sys::{self, CStrings};
-use crate::{Capabilities, FailureKind, ProcessSpec, RlimitResource, StartError};
+use crate::{CONTAINER_IDS, Capabilities, FailureKind, ProcessSpec, StartError};
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
@@ -24,6 +24,9 @@ pub struct Final<'a> {
     pub process: &'a ProcessSpec,
     pub identity: Identity,
     pub filter: &'a [u8],
+    /// In a user namespace of the container's own: the launcher sets the limits, which nobody can
+    /// raise in one, and not every id is somebody.
+    pub maps_ids: bool,
     /// `lighter-enter`, if it is to stay as init.
     pub program: Option<OwnedFd>,
 }
@@ -48,7 +51,9 @@ impl Final<'_> {
         }
         self.session(&files, terminal)?;
         drop(files);
-        self.limits()?;
+        if !self.maps_ids {
+            limits::set(&self.process.rlimits)?;
+        }
         let argv = self.become_user()?;
         self.execute(&argv, gate)
     }
@@ -75,24 +80,6 @@ impl Final<'_> {
         Ok(())
     }
 
-    fn limits(&self) -> Step<()> {
-        for limit in &self.process.rlimits {
-            let value = rustix::process::Rlimit {
-                current: limit.soft,
-                maximum: limit.hard,
-            };
-            rustix::process::setrlimit(resource(limit.resource), value).map_err(|errno| {
-                let name = format!("{:?}", limit.resource).to_uppercase();
-                StartError::kernel(
-                    "rlimit",
-                    errno,
-                    format!("error setting rlimit RLIMIT_{name}"),
-                )
-            })?;
-        }
-        Ok(())
-    }
-
     /// Changes user and capabilities, and finds the program as that user.
     fn become_user(&self) -> Step<Vec<String>> {
         let fail = |what: &'static str| move |errno| StartError::kernel("user", errno, what);
@@ -104,6 +91,9 @@ impl Final<'_> {
             }
         }
         let identity = &self.identity;
+        if self.maps_ids {
+            must_be_mapped(identity)?;
+        }
         let groups: Vec<Gid> = identity
             .groups
             .iter()
@@ -234,6 +224,25 @@ impl Final<'_> {
     }
 }
 
+/// Refuses ids beyond those of the user namespace, in docker's words.
+fn must_be_mapped(identity: &Identity) -> Step<()> {
+    let text = if CONTAINER_IDS.outside(identity.uid).is_none() {
+        "cannot set uid to unmapped user in user namespace"
+    } else if CONTAINER_IDS.outside(identity.gid).is_none() {
+        "cannot set gid to unmapped user in user namespace"
+    } else if identity
+        .groups
+        .iter()
+        .any(|gid| CONTAINER_IDS.outside(*gid).is_none())
+    {
+        "setgroups: invalid argument"
+    } else {
+        return Ok(());
+    };
+    let text = format!("unable to setup user: {text}");
+    Err(StartError::new("user", FailureKind::Kernel, text))
+}
+
 /// Goes to the working directory as root, which must be possible before the user is known;
 /// `make` makes a missing one.
 pub fn enter_cwd(root: &Root, cwd: &str, make: bool) -> Step<()> {
@@ -270,27 +279,5 @@ fn own_stream(file: &OwnedFd, uid: u32) -> rustix::io::Result<()> {
         // Sockets, and files of a read-only or foreign file system.
         Err(Errno::INVAL | Errno::PERM | Errno::ROFS) => Ok(()),
         other => other,
-    }
-}
-
-const fn resource(resource: RlimitResource) -> rustix::process::Resource {
-    use rustix::process::Resource;
-    match resource {
-        RlimitResource::As => Resource::As,
-        RlimitResource::Core => Resource::Core,
-        RlimitResource::Cpu => Resource::Cpu,
-        RlimitResource::Data => Resource::Data,
-        RlimitResource::Fsize => Resource::Fsize,
-        RlimitResource::Locks => Resource::Locks,
-        RlimitResource::Memlock => Resource::Memlock,
-        RlimitResource::Msgqueue => Resource::Msgqueue,
-        RlimitResource::Nice => Resource::Nice,
-        RlimitResource::Nofile => Resource::Nofile,
-        RlimitResource::Nproc => Resource::Nproc,
-        RlimitResource::Rss => Resource::Rss,
-        RlimitResource::Rtprio => Resource::Rtprio,
-        RlimitResource::Rttime => Resource::Rttime,
-        RlimitResource::Sigpending => Resource::Sigpending,
-        RlimitResource::Stack => Resource::Stack,
     }
 }

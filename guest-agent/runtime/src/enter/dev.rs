@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use super::inside::Root;
+use super::inside::{Place, Root};
 use super::{Step, inside, kernel_fs};
 use crate::{ContainerSpec, Device, DeviceKind, Mount, MountFlags, StartError};
 
@@ -130,23 +131,73 @@ fn node(directory: BorrowedFd<'_>, name: &str, device: &Device) -> rustix::io::R
     Ok(())
 }
 
-/// Makes the nodes the user wants outside `/dev`, in the container's root.
-pub fn nodes_elsewhere(root: &Root, devices: &[Device]) -> Step<()> {
-    for device in devices
-        .iter()
-        .filter(|device| !device.path.starts_with("/dev/"))
-    {
-        let fail = |errno| {
-            StartError::kernel(
-                "device",
-                errno,
-                format!("create device node {}", device.path),
-            )
+/// Makes the nodes the user wants outside `/dev`, in the container's root; `made`: those of
+/// [`detached_nodes`], which are put there instead.
+pub fn nodes_elsewhere(root: &Root, devices: &[Device], made: Option<Vec<OwnedFd>>) -> Step<()> {
+    let mut made = made.map(Vec::into_iter);
+    for (_, device) in elsewhere(devices) {
+        let put = match &mut made {
+            None => root
+                .parent(&device.path)
+                .and_then(|(parent, name)| node(parent.as_fd(), name, device)),
+            Some(made) => match made.next() {
+                Some(mount) => put_node(root, &mount, &device.path),
+                None => Err(Errno::BADF),
+            },
         };
-        let (parent, name) = root.parent(&device.path).map_err(fail)?;
-        node(parent.as_fd(), name, device).map_err(fail)?;
+        put.map_err(|errno| no_node(device, errno))?;
     }
     Ok(())
+}
+
+/// The nodes the user wants outside `/dev` on a file system of their own, detached, each named by
+/// its index; `None` if there are none.
+pub fn nodes_apart(devices: &[Device]) -> Step<Option<OwnedFd>> {
+    let mut nodes = None;
+    for (index, device) in elsewhere(devices) {
+        let nodes = match &nodes {
+            Some(nodes) => nodes,
+            None => {
+                let flags = MountFlags {
+                    nosuid: true,
+                    noexec: true,
+                    ..MountFlags::default()
+                };
+                nodes.insert(kernel_fs::detached("tmpfs", &[("mode", "755")], flags)?)
+            }
+        };
+        node(nodes.as_fd(), &index.to_string(), device).map_err(|errno| no_node(device, errno))?;
+    }
+    Ok(nodes)
+}
+
+fn elsewhere(devices: &[Device]) -> impl Iterator<Item = (usize, &Device)> {
+    let numbered = devices.iter().enumerate();
+    numbered.filter(|(_, device)| !device.path.starts_with("/dev/"))
+}
+
+/// A mount of each node of [`nodes_apart`], seen by nobody.
+///
+/// Must run before the container's root is entered: a mount can only be had of what is attached, so
+/// `nodes` comes to lie over the machine's `/dev`, in this namespace and as long as that is there.
+pub fn detached_nodes(nodes: &OwnedFd, devices: &[Device]) -> Step<Vec<OwnedFd>> {
+    let fail = |errno| StartError::kernel("device", errno, "take the device nodes");
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(nodes, "", rustix::fs::CWD, "/dev", flags).map_err(fail)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let clones = elsewhere(devices).map(|(index, _)| open_tree(nodes, index.to_string(), flags));
+    clones.collect::<Result<Vec<_>, Errno>>().map_err(fail)
+}
+
+fn put_node(root: &Root, mount: &OwnedFd, path: &str) -> rustix::io::Result<()> {
+    let target = root.place(path, Place::File)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", &target, "", flags)
+}
+
+fn no_node(device: &Device, errno: Errno) -> StartError {
+    let text = format!("create device node {}", device.path);
+    StartError::kernel("device", errno, text)
 }
 
 /// The container's own null device for a standard stream that nobody wants.

@@ -3,6 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::credentials::{Final, Streams, enter_cwd};
 use super::inside::Root;
@@ -15,6 +17,7 @@ use crate::{ExecSpec, StartError, sys};
 /// Joins the container and becomes the program; returns only on failure.
 pub fn enter(spec: &ExecSpec, fds: &Numbers, filter: &[u8], gate: &Gate) -> Step<()> {
     let fail = |errno| StartError::kernel("namespace", errno, "enter the container");
+    let user = take_optional(fds.user)?;
     let target = take(fds.target.ok_or_else(|| fail(rustix::io::Errno::BADF))?)?;
     let stdio = [fds.stdin, fds.stdout, fds.stderr].map(take_optional);
     set_oom_score(spec.process.oom_score_adj)?;
@@ -27,6 +30,12 @@ pub fn enter(spec: &ExecSpec, fds: &Numbers, filter: &[u8], gate: &Gate) -> Step
         | libc::CLONE_NEWCGROUP;
     sys::setns(target.as_fd(), kinds).map_err(fail)?;
     drop(target);
+    if let Some(user) = &user {
+        // Last: what is the container's can be entered from the machine's own as well, and its
+        // first process may have gone on into a namespace of its own making.
+        sys::setns(user.as_fd(), libc::CLONE_NEWUSER).map_err(fail)?;
+        be_root().map_err(fail)?;
+    }
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let root = Root::new(rustix::fs::open("/", flags, Mode::empty()).map_err(fail)?);
     let identity = user::resolve(&root, &spec.process)?;
@@ -47,7 +56,16 @@ pub fn enter(spec: &ExecSpec, fds: &Numbers, filter: &[u8], gate: &Gate) -> Step
         process: &spec.process,
         identity,
         filter,
+        maps_ids: user.is_some(),
         program: None,
     }
     .run(streams, gate)
+}
+
+/// Becomes the root of the user namespace just entered, in which this process was nobody.
+fn be_root() -> rustix::io::Result<()> {
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    set_thread_groups(&[])?;
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)
 }

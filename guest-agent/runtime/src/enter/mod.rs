@@ -13,12 +13,13 @@
 
 mod container;
 mod credentials;
-mod dev;
+pub(crate) mod dev;
 mod exec;
 mod hide;
 mod init;
 pub(crate) mod inside;
-mod kernel_fs;
+pub(crate) mod kernel_fs;
+pub(crate) mod limits;
 mod lookup;
 pub(crate) mod mounts;
 mod report;

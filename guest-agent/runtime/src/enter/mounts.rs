@@ -1,5 +1,6 @@
 //! What is mounted into the container, one after the other.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
@@ -33,23 +34,64 @@ pub struct Mounted {
     pub devpts: Option<OwnedFd>,
 }
 
-/// Mounts everything `spec` names and sets its kernel settings.
-pub fn all(root: &Root, spec: &ContainerSpec, mut binds: Vec<Option<OwnedFd>>) -> Step<Mounted> {
-    let mut mounted = Mounted::default();
+/// Detached mounts that are there before the first is put on its place.
+#[derive(Default)]
+pub struct Made {
+    /// What is bound, by the index in [`MountKind::Fd`].
+    binds: Vec<Option<OwnedFd>>,
+    /// Those of [`MountKind::Proc`] and [`MountKind::Sysfs`], in their order.
+    kernels: VecDeque<OwnedFd>,
+    /// The `/dev` of a container that cannot make one.
+    dev: Option<OwnedFd>,
+}
+
+impl Made {
+    /// Makes procfs and sysfs, and sets the kernel settings of `spec`.
+    ///
+    /// Must run while the machine's own are still in sight: in a user namespace the kernel makes
+    /// none that shows more than one that can be seen.
+    pub fn new(spec: &ContainerSpec, binds: Vec<OwnedFd>, dev: Option<OwnedFd>) -> Step<Self> {
+        let mut kernels = VecDeque::new();
+        for mount in &spec.mounts {
+            match mount.kind {
+                MountKind::Proc => {
+                    kernels.push_back(kernel_fs::detached("proc", &[], mount.flags)?);
+                }
+                MountKind::Sysfs => {
+                    kernels.push_back(kernel_fs::detached("sysfs", &[], mount.flags)?);
+                }
+                _ => {}
+            }
+        }
+        set_sysctls(spec)?;
+        Ok(Self {
+            binds: binds.into_iter().map(Some).collect(),
+            kernels,
+            dev,
+        })
+    }
+}
+
+fn set_sysctls(spec: &ContainerSpec) -> Step<()> {
+    if spec.sysctls.is_empty() {
+        return Ok(());
+    }
     let closed = MountFlags {
         nosuid: true,
         nodev: true,
         noexec: true,
         ..MountFlags::default()
     };
-    if !spec.sysctls.is_empty() {
-        let procfs = kernel_fs::detached("proc", &[], closed)?;
-        for (name, value) in &spec.sysctls {
-            kernel_fs::write_sysctl(procfs.as_fd(), name, value)?;
-        }
-    }
+    let procfs = kernel_fs::detached("proc", &[], closed)?;
+    let mut settings = spec.sysctls.iter();
+    settings.try_for_each(|(name, value)| kernel_fs::write_sysctl(procfs.as_fd(), name, value))
+}
+
+/// Mounts everything `spec` names.
+pub fn all(root: &Root, spec: &ContainerSpec, mut made: Made) -> Step<Mounted> {
+    let mut mounted = Mounted::default();
     for mount in &spec.mounts {
-        one(root, spec, mount, &mut binds, &mut mounted)?;
+        one(root, spec, mount, &mut made, &mut mounted)?;
     }
     Ok(mounted)
 }
@@ -58,21 +100,23 @@ fn one(
     root: &Root,
     spec: &ContainerSpec,
     mount: &Mount,
-    binds: &mut [Option<OwnedFd>],
+    made: &mut Made,
     mounted: &mut Mounted,
 ) -> Step<()> {
     let flags = mount.flags;
+    let missing = || StartError::kernel("mount", Errno::BADF, describe(mount));
     let made = match &mount.kind {
         MountKind::Fd(index) => {
-            let bind = binds
-                .get_mut(*index)
-                .and_then(Option::take)
-                .ok_or_else(|| StartError::kernel("mount", Errno::BADF, describe(mount)))?;
+            let bind = made.binds.get_mut(*index);
+            let bind = bind.and_then(Option::take).ok_or_else(missing)?;
             restrict(bind.as_fd(), flags)
                 .map_err(|errno| StartError::kernel("mount", errno, describe(mount)))?;
             bind
         }
-        MountKind::Dev => dev::make(flags, spec)?,
+        MountKind::Dev => match made.dev.take() {
+            Some(dev) => dev,
+            None => dev::make(flags, spec)?,
+        },
         MountKind::Tmpfs { options } => {
             let options: Vec<_> = options
                 .iter()
@@ -80,8 +124,7 @@ fn one(
                 .collect();
             kernel_fs::detached("tmpfs", &options, flags)?
         }
-        MountKind::Proc => kernel_fs::detached("proc", &[], flags)?,
-        MountKind::Sysfs => kernel_fs::detached("sysfs", &[], flags)?,
+        MountKind::Proc | MountKind::Sysfs => made.kernels.pop_front().ok_or_else(missing)?,
         MountKind::Cgroup => kernel_fs::detached("cgroup2", &[], flags)?,
         MountKind::Devpts => {
             let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];

@@ -5,6 +5,7 @@
 //! exit code survive the engine. Until [`Prepared::start`] it waits at a gate; if the engine dies
 //! first, it exits by itself.
 
+mod outside;
 mod prepared;
 mod program;
 
@@ -18,7 +19,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub use prepared::Prepared;
 
-use crate::sys::{self, CStrings, Child, CloneRequest};
+use crate::sys::{self, CStrings, Child, CloneRequest, UserNamespace};
 use crate::wire::{self, Numbers, Order, Task};
 use crate::{
     Cgroup, CgroupRoot, ContainerSpec, ExecSpec, FailureKind, Namespace, ProcessSpec, Seccomp,
@@ -70,6 +71,18 @@ pub struct Stdio {
     pub stderr: Option<OwnedFd>,
 }
 
+/// Where `lighter-enter` begins.
+#[derive(Clone, Copy)]
+struct Born<'a> {
+    /// `CLONE_NEW*` of its new namespaces.
+    namespaces: u64,
+    cgroup: BorrowedFd<'a>,
+    /// A process whose PID namespace is its own.
+    pid_of: Option<BorrowedFd<'a>>,
+    /// The user namespace it is the root of.
+    user: Option<BorrowedFd<'a>>,
+}
+
 /// The container an exec goes into.
 #[derive(Debug, Clone, Copy)]
 pub struct ExecTarget<'a> {
@@ -77,6 +90,8 @@ pub struct ExecTarget<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Its group.
     pub cgroup: &'a Cgroup,
+    /// Its user namespace, if it has one.
+    pub user: Option<BorrowedFd<'a>>,
 }
 
 impl Launcher {
@@ -124,16 +139,15 @@ impl Launcher {
         // The container's ends of pipes must not stay open here.
         drop(fds);
         match made {
-            Ok((child, socket, warnings)) => Prepared::new(
-                child,
-                socket,
-                Some(cgroup),
-                warnings,
-                spec.process.terminal.is_some(),
-            ),
+            Ok((child, socket, warnings)) => {
+                let limits = spec.namespaces.maps_ids().then_some(&*spec.process.rlimits);
+                let terminal = spec.process.terminal.is_some();
+                let prepared = Prepared::new(child, socket, Some(cgroup), limits, terminal)?;
+                Ok(prepared.warning(warnings))
+            }
             Err(error) => {
-                // Nothing was ever in it.
-                let _ = cgroup.remove(std::time::Duration::ZERO);
+                // What is in it, if anything, waits at its gate.
+                let _ = cgroup.remove(std::time::Duration::from_secs(5));
                 Err(error)
             }
         }
@@ -148,8 +162,23 @@ impl Launcher {
     ) -> Result<(Child, OwnedFd, Vec<Warning>), StartError> {
         let warnings = cgroup.apply(&spec.resources)?;
         self.cgroups.filter_devices(cgroup, &spec.device_rules)?;
+        let namespaces = &spec.namespaces;
+        let joined = |namespace: Namespace| match namespace {
+            Namespace::Join(index) => fds.namespaces.get(index).map(AsFd::as_fd),
+            _ => None,
+        };
+        let user = joined(namespaces.user);
+        let nodes = match user {
+            None => outside::Nodes::default(),
+            Some(user) => {
+                outside::give(&fds.stdio)?;
+                outside::nodes(spec, user)?
+            }
+        };
         let numbers = Numbers {
             rootfs: Some(fds.rootfs.as_raw_fd()),
+            dev: nodes.dev.as_ref().map(AsRawFd::as_raw_fd),
+            nodes: nodes.elsewhere.as_ref().map(AsRawFd::as_raw_fd),
             mounts: fds.mounts.iter().map(AsRawFd::as_raw_fd).collect(),
             namespaces: fds.namespaces.iter().map(AsRawFd::as_raw_fd).collect(),
             program: spec.init.then_some(self.program.as_raw_fd()),
@@ -160,7 +189,6 @@ impl Launcher {
             fds: numbers,
         };
         let memory = wire::write_order(&order, filter)?;
-        let namespaces = &spec.namespaces;
         let new = [
             (namespaces.pid, libc::CLONE_NEWPID),
             (namespaces.net, libc::CLONE_NEWNET),
@@ -168,17 +196,23 @@ impl Launcher {
             (namespaces.uts, libc::CLONE_NEWUTS),
         ];
         // The cgroup namespace is made by the child: made here, its root would be the group of
-        // the caller and not that of the container.
+        // the caller and not that of the container. In a user namespace so is the IPC namespace: its
+        // message queues belong to whoever makes it, who is not the container's root yet.
+        let by_itself = |flag: i32| user.is_some() && flag == libc::CLONE_NEWIPC;
         let flags = new
             .iter()
-            .filter(|(namespace, _)| *namespace == Namespace::New)
+            .filter(|(namespace, flag)| *namespace == Namespace::New && !by_itself(*flag))
             .fold(libc::CLONE_NEWNS, |flags, (_, flag)| flags | flag);
-        let pid_of = match namespaces.pid {
-            Namespace::Join(index) => fds.namespaces.get(index).map(AsFd::as_fd),
-            _ => None,
+        let born = Born {
+            namespaces: flags as u64,
+            cgroup: cgroup.as_fd(),
+            pid_of: joined(namespaces.pid),
+            user,
         };
-        let (child, socket) =
-            self.clone(&memory, &order.fds, flags as u64, cgroup.as_fd(), pid_of)?;
+        let (child, socket) = self.clone(&memory, &order.fds, born)?;
+        if user.is_some() {
+            outside::set_oom_score(child.pid, spec.process.oom_score_adj)?;
+        }
         Ok((child, socket, warnings))
     }
 
@@ -196,8 +230,14 @@ impl Launcher {
     ) -> Result<Prepared, StartError> {
         check_process(&spec.process)?;
         let filter = self.filter(&spec.process)?;
+        let mut limits = None;
+        if target.user.is_some() {
+            outside::give(&stdio)?;
+            limits = Some(&*spec.process.rlimits);
+        }
         let numbers = Numbers {
             target: Some(target.pidfd.as_raw_fd()),
+            user: target.user.as_ref().map(AsRawFd::as_raw_fd),
             ..stdio_numbers(&stdio)
         };
         let order: Order<(), &ExecSpec> = Order {
@@ -205,28 +245,31 @@ impl Launcher {
             fds: numbers,
         };
         let memory = wire::write_order(&order, &filter)?;
-        let pid_of = Some(target.pidfd);
-        let group = target.cgroup.as_fd();
-        let (child, socket) = match self.clone(&memory, &order.fds, 0, group, pid_of) {
+        let born = |cgroup| Born {
+            namespaces: 0,
+            cgroup,
+            pid_of: Some(target.pidfd),
+            user: None,
+        };
+        let first = born(target.cgroup.as_fd());
+        let (child, socket) = match self.clone(&memory, &order.fds, first) {
             // The container has given its group children with controllers (an init system, or
             // Docker in Docker): new processes go where its first one has gone.
             Err(error) if error.errno == Some(Errno::BUSY.raw_os_error()) => {
                 let group = prepared::group_of(target.pidfd, self.cgroups.path())?;
-                self.clone(&memory, &order.fds, 0, group.as_fd(), pid_of)?
+                self.clone(&memory, &order.fds, born(group.as_fd()))?
             }
             other => other?,
         };
         drop(stdio);
-        Prepared::new(child, socket, None, vec![], spec.process.terminal.is_some())
+        Prepared::new(child, socket, None, limits, spec.process.terminal.is_some())
     }
 
     fn clone(
         &self,
         memory: &OwnedFd,
         numbers: &Numbers,
-        namespaces: u64,
-        cgroup: BorrowedFd<'_>,
-        pid_of: Option<BorrowedFd<'_>>,
+        born: Born<'_>,
     ) -> Result<(Child, OwnedFd), StartError> {
         let fail = |errno| StartError::kernel("clone", errno, "start lighter-enter");
         let (ours, theirs) = rustix::net::socketpair(
@@ -244,14 +287,16 @@ impl Launcher {
             .ok_or_else(|| fail(Errno::INVAL))?;
         let mut keep: Vec<RawFd> = numbers.all();
         keep.extend([memory.as_raw_fd(), theirs.as_raw_fd()]);
+        let Born { pid_of, user, .. } = born;
         let request = CloneRequest {
-            namespaces,
-            cgroup,
+            namespaces: born.namespaces,
+            cgroup: born.cgroup,
             program: self.program.as_fd(),
             argv: &argv,
             keep: &keep,
+            user: user.map(|fd| UserNamespace { fd, pid_of }),
         };
-        let child = match pid_of {
+        let child = match pid_of.filter(|_| user.is_none()) {
             None => sys::clone_and_exec(&request),
             // Which PID namespace children are born into is a property of the calling thread, so
             // a thread that then ends does it.
@@ -305,12 +350,8 @@ fn check(spec: &ContainerSpec, fds: &ContainerFds) -> Result<(), StartError> {
     let invalid = |text: String| Err(StartError::new("check", FailureKind::Invalid, text));
     check_process(&spec.process)?;
     let namespaces = &spec.namespaces;
-    if namespaces.user != Namespace::Host {
-        return Err(StartError::new(
-            "check",
-            FailureKind::Unsupported,
-            "user namespaces are not supported yet",
-        ));
+    if namespaces.user == Namespace::New {
+        return invalid("a user namespace is made before the container".into());
     }
     for namespace in [
         namespaces.pid,
@@ -318,6 +359,7 @@ fn check(spec: &ContainerSpec, fds: &ContainerFds) -> Result<(), StartError> {
         namespaces.ipc,
         namespaces.uts,
         namespaces.cgroup,
+        namespaces.user,
     ] {
         if let Namespace::Join(index) = namespace
             && index >= fds.namespaces.len()

@@ -9,9 +9,10 @@ use rustix::io::{Errno, IoSliceMut};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 
+use super::outside;
 use crate::sys::{self, Child};
 use crate::wire;
-use crate::{Cgroup, FailureKind, StartError, Warning};
+use crate::{Cgroup, FailureKind, Rlimit, StartError, Warning};
 
 /// A process that exists, in its namespaces and cgroup, and has not begun.
 ///
@@ -24,6 +25,8 @@ pub struct Prepared {
     cgroup: Option<Cgroup>,
     pty_master: Option<OwnedFd>,
     warnings: Vec<Warning>,
+    /// Limits that the process cannot set itself.
+    limits: Vec<Rlimit>,
     ready: bool,
 }
 
@@ -43,7 +46,7 @@ impl Prepared {
         child: Child,
         socket: OwnedFd,
         cgroup: Option<Cgroup>,
-        warnings: Vec<Warning>,
+        limits: Option<&[Rlimit]>,
         terminal: bool,
     ) -> Result<Self, StartError> {
         let limit = set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_LIMIT));
@@ -53,13 +56,19 @@ impl Prepared {
             socket: Some(socket),
             cgroup,
             pty_master: None,
-            warnings,
+            warnings: Vec::new(),
+            limits: limits.unwrap_or_default().to_vec(),
             ready: false,
         };
         if terminal {
             prepared.wait_ready()?;
         }
         Ok(prepared)
+    }
+
+    /// The same with limits that are not in force.
+    pub(super) fn warning(self, warnings: Vec<Warning>) -> Self {
+        Self { warnings, ..self }
     }
 
     /// Its number, as the engine sees it.
@@ -121,6 +130,14 @@ impl Prepared {
     /// # Errors
     /// The step that failed. The process is gone, and so is its group.
     pub fn start(&mut self) -> Result<(), StartError> {
+        if !self.limits.is_empty() {
+            // Not before: what sets it up may need more.
+            self.wait_ready()?;
+            if let Err(error) = outside::set_limits(self.child.pid, &self.limits) {
+                self.give_up();
+                return Err(error);
+            }
+        }
         let Some(socket) = &self.socket else {
             return Err(StartError::new(
                 "gate",

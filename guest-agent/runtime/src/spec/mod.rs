@@ -69,8 +69,6 @@ pub enum Namespace {
 
 /// The namespaces a container may have for itself or share.
 ///
-/// A user namespace other than [`Namespace::Host`] is refused for now with a
-/// [`crate::StartError`] that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
     /// Process ids.
@@ -83,8 +81,18 @@ pub struct Namespaces {
     pub uts: Namespace,
     /// What the container sees as the root of the cgroup tree.
     pub cgroup: Namespace,
-    /// User ids.
+    /// User ids: the machine's, or joined. [`Namespace::New`] is refused: what
+    /// [`crate::user_namespace`] makes is joined. The new ones of the others are its own then, and
+    /// the mounts passed in have to be mapped by it.
     pub user: Namespace,
+}
+
+impl Namespaces {
+    /// Whether ids inside are others than outside.
+    #[must_use]
+    pub fn maps_ids(&self) -> bool {
+        self.user != Namespace::Host
+    }
 }
 
 impl Default for Namespaces {

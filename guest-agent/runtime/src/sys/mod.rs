@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
-pub use clone::{Child, CloneRequest, clone_and_exec};
+pub use clone::{Child, CloneRequest, UserNamespace, clone_and_exec, user_namespace};
 
 /// Result of a raw call.
 pub type Result<T> = std::result::Result<T, Errno>;
@@ -98,6 +98,47 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -
 pub fn setns(of: BorrowedFd<'_>, kinds: libc::c_int) -> Result<()> {
     // SAFETY: setns(2) takes no pointer.
     check(unsafe { libc::syscall(libc::SYS_setns, of.as_raw_fd(), kinds) }).map(drop)
+}
+
+/// Waits for the end of a child of this process, whatever signal it ends with.
+pub fn wait_for(child: &OwnedFd) {
+    loop {
+        // SAFETY: waitid(2) writes no information where it is given no place for it.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                libc::P_PIDFD,
+                child.as_raw_fd(),
+                std::ptr::null_mut::<libc::siginfo_t>(),
+                libc::WEXITED | libc::__WALL,
+                std::ptr::null_mut::<libc::rusage>(),
+            )
+        };
+        if check(result) != Err(Errno::INTR) {
+            return;
+        }
+    }
+}
+
+/// Makes `uid` and `gid` those that files this thread makes belong to, and keeps its powers over
+/// files. Of this thread only.
+pub fn set_file_ids(uid: u32, gid: u32) -> Result<()> {
+    // SAFETY: both take an integer, and their raw calls change this thread alone. They answer what
+    // was before, also where they fail; whether they did is asked with an id nobody has.
+    let (uid_now, gid_now) = unsafe {
+        libc::syscall(libc::SYS_setfsgid, gid);
+        libc::syscall(libc::SYS_setfsuid, uid);
+        (
+            libc::syscall(libc::SYS_setfsuid, u32::MAX),
+            libc::syscall(libc::SYS_setfsgid, u32::MAX),
+        )
+    };
+    if (uid_now, gid_now) != (i64::from(uid), i64::from(gid)) {
+        return Err(Errno::PERM);
+    }
+    // Not to be root takes them out of force.
+    let (_, permitted, inheritable) = capget()?;
+    capset(permitted, permitted, inheritable)
 }
 
 /// Leaves the namespaces of `kinds` for fresh ones; with `CLONE_FS`, the root and the working

@@ -20,10 +20,10 @@ use std::process::Command;
 use std::sync::{Condvar, Mutex, Once, OnceLock};
 use std::time::Duration;
 
-use lighter_runtime::mounts::{Source, bind};
+use lighter_runtime::mounts::{Source, bind, map_ids};
 use lighter_runtime::{
     Cgroup, ContainerFds, ContainerSpec, ExecSpec, ExecTarget, Launcher, LauncherConfig, Mount,
-    MountFlags, MountKind, Prepared, ProcessSpec, StartError, Stdio,
+    MountFlags, MountKind, Namespace, Prepared, ProcessSpec, StartError, Stdio,
 };
 
 const INSIDE: &str = "LIGHTER_TEST_INSIDE";
@@ -32,9 +32,13 @@ const INSIDE: &str = "LIGHTER_TEST_INSIDE";
 ///
 /// `name` is the path of the calling test, as `cargo test NAME` takes it.
 pub fn inside(name: &str, body: impl FnOnce(&Bench)) {
+    inside_mut(name, |bench| body(bench));
+}
+
+fn inside_mut(name: &str, body: impl FnOnce(&mut Bench)) {
     if std::env::var_os(INSIDE).is_some() {
-        let bench = Bench::new(name);
-        body(&bench);
+        let mut bench = Bench::new(name);
+        body(&mut bench);
         return;
     }
     let enter = enter_program();
@@ -60,6 +64,18 @@ pub fn inside(name: &str, body: impl FnOnce(&Bench)) {
     assert_eq!(exit_of(pid), 0, "{name} failed inside");
 }
 
+/// The same twice: for containers with the machine's users, and in another folder for containers
+/// with users of their own.
+pub fn inside_both(name: &str, body: impl Fn(&Bench)) {
+    let twice = |bench: &mut Bench| {
+        body(bench);
+        bench.directory = tempfile::tempdir().unwrap();
+        bench.with_users();
+        body(bench);
+    };
+    inside_mut(name, twice);
+}
+
 static EXITS: Mutex<Option<HashMap<i32, i32>>> = Mutex::new(None);
 static CHANGED: Condvar = Condvar::new();
 
@@ -67,6 +83,9 @@ static CHANGED: Condvar = Condvar::new();
 fn spawn(command: &mut Command) -> i32 {
     static REAPER: Once = Once::new();
     REAPER.call_once(|| {
+        // What is born into a user namespace has no parent but who takes orphans: here PID 1 would.
+        // SAFETY: takes integers.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }, 0);
         std::thread::spawn(|| {
             loop {
                 let mut status = 0;
@@ -158,6 +177,8 @@ fn enter_program() -> &'static Path {
 pub struct Bench {
     pub launcher: Launcher,
     pub directory: tempfile::TempDir,
+    /// The user namespace of the next containers.
+    users: Mutex<Option<OwnedFd>>,
     parent: Mutex<BufReader<UnixStream>>,
 }
 
@@ -188,6 +209,7 @@ impl Bench {
         Self {
             launcher,
             directory,
+            users: Mutex::new(None),
             parent: Mutex::new(BufReader::new(parent)),
         }
     }
@@ -208,9 +230,34 @@ impl Bench {
         root
     }
 
-    /// A descriptor for `ContainerFds::rootfs`: a bind of the folder.
+    /// A descriptor for `ContainerFds::rootfs`: a bind of the folder, of the container's own users.
     pub fn mount(&self, path: &Path) -> OwnedFd {
-        bind(Source::Path(path), false).unwrap()
+        let mount = bind(Source::Path(path), false).unwrap();
+        if let Some(users) = &*self.users.lock().unwrap() {
+            map_ids(mount.as_fd(), false, users.as_fd()).unwrap();
+        }
+        mount
+    }
+
+    /// Gives the containers that follow a user namespace, all of them the same.
+    pub fn with_users(&self) -> OwnedFd {
+        let users = lighter_runtime::user_namespace().unwrap();
+        let copy = users.try_clone().unwrap();
+        *self.users.lock().unwrap() = Some(users);
+        copy
+    }
+
+    /// The specification and the namespaces to join, with the users of this bench.
+    pub fn users_of(&self, spec: &ContainerSpec) -> (ContainerSpec, Vec<OwnedFd>) {
+        let mut spec = spec.clone();
+        let users = self.users.lock().unwrap();
+        let Some(users) = &*users else {
+            return (spec, vec![]);
+        };
+        spec.namespaces.user = Namespace::Join(0);
+        // No group beyond those of the namespace can be named.
+        spec.sysctls.remove("net.ipv4.ping_group_range");
+        (spec, vec![users.try_clone().unwrap()])
     }
 
     /// Runs a container to its end.
@@ -226,13 +273,14 @@ impl Bench {
         mounts: Vec<OwnedFd>,
     ) -> Result<Output, StartError> {
         let (stdio, pipes) = Pipes::new();
+        let (spec, namespaces) = self.users_of(spec);
         let fds = ContainerFds {
             stdio,
             rootfs: self.mount(root),
             mounts,
-            namespaces: vec![],
+            namespaces,
         };
-        let mut prepared = self.launcher.prepare(spec, fds)?;
+        let mut prepared = self.launcher.prepare(&spec, fds)?;
         self.finish(&mut prepared, pipes)
     }
 
@@ -263,13 +311,14 @@ impl Bench {
         spec: &ContainerSpec,
         mounts: Vec<OwnedFd>,
     ) -> Running<'_> {
+        let (spec, namespaces) = self.users_of(spec);
         let fds = ContainerFds {
             stdio: Stdio::default(),
             rootfs: self.mount(root),
             mounts,
-            namespaces: vec![],
+            namespaces,
         };
-        let mut prepared = self.launcher.prepare(spec, fds).unwrap();
+        let mut prepared = self.launcher.prepare(&spec, fds).unwrap();
         prepared.start().unwrap();
         let (pid, pidfd, cgroup) = prepared.into_parts();
         Running {
@@ -277,8 +326,13 @@ impl Bench {
             pid,
             pidfd,
             cgroup: cgroup.unwrap(),
+            users: self.users.lock().unwrap().as_ref().map(copy),
         }
     }
+}
+
+fn copy(fd: &OwnedFd) -> OwnedFd {
+    fd.try_clone().unwrap()
 }
 
 impl Drop for Bench {
@@ -293,6 +347,7 @@ pub struct Running<'a> {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub cgroup: Cgroup,
+    pub users: Option<OwnedFd>,
 }
 
 impl Running<'_> {
@@ -308,6 +363,7 @@ impl Running<'_> {
         let target = ExecTarget {
             pidfd: self.pidfd.as_fd(),
             cgroup: &self.cgroup,
+            user: self.users.as_ref().map(AsFd::as_fd),
         };
         self.bench
             .launcher

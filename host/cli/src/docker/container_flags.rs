@@ -491,6 +491,13 @@ pub const CREATE: &[Flag] = &[
         "User name or ID (name|uid[:group|gid])",
     ),
     flag(
+        "userns",
+        None,
+        Kind::Text,
+        "HostConfig.UsernsMode",
+        "User namespace to use: `host` for the machine's",
+    ),
+    flag(
         "uts",
         None,
         Kind::Text,

@@ -34,6 +34,12 @@ pub fn request(arguments: &ArgMatches, attach: &Attach) -> Result<Value, CliErro
             "conflicting options: cannot specify both --restart and --rm",
         ));
     }
+    if !matches!(
+        text(arguments, "userns").as_deref(),
+        None | Some("" | "host")
+    ) {
+        return Err(CliError::usage("--userns: invalid USER mode"));
+    }
     environment(&mut body, arguments)?;
     entrypoint(&mut body, arguments);
     health(&mut body, arguments)?;

@@ -24,7 +24,6 @@ const CONTAINER: &[&str] = &[
     "publish-all",
     "runtime",
     "use-api-socket",
-    "userns",
 ];
 
 /// Before any verb: which engine, and how to reach it.

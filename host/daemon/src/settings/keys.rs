@@ -16,6 +16,8 @@ pub enum Effect {
 pub enum Kind {
     /// A whole number.
     Number,
+    /// `true` or `false`.
+    Switch,
     /// Text, sizes among it.
     Text,
     /// A list of texts.
@@ -148,6 +150,13 @@ pub const KEYS: &[Key] = &[
         Kind::List,
         Effect::NextStart,
         "labels shown by `docker info`",
+    ),
+    key(
+        "engine.userns-remap",
+        Kind::Switch,
+        Effect::NextStart,
+        "`true` for containers whose root is nobody outside of them: each in a user namespace, unless \
+         started with `--userns=host`",
     ),
     key(
         "engine.shutdown-timeout",

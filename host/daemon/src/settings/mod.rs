@@ -362,6 +362,10 @@ fn read_value(key: &'static Key, text: &str) -> Result<toml_edit::Value, Setting
             .parse::<i64>()
             .map_err(|_| wrong("it must be a whole number"))?
             .into()),
+        Kind::Switch => Ok(text
+            .parse::<bool>()
+            .map_err(|_| wrong("it must be `true` or `false`"))?
+            .into()),
         Kind::Text => Ok(text.into()),
         Kind::List if !text.trim_start().starts_with('[') => {
             let parts = text
@@ -475,6 +479,8 @@ mod tests {
         );
         assert_eq!(get(&path, "cpus").unwrap().as_deref(), Some("2"));
         assert_eq!(get(&path, "disk").unwrap().as_deref(), Some("64GiB"));
+        set(&path, "engine.userns-remap", "true").unwrap();
+        assert!(Settings::load(&path).unwrap().engine.userns_remap);
     }
 
     #[test]
@@ -484,6 +490,7 @@ mod tests {
         set(&path, "cpus", "2").unwrap();
         assert!(set(&path, "cpus", "1000").is_err());
         assert!(set(&path, "memory", "lots").is_err());
+        assert!(set(&path, "engine.userns-remap", "default").is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "cpus = 2\n");
     }
 

@@ -170,7 +170,7 @@ fn kinds_are_kept_where_that_is_asked_for() {
     std::fs::write(dir.path().join("file"), "").unwrap();
     let keep = Options {
         keep_kinds: true,
-        owner: None,
+        ..Options::default()
     };
     let (over, under) = (archive(&[(FILE, "a", "y")]), archive(&[(DIR, "file", "")]));
     assert_eq!(
