@@ -1,5 +1,7 @@
 //! Volumes in memory: one mount for all who use it, from the first to the last, over the death of the engine.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -165,9 +167,21 @@ fn files_are_copied_into_a_volume_in_memory_while_it_is_there() {
         let path = format!("/containers/{name}/archive?path=/v");
         crate::api::try_call(&machine, "PUT", &path, archive).unwrap()
     };
-    // For a container that does not run it is there for a moment.
+    // For a container that does not run it is there for a moment, of which is told.
     put("user", &crate::files::one("file", "x")).is(200);
     assert_eq!(mounted(&machine), [""; 0]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let until = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
+    let filter = "filters={%22type%22:[%22volume%22]}";
+    let told = get(&machine, &format!("/events?since=1&until={until}&{filter}"));
+    let told = told.is(200).text();
+    let events = told
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let actions: Vec<String> = events
+        .map(|event| event["Action"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(actions, ["create", "mount", "unmount"]);
     assert_eq!(
         get(&machine, "/containers/user/archive?path=/v/file").status,
         404

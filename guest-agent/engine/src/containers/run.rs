@@ -227,6 +227,12 @@ impl Engine {
 
     /// Emits the events of mounts and of the network around a run.
     fn mount_events(&self, container: &Arc<Container>, volume: &str, network: &str) {
+        self.volume_events(container, volume);
+        self.network_events(container, network);
+    }
+
+    /// Says of each volume of a container that it is mounted for it, or no more.
+    pub(crate) fn volume_events(&self, container: &Container, volume: &str) {
         let record = container.record();
         for mount in &record.mounts {
             let Some(name) = mount.volume() else { continue };
@@ -239,6 +245,10 @@ impl Engine {
             }
             self.volume_event(volume, name, &more);
         }
+    }
+
+    fn network_events(&self, container: &Container, network: &str) {
+        let record = container.record();
         for name in record.endpoints.keys() {
             let kind = if name == "none" {
                 "null"

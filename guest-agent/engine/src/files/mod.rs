@@ -53,12 +53,40 @@ pub(crate) struct Files {
     pub(crate) record: Arc<Record>,
     /// The ids outside that its users have; `None` where they are the same.
     pub(crate) ids: Option<IdRange>,
+    /// Whether they were mounted for this.
+    assembled: bool,
     _volumes: InUse,
+    told: Option<Told>,
     /// Let go of after the view: two overlays over one directory must not be.
     _held: OwnedMutexGuard<()>,
 }
 
+/// That its volumes were mounted for a copy was told; that they are no more is told at the end.
+struct Told {
+    engine: Arc<Engine>,
+    container: Arc<Container>,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.engine.volume_events(&self.container, "unmount");
+    }
+}
+
 impl Engine {
+    /// Opens the files of a container to copy some of them, and tells of volumes that are mounted for that.
+    async fn files_to_copy(self: &Arc<Self>, container: &Arc<Container>) -> Result<Files> {
+        let mut files = self.container_files(container).await?;
+        if files.assembled {
+            self.volume_events(container, "mount");
+            files.told = Some(Told {
+                engine: Arc::clone(self),
+                container: Arc::clone(container),
+            });
+        }
+        Ok(files)
+    }
+
     /// Opens the files of a container, whether it runs or not.
     pub(crate) async fn container_files(
         self: &Arc<Self>,
@@ -83,12 +111,12 @@ impl Engine {
                 }
                 let volumes = record.mounts.iter().filter_map(Mount::volume);
                 let used = self.use_volumes(volumes)?;
-                break (self.assemble_view(&record).await?, None, used);
+                break (self.assemble_view(&record).await?, None, Some(used));
             }
             if let Some(live) = container.live() {
                 let ids = live.user.as_ref().map(|_| CONTAINER_IDS);
                 if let Some(view) = live_view(live).await? {
-                    break (view, ids, InUse::default());
+                    break (view, ids, None);
                 }
             }
             // It has just ended, and in a moment everybody knows.
@@ -99,7 +127,9 @@ impl Engine {
             view,
             record,
             ids,
-            _volumes: volumes,
+            assembled: volumes.is_some(),
+            _volumes: volumes.unwrap_or_default(),
+            told: None,
             _held: held,
         })
     }

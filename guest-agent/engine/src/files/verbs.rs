@@ -66,7 +66,7 @@ impl Engine {
     /// When there is no such container or path.
     pub async fn container_stat(self: &Arc<Self>, reference: &str, path: &str) -> Result<PathStat> {
         let container = self.containers().find(reference)?;
-        let files = self.container_files(&container).await?;
+        let files = self.files_to_copy(&container).await?;
         Ok(stat::look_up(files.view.root(), path, reference)?.stat)
     }
 
@@ -81,7 +81,7 @@ impl Engine {
         path: &str,
     ) -> Result<Archive> {
         let container = self.containers().find(reference)?;
-        let files = self.container_files(&container).await?;
+        let files = self.files_to_copy(&container).await?;
         let found = stat::look_up(files.view.root(), path, reference)?;
         self.container_event(&container, "archive-path", &[]);
         Ok(Archive {
@@ -105,7 +105,7 @@ impl Engine {
     ) -> Result<()> {
         self.require_open()?;
         let container = self.containers().find(reference)?;
-        let files = self.container_files(&container).await?;
+        let files = self.files_to_copy(&container).await?;
         let (path, reference) = (path.to_owned(), reference.to_owned());
         let unpacked = tokio::task::spawn_blocking(move || {
             let extract = || extract(&files, &path, &reference, options, input);
