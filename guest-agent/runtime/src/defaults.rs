@@ -220,7 +220,13 @@ impl ContainerSpec {
         self.process.seccomp = Seccomp::Unconfined;
         self.masked_paths.clear();
         self.readonly_paths.clear();
-        self.devices = host_devices();
+        let own = std::mem::replace(&mut self.devices, host_devices());
+        for device in own {
+            // Those under another name; the machine's own are there under theirs.
+            if !self.devices.iter().any(|there| there.path == device.path) {
+                self.devices.push(device);
+            }
+        }
         self.device_rules = vec![DeviceRule::ALLOW_ALL];
         for mount in &mut self.mounts {
             if matches!(mount.kind, MountKind::Sysfs | MountKind::Cgroup) {

@@ -16,6 +16,8 @@ pub enum FailureKind {
     MountType,
     /// The request itself is wrong, for example an unknown user.
     Invalid,
+    /// What was asked for is refused before anything is made.
+    Refused,
     /// The kernel refused a step.
     Kernel,
     /// This version of the runtime cannot do what was asked; the text names it.
@@ -114,6 +116,10 @@ impl StartError {
             ""
         };
         match operation {
+            Operation::Create if self.kind == FailureKind::Refused => format!(
+                "failed to create task for container: failed to create shim task: OCI runtime \
+                 create failed: runc create failed: {text}"
+            ),
             Operation::Create => format!(
                 "failed to create task for container: failed to create shim task: OCI runtime \
                  create failed: runc create failed: unable to start container process: \

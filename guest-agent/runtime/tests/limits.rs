@@ -155,7 +155,7 @@ fn limits_read_back_as_docker_means_them() {
         {
             assert_eq!(
                 output.stdout,
-                "67108864\n33554432\n16777216\n50000 100000\n20\n0\n100\n"
+                "67108864\n33554432\n16777216\n50000 100000\n59\n0\n100\n"
             );
         }
     });

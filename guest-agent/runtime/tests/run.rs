@@ -446,20 +446,28 @@ fn namespaces_are_shared_when_asked() {
 fn sysctls_of_the_machine_cannot_be_set() {
     inside("sysctls_of_the_machine_cannot_be_set", |bench| {
         let root = bench.rootfs("root");
-        let refused = |name: &str, edit: fn(&mut lighter_runtime::ContainerSpec)| {
+        let refused = |name: &str, why: &str, edit: fn(&mut lighter_runtime::ContainerSpec)| {
             let mut spec = container(program(&["true"]));
             spec.sysctls = [(name.to_owned(), "1".to_owned())].into();
             edit(&mut spec);
             let error = bench.run(&root, &spec).unwrap_err();
+            assert_eq!(error.text, format!("sysctl \"{name}\" {why}"));
+            let framed = error.docker_text(Operation::Create);
             assert!(
-                error.text.contains("is not in a separate kernel namespace"),
-                "{error}"
+                framed.ends_with(&format!("runc create failed: {error}")),
+                "{framed}"
             );
         };
-        refused("kernel.core_pattern", |_| {});
-        refused("net/../kernel/core_pattern", |_| {});
-        refused("net.ipv4.ip_forward", |spec| {
+        let shared = "is not in a separate kernel namespace";
+        refused("kernel.core_pattern", shared, |_| {});
+        refused("net/../kernel/core_pattern", shared, |_| {});
+        let network = "not allowed in host network namespace";
+        refused("net.ipv4.ip_forward", network, |spec| {
             spec.namespaces.net = Namespace::Host;
+        });
+        let ipc = "is not allowed in the hosts ipc namespace";
+        refused("kernel.shmmax", ipc, |spec| {
+            spec.namespaces.ipc = Namespace::Host;
         });
         let mut spec = container(shell(
             "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ip_forward",

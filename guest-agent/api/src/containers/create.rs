@@ -16,7 +16,9 @@ pub(super) async fn create(mut call: Call) -> Answer {
         .ok_or_else(|| {
             ApiError::bad_request("config cannot be empty in order to create a container")
         })?;
-    if !call.version.since(42) {
+    if call.version.since(42) {
+        request.host_config.kernel_memory = 0;
+    } else {
         // Older clients send sizes they do not mean.
         request.host_config.console_size = (0, 0);
     }

@@ -135,6 +135,11 @@ pub(super) fn inspect(call: &Call, name: &str) -> Answer {
         }
         dir.join(name).display().to_string()
     };
+    let mut host_config = record.host_config.clone();
+    if !run.started.is_never() {
+        // What control groups 2 do not have is shown until the first start only.
+        host_config.oom_kill_disable = None;
+    }
     let size = call.query.flag("size").then(|| call.engine.size(&record));
     let execs = call.engine.running_execs(&container);
     let logged = record.host_config.log_config.kind == "json-file" && !run.started.is_never();
@@ -175,7 +180,7 @@ pub(super) fn inspect(call: &Call, name: &str) -> Answer {
         process_label: "",
         app_armor_profile: "",
         exec_ids: (!execs.is_empty()).then_some(execs),
-        host_config: &record.host_config,
+        host_config: &host_config,
         graph_driver: graph_driver(call, &record),
         size_rw: size.map(|(own, _)| own),
         size_root_fs: size.map(|(_, all)| all),

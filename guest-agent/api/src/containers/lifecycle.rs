@@ -108,7 +108,14 @@ pub(super) async fn update(mut call: Call, name: &str) -> Answer {
     struct Shape {
         warnings: Vec<String>,
     }
-    let Update { limits, policy } = call.json().await?;
+    let Update { mut limits, policy } = call.json().await?;
+    if !call.version.since(40) {
+        // Older clients send one they do not mean.
+        limits.pids_limit = None;
+    }
+    if call.version.since(42) {
+        limits.kernel_memory = 0;
+    }
     let warnings = call.engine.container_update(name, limits, policy).await?;
     ok(&Shape { warnings })
 }

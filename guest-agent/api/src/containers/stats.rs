@@ -150,12 +150,12 @@ fn is_zero(number: &u64) -> bool {
 pub(super) async fn stats(call: &Call, name: &str) -> Answer {
     let stream = call.query.flag_or("stream", true);
     let once = call.version.since(41) && call.query.flag("one-shot");
+    let container = call.engine.container(name)?;
     if stream && once {
         return Err(ApiError::bad_request(
             "cannot have stream=true and one-shot=true",
         ));
     }
-    let container = call.engine.container(name)?;
     if !stream && !container.status().is_running() {
         return ok(&shape(&container, None));
     }

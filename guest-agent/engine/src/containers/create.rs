@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lighter_images::Pin;
 
 use super::record::{Record, RunState};
-use super::{Container, defaults, modes, users, validate};
+use super::{Container, defaults, limits, modes, users, validate};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -53,10 +53,11 @@ impl Engine {
         // wait for the host and copy volumes: neither pulls nor the collector wait for that.
         let (image, pin) = self.image_for_create(&config.image, platform).await?;
         defaults::merge_image(&mut config, &image.config);
+        let mut warnings = limits::discard(&mut host_config, self.has_weights());
         defaults::adapt(&mut host_config, &self.config().settings);
         validate::check(&config, &host_config)?;
         users::check(&host_config, &self.config().settings)?;
-        let warnings = self.warnings(&host_config);
+        warnings.extend(self.warnings(&host_config));
         self.settle_donors(&mut host_config)?;
         let endpoints = self.endpoints(&host_config, networking_config.endpoints_config)?;
         let words = command(&config)?;

@@ -150,10 +150,9 @@ pub(super) fn adapt(host_config: &mut HostConfig, settings: &Settings) {
     if host_config.runtime.is_empty() {
         host_config.runtime = "runc".into();
     }
-    // What stands for "not set" becomes null; what cgroup 2 does not have does too.
+    // What stands for "not set" becomes null.
     host_config.pids_limit = host_config.pids_limit.filter(|limit| *limit > 0);
-    host_config.memory_swappiness = None;
-    host_config.oom_kill_disable = None;
+    host_config.oom_kill_disable = Some(false);
     if host_config.memory > 0 && host_config.memory_swap == 0 {
         host_config.memory_swap = host_config.memory.saturating_mul(2);
     }

@@ -11,6 +11,7 @@ mod files;
 mod health;
 mod image;
 pub(crate) mod launch;
+mod limits;
 mod list;
 mod loose;
 mod modes;

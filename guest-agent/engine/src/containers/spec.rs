@@ -6,12 +6,13 @@ use std::path::Path;
 
 use lighter_runtime::{
     BlkioThrottle, Capabilities, ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule,
-    MountKind, ProcessSpec, Resources, Rlimit, RlimitResource, TerminalSize, caps,
+    FailureKind, MountKind, Operation, ProcessSpec, Resources, Rlimit, RlimitResource, StartError,
+    TerminalSize, caps,
 };
 use rustix::fs::{major, minor};
 
 use super::{Record, validate};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::{BlkioThrottleDevice, HostConfig};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -32,6 +33,7 @@ pub(super) fn build(record: &Record) -> Result<ContainerSpec> {
     }
     spec.sysctls
         .extend(host_config.sysctls.clone().unwrap_or_default());
+    check_sysctls(host_config)?;
     let shm = u64::try_from(host_config.shm_size).unwrap_or(0);
     for mount in &mut spec.mounts {
         if let MountKind::Shm { size } = &mut mount.kind {
@@ -42,12 +44,40 @@ pub(super) fn build(record: &Record) -> Result<ContainerSpec> {
         spec.mounts
             .retain(|mount| !matches!(mount.kind, MountKind::Shm { .. }));
     }
-    if !host_config.cgroup_parent.is_empty() {
-        spec.cgroup_parent = Some(host_config.cgroup_parent.trim_matches('/').to_owned());
-    }
+    spec.cgroup_parent = parent(&host_config.cgroup_parent);
     spec.resources = resources(host_config)?;
     devices(&mut spec, host_config)?;
     Ok(spec)
+}
+
+/// The containers' "host" network is a namespace the runtime joins as any other: that it is everybody's is known here.
+fn check_sysctls(host_config: &HostConfig) -> Result<()> {
+    let names = host_config.sysctls.iter().flatten().map(|(name, _)| name);
+    let own = |name: &&String| name.starts_with("net.") || name.starts_with("net/");
+    match names.into_iter().find(own) {
+        Some(name) if host_config.network_mode == "host" => {
+            let text = format!("sysctl \"{name}\" not allowed in host network namespace");
+            let refused = StartError::new("check", FailureKind::Refused, text);
+            Err(Error::new(
+                Kind::Internal,
+                refused.docker_text(Operation::Create),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The parent of a container's group, below that of all containers: nothing leads out of it.
+fn parent(path: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        if part == ".." {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
 }
 
 fn process(record: &Record) -> Result<ProcessSpec> {
@@ -189,7 +219,7 @@ pub(crate) fn resources(host_config: &HostConfig) -> Result<Resources> {
 
 fn numbers(path: &str) -> Result<(u32, u32)> {
     let metadata = std::fs::metadata(path)
-        .map_err(|error| Error::invalid(format!("no such device: \"{path}\" ({error})")))?;
+        .map_err(|error| Error::invalid(format!("stat {path}")).with_source(error))?;
     Ok((major(metadata.st_rdev()), minor(metadata.st_rdev())))
 }
 
@@ -231,55 +261,79 @@ fn add_device(
         ))
         .with_source(error)
     };
+    let no_device = || gather(std::io::Error::other("not a device node"));
+    // The machine's own files are no user's business, and none of them is a device.
     if !source.starts_with("/dev") {
-        return Err(Error::invalid(format!(
-            "{} is not a device",
-            source.display()
-        )));
+        return Err(no_device());
     }
     let metadata = std::fs::metadata(source).map_err(gather)?;
+    let before = spec.devices.len();
     if metadata.is_dir() {
-        for entry in std::fs::read_dir(source).map_err(gather)?.flatten() {
-            let below = format!("{inside}/{}", entry.file_name().to_string_lossy());
-            add_device(spec, &entry.path(), &below, access)?;
-        }
-        return Ok(());
+        add_below(spec, source, inside, access);
+    } else if let Some(device) = device(&metadata, inside) {
+        push_device(spec, device, access);
     }
+    if spec.devices.len() == before {
+        return Err(no_device());
+    }
+    Ok(())
+}
+
+/// Every device below a directory. Links are not followed, and what cannot be read is left out.
+fn add_below(spec: &mut ContainerSpec, source: &Path, inside: &str, access: DeviceAccess) {
+    for entry in std::fs::read_dir(source).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let below = format!("{inside}/{}", entry.file_name().to_string_lossy());
+        if metadata.is_dir() {
+            add_below(spec, &entry.path(), &below, access);
+        } else if let Some(device) = device(&metadata, &below) {
+            push_device(spec, device, access);
+        }
+    }
+}
+
+fn device(metadata: &std::fs::Metadata, inside: &str) -> Option<Device> {
     let mode = metadata.st_mode();
     let kind = match mode & 0o170_000 {
         0o020_000 => DeviceKind::Char,
         0o060_000 => DeviceKind::Block,
-        _ => {
-            return Err(Error::invalid(format!(
-                "error gathering device information while adding custom device \"{}\": not a \
-                 device node",
-                source.display()
-            )));
-        }
+        _ => return None,
     };
-    let (major, minor) = (major(metadata.st_rdev()), minor(metadata.st_rdev()));
-    spec.devices.push(Device {
+    Some(Device {
         path: inside.to_owned(),
         kind,
-        major,
-        minor,
+        major: major(metadata.st_rdev()),
+        minor: minor(metadata.st_rdev()),
         mode: mode & 0o7777,
         uid: metadata.st_uid(),
         gid: metadata.st_gid(),
-    });
+    })
+}
+
+fn push_device(spec: &mut ContainerSpec, device: Device, access: DeviceAccess) {
     spec.device_rules.push(DeviceRule {
         allow: true,
-        kind: Some(kind),
-        major: Some(major),
-        minor: Some(minor),
+        kind: Some(device.kind),
+        major: Some(device.major),
+        minor: Some(device.minor),
         access,
     });
-    Ok(())
+    spec.devices.push(device);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parent_stays_below_that_of_all_containers() {
+        assert_eq!(parent("/a//b/./c"), Some("a/b/c".into()));
+        assert_eq!(parent("../../a/../b"), Some("b".into()));
+        assert_eq!(parent("/.."), None);
+        assert_eq!(parent(""), None);
+    }
 
     #[test]
     fn own_variables_win_and_may_take_away() {

@@ -391,7 +391,7 @@ fn start_error(error: StartError) -> (Error, i32) {
         | FailureKind::MountType
         | FailureKind::Invalid => Kind::InvalidArgument,
         FailureKind::Unsupported => Kind::Unsupported,
-        FailureKind::Kernel => Kind::Internal,
+        FailureKind::Refused | FailureKind::Kernel => Kind::Internal,
     };
     (Error::new(kind, error.docker_text(Operation::Create)), code)
 }

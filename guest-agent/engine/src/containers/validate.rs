@@ -1,16 +1,13 @@
 //! What create refuses, in Docker's words.
 
-use super::{modes, signals};
+use super::{limits, modes, signals};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Config, HostConfig};
-
-const MIB: i64 = 1 << 20;
 
 /// Checks what can be checked without looking at other objects.
 pub(crate) fn check(config: &Config, host_config: &HostConfig) -> Result<()> {
     check_config(config)?;
-    check_memory(host_config)?;
-    check_cpu(host_config)?;
+    limits::check(host_config)?;
     check_policy(host_config)?;
     check_security(host_config)?;
     modes::check(host_config)?;
@@ -28,9 +25,6 @@ pub(crate) fn check(config: &Config, host_config: &HostConfig) -> Result<()> {
             "Invalid value {}, range for oom score adj is [-1000, 1000]",
             host_config.oom_score_adj
         )));
-    }
-    if host_config.blkio_weight != 0 && !(10..=1000).contains(&host_config.blkio_weight) {
-        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
     }
     Ok(())
 }
@@ -71,121 +65,6 @@ fn check_config(config: &Config) -> Result<()> {
         if health.retries < 0 {
             return Err(Error::invalid("Retries in Healthcheck cannot be negative"));
         }
-    }
-    Ok(())
-}
-
-pub(super) fn check_memory(host_config: &HostConfig) -> Result<()> {
-    let HostConfig {
-        memory,
-        memory_swap,
-        memory_reservation,
-        ..
-    } = *host_config;
-    let text = if memory < 0 || memory_reservation < 0 {
-        "Memory limits can not be less than 0"
-    } else if memory > 0 && memory < 6 * MIB {
-        "Minimum memory limit allowed is 6MB"
-    } else if memory > 0 && memory_swap > 0 && memory_swap < memory {
-        "Minimum memoryswap limit should be larger than memory limit, see usage"
-    } else if memory == 0 && memory_swap > 0 {
-        "You should always set the Memory limit when using Memoryswap limit, see usage"
-    } else if memory_reservation > 0 && memory_reservation < 6 * MIB {
-        "Minimum memory reservation allowed is 6MB"
-    } else if memory > 0 && memory_reservation > memory {
-        "Minimum memory limit can not be less than memory reservation limit, see usage"
-    } else {
-        return Ok(());
-    };
-    Err(Error::invalid(text))
-}
-
-/// Checks a list as `0-2,5` against those the kernel has.
-fn check_set(list: &str, what: &str, things: &str, file: &str) -> Result<()> {
-    if list.is_empty() {
-        return Ok(());
-    }
-    let Some(asked) = set(list) else {
-        return Err(Error::invalid(format!(
-            "Invalid value {list} for cpuset {what}: invalid format: {list}"
-        )));
-    };
-    // A kernel without the file has one of them.
-    let there = std::fs::read_to_string(file).unwrap_or_else(|_| "0".into());
-    let there = there.trim();
-    if asked
-        .iter()
-        .all(|number| set(there).is_none_or(|there| there.contains(number)))
-    {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "Requested {things} are not available - requested {list}, available: {there}"
-    )))
-}
-
-/// The numbers of a list; none if it is no list or longer than any machine needs.
-fn set(list: &str) -> Option<std::collections::BTreeSet<u32>> {
-    let mut numbers = std::collections::BTreeSet::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        if first > last || last > 8192 {
-            return None;
-        }
-        numbers.extend(first..=last);
-    }
-    Some(numbers)
-}
-
-pub(super) fn check_cpu(host_config: &HostConfig) -> Result<()> {
-    for (list, what, things, file) in [
-        (
-            &host_config.cpuset_cpus,
-            "cpus",
-            "CPUs",
-            "/sys/devices/system/cpu/online",
-        ),
-        (
-            &host_config.cpuset_mems,
-            "mems",
-            "memory nodes",
-            "/sys/devices/system/node/online",
-        ),
-    ] {
-        check_set(list, what, things, file)?;
-    }
-    let HostConfig {
-        nano_cpus,
-        cpu_period,
-        cpu_quota,
-        ..
-    } = *host_config;
-    let cpus =
-        i64::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1);
-    if nano_cpus != 0 && (cpu_period != 0 || cpu_quota != 0) {
-        let what = if cpu_period == 0 { "Quota" } else { "Period" };
-        return Err(Error::invalid(format!(
-            "Conflicting options: Nano CPUs and CPU {what} cannot both be set"
-        )));
-    }
-    if nano_cpus < 0 || nano_cpus > cpus.saturating_mul(1_000_000_000) {
-        return Err(Error::invalid(format!(
-            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-        )));
-    }
-    if cpu_period != 0 && !(1000..=1_000_000).contains(&cpu_period) {
-        return Err(Error::invalid(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
-        ));
-    }
-    if cpu_quota > 0 && cpu_quota < 1000 {
-        return Err(Error::invalid(
-            "CPU cfs quota can not be less than 1ms (i.e. 1000)",
-        ));
-    }
-    if host_config.cpu_shares < 0 {
-        return Err(Error::invalid("shares can not be negative"));
     }
     Ok(())
 }
@@ -311,9 +190,6 @@ fn check_missing_features(config: &Config, host_config: &HostConfig) -> Result<(
             Kind::InvalidArgument,
             format!("unknown or invalid runtime name: {}", host_config.runtime),
         ));
-    }
-    if host_config.cpu_realtime_period != 0 || host_config.cpu_realtime_runtime != 0 {
-        return missing("real-time CPU limits are not supported: cgroup 2 has none");
     }
     Ok(())
 }

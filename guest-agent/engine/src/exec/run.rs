@@ -358,7 +358,7 @@ fn start_error(error: StartError) -> (Error, i32) {
         FailureKind::NotExecutable => (Kind::InvalidArgument, 126),
         FailureKind::Invalid => (Kind::InvalidArgument, 126),
         FailureKind::Unsupported => (Kind::Unsupported, 126),
-        FailureKind::Kernel => (Kind::Internal, 128),
+        FailureKind::Refused | FailureKind::Kernel => (Kind::Internal, 128),
     };
     (Error::new(kind, error.docker_text(Operation::Exec)), code)
 }

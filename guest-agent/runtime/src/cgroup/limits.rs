@@ -119,9 +119,20 @@ fn cpu_max(limits: &Resources) -> Option<String> {
     ))
 }
 
-/// Shares of 2–262,144 onto weights of 1–10,000, as Docker's runtime maps them.
+/// Shares of 2–262,144 onto weights of 1–10,000 as Docker's runtime (runc 1.3) maps them: on a curve that keeps
+/// what is usual on both sides, 1,024 and 100, together.
 fn weight_of_shares(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+    const MOST: u64 = 262_144;
+    if shares <= 2 {
+        return 1;
+    }
+    if shares >= MOST {
+        return 10_000;
+    }
+    let log = (shares as f64).log2();
+    let weight = 10f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0);
+    // Whole numbers must not become the next for the last digit of a float.
+    (weight - 1e-9).ceil() as u64
 }
 
 #[cfg(test)]
@@ -161,7 +172,9 @@ mod tests {
     #[test]
     fn shares_map_onto_the_whole_range_of_weights() {
         assert_eq!(weight_of_shares(2), 1);
-        assert_eq!(weight_of_shares(1024), 39);
+        assert_eq!(weight_of_shares(512), 59);
+        assert_eq!(weight_of_shares(1024), 100);
+        assert_eq!(weight_of_shares(262_143), 10_000);
         assert_eq!(weight_of_shares(262_144), 10_000);
     }
 }

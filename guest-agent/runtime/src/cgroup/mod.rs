@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 pub use stats::{CpuStats, DeviceIo, MemoryStats, PidsStats, Stats};
@@ -135,6 +135,18 @@ impl CgroupRoot {
     #[must_use]
     pub fn controllers(&self) -> &[String] {
         &self.controllers
+    }
+
+    /// Whether the kernel has weights for block devices; it need not, even with the controller for their limits.
+    #[must_use]
+    pub fn has_io_weight(&self) -> bool {
+        rustix::fs::accessat(
+            &self.directory,
+            "io.weight",
+            Access::EXISTS,
+            AtFlags::empty(),
+        )
+        .is_ok()
     }
 
     /// Makes the group `name`, below `parent` (a relative path) if given.

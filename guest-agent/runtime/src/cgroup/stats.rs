@@ -40,14 +40,8 @@ pub struct CpuStats {
 pub struct MemoryStats {
     /// In use, page cache included, bytes.
     pub current: u64,
-    /// Highest `current` so far, where the kernel tells.
-    pub peak: Option<u64>,
     /// Limit; `None` is unlimited.
     pub max: Option<u64>,
-    /// Swap in use, bytes.
-    pub swap_current: u64,
-    /// Times the limit was hit.
-    pub limit_hits: u64,
     /// Times there was no memory to be had below the limit.
     pub ooms: u64,
     /// Processes killed for want of memory.
@@ -109,10 +103,7 @@ impl Cgroup {
             cpu: cpu_stats(&cpu),
             memory: MemoryStats {
                 current: number("memory.current").unwrap_or(0),
-                peak: number("memory.peak"),
                 max: number("memory.max"),
-                swap_current: number("memory.swap.current").unwrap_or(0),
-                limit_hits: value_of(&events, "max").unwrap_or(0),
                 ooms: value_of(&events, "oom").unwrap_or(0),
                 oom_kills: value_of(&events, "oom_kill").unwrap_or(0),
                 stat: table(&file("memory.stat")),

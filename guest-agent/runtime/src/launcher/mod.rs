@@ -422,20 +422,20 @@ fn check_sysctl(name: &str, spec: &ContainerSpec) -> Result<(), StartError> {
         .all(|letter| letter.is_ascii_alphanumeric() || "._-/".contains(letter));
     let own = |namespace| namespace != Namespace::Host;
     let namespaces = &spec.namespaces;
-    let allowed = plain
-        && !name.split(['.', '/']).any(str::is_empty)
-        && ((dotted.starts_with("net.") && own(namespaces.net))
-            || ((IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue."))
-                && own(namespaces.ipc))
-            || (dotted == "kernel.domainname" && own(namespaces.uts)));
-    if allowed {
+    let known = plain && !name.split(['.', '/']).any(str::is_empty);
+    let of_ipc = IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
+    let of_network = dotted.starts_with("net.");
+    let of_uts = dotted == "kernel.domainname";
+    let text = if known && of_network && !own(namespaces.net) {
+        format!("sysctl \"{name}\" not allowed in host network namespace")
+    } else if known && of_ipc && !own(namespaces.ipc) {
+        format!("sysctl \"{name}\" is not allowed in the hosts ipc namespace")
+    } else if known && (of_network || of_ipc || (of_uts && own(namespaces.uts))) {
         return Ok(());
-    }
-    Err(StartError::new(
-        "check",
-        FailureKind::Kernel,
-        format!("sysctl \"{name}\" is not in a separate kernel namespace"),
-    ))
+    } else {
+        format!("sysctl \"{name}\" is not in a separate kernel namespace")
+    };
+    Err(StartError::new("check", FailureKind::Refused, text))
 }
 
 impl From<crate::CgroupError> for StartError {
