@@ -4,6 +4,7 @@ mod bodies;
 mod files;
 mod generations;
 mod layers;
+mod limits;
 mod living;
 mod normal;
 mod pushing;

@@ -6,12 +6,22 @@
 //! input. Lines that begin with `#` are comments. A line that begins with `~` must differ: the
 //! comment above it says why, and only whether it succeeds is compared.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lighter_tests::{Host, Reference};
+use lighter_tests::{Finished, Host, Reference};
 
 use crate::{both, normal};
+
+/// Two engines, and where they may keep things.
+pub struct Pair<'a> {
+    /// A folder of this pair's own.
+    pub home: &'a Path,
+    /// Runs docker against ours, with standard input.
+    pub ours: &'a dyn Fn(&[&str], &[u8]) -> Finished,
+    /// The same against dockerd.
+    pub dockerd: &'a dyn Fn(&[&str], &[u8]) -> Finished,
+}
 
 /// Runs the same lines on both engines and compares each answer.
 pub fn same(test: &str, lines: &str) {
@@ -21,8 +31,18 @@ pub fn same(test: &str, lines: &str) {
 
 /// The same on these two.
 pub fn same_of(host: &Host, reference: &Reference, lines: &str) {
+    let pair = Pair {
+        home: host.home(),
+        ours: &|words, input| host.docker_with(words, input),
+        dockerd: &|words, input| reference.docker_with(words, input),
+    };
+    compare(&pair, lines);
+}
+
+/// The same for any two.
+pub fn compare(pair: &Pair<'_>, lines: &str) {
     let folder = |name: &str| -> PathBuf {
-        let folder = host.home().join(name);
+        let folder = pair.home.join(name);
         std::fs::create_dir_all(&folder).expect("a folder");
         folder
     };
@@ -47,11 +67,8 @@ pub fn same_of(host: &Host, reference: &Reference, lines: &str) {
         let run = |folder: &PathBuf, ours: bool| {
             let (words, input) = words(&line.replace("$DIR", &folder.display().to_string()));
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let done = if ours {
-                host.docker_with(&words, input.as_bytes())
-            } else {
-                reference.docker_with(&words, input.as_bytes())
-            };
+            let docker = if ours { pair.ours } else { pair.dockerd };
+            let done = docker(&words, input.as_bytes());
             let clean =
                 |text: String| normal::text(&text.replace(&folder.display().to_string(), "$DIR"));
             (done.code.to_string(), clean(done.out()), clean(done.err()))

@@ -24,6 +24,7 @@ pub mod floor;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod inner;
 pub mod limits;
 pub mod probe;
 pub mod proxy;
@@ -36,6 +37,7 @@ pub mod tokens;
 pub mod user;
 
 pub use host::Host;
+pub use inner::Inner;
 pub use reference::Reference;
 pub use registry::Registry;
 pub use run::{Finished, run, until};

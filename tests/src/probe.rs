@@ -1,10 +1,16 @@
-//! The probe: a small program that containers of tests run, see `probe/probe.rs`.
+//! Small programs that containers of tests run: the probe (`probe/probe.rs`) and what is beside another engine
+//! inside a machine (`inner/inner.rs`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The program, built once: static, because the image has no libraries.
+use anyhow::{Context, Result, ensure};
+
+/// The source of the program in the image of [`crate::inner`].
+pub const INNER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/inner/inner.rs");
+
+/// The probe, built once.
 ///
 /// # Panics
 ///
@@ -12,25 +18,29 @@ use std::sync::OnceLock;
 #[must_use]
 pub fn binary() -> &'static [u8] {
     static BINARY: OnceLock<Vec<u8>> = OnceLock::new();
-    BINARY.get_or_init(build)
+    BINARY.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a folder");
+        let out: PathBuf = dir.path().join("probe");
+        let source = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/probe/probe.rs"));
+        compile(source, &out).expect("the probe compiles");
+        std::fs::read(out).expect("the probe")
+    })
 }
 
-fn build() -> Vec<u8> {
-    let dir = tempfile::tempdir().expect("a folder");
-    let out: PathBuf = dir.path().join("probe");
+/// Builds a program of one file, static, because the images have no libraries.
+///
+/// # Errors
+///
+/// When it does not compile.
+pub fn compile(source: &Path, out: &Path) -> Result<()> {
     let built = Command::new("rustc")
-        .args([
-            "--edition",
-            "2024",
-            "-O",
-            "-C",
-            "target-feature=+crt-static",
-        ])
+        .args(["--edition", "2024", "-O", "-C", "strip=symbols"])
+        .args(["-C", "target-feature=+crt-static"])
         .args(["--target", "x86_64-unknown-linux-gnu", "-o"])
-        .arg(&out)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/probe/probe.rs"))
+        .arg(out)
+        .arg(source)
         .status()
-        .expect("rustc");
-    assert!(built.success(), "the probe does not compile");
-    std::fs::read(out).expect("the probe")
+        .context("rustc")?;
+    ensure!(built.success(), "{} does not compile", source.display());
+    Ok(())
 }

@@ -13,6 +13,8 @@ mod cmd;
 mod cross;
 mod docker_py;
 mod image;
+mod image_archive;
+mod inner_image;
 mod nested;
 mod packages;
 mod paths;

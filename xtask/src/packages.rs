@@ -203,6 +203,15 @@ pub fn unpacked_foreign(
     unpack(&folder, suite, Some(architecture), names)
 }
 
+/// As [`unpacked`], in a folder of another name, for those who need other packages of the suite.
+///
+/// # Errors
+///
+/// As [`unpacked`].
+pub fn unpacked_as(cache: &Path, name: &str, suite: &str, names: &[&str]) -> Result<PathBuf> {
+    unpack(&cache.join("debian").join(name), suite, None, names)
+}
+
 fn unpack(done: &Path, suite: &str, architecture: Option<&str>, names: &[&str]) -> Result<PathBuf> {
     let wanted = names.join("\n");
     let is_there = || std::fs::read_to_string(done.join(STAMP)).is_ok_and(|have| have == wanted);

@@ -4,17 +4,14 @@
 //! tests need programs that people really run on shared folders, and there is no registry to ask.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use sha2::{Digest, Sha256};
-use tar::{Builder, EntryType, Header};
 
-use crate::{cmd, packages};
+use crate::{cmd, image_archive, packages};
 
 /// Raised when the way of building changes in a way that changes the result.
 const RECIPE: u32 = 3;
@@ -101,12 +98,11 @@ pub fn archive(cache: &Path) -> Result<PathBuf> {
     let root = folder.join("root");
     unpack(&folder.join("archives"), &root)?;
     complete(&root)?;
-    let layer = folder.join("layer.tar");
-    let diff_id = write_layer(&root, &layer)?;
-    let half = folder.join("debian.tar.new");
-    write_archive(&layer, &diff_id, &half)?;
-    fs::rename(&half, &archive)?;
-    fs::remove_file(&layer)?;
+    let config = json!({
+        "Cmd": ["bash"],
+        "Env": ["PATH=/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+    });
+    image_archive::write(&root, TAG, &config, &archive)?;
     for name in ["lists", "archives", "root"] {
         fs::remove_dir_all(folder.join(name))?;
     }
@@ -168,78 +164,4 @@ fn complete(root: &Path) -> Result<()> {
         "Debian's postgresql-15 has no `postgres`"
     );
     Ok(())
-}
-
-fn write_layer(root: &Path, layer: &Path) -> Result<String> {
-    let mut tar = Builder::new(Hashing::new(File::create(layer)?));
-    tar.follow_symlinks(false);
-    tar.mode(tar::HeaderMode::Complete);
-    tar.append_dir_all("", root)?;
-    let mut hashing = tar.into_inner()?;
-    hashing.out.flush()?;
-    Ok(hex::encode(hashing.hash.finalize()))
-}
-
-fn write_archive(layer: &Path, diff_id: &str, to: &Path) -> Result<()> {
-    let config = serde_json::to_vec(&json!({
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {
-            "Cmd": ["bash"],
-            "Env": ["PATH=/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-        },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
-    }))?;
-    let config_name = format!("{}.json", hex::encode(Sha256::digest(&config)));
-    let layer_name = format!("{diff_id}/layer.tar");
-    let manifest = serde_json::to_vec(
-        &json!([{ "Config": config_name, "RepoTags": [TAG], "Layers": [layer_name] }]),
-    )?;
-    let mut tar = Builder::new(File::create(to)?);
-    member(&mut tar, &config_name, config.len() as u64, &*config)?;
-    let length = fs::metadata(layer)?.len();
-    member(&mut tar, &layer_name, length, File::open(layer)?)?;
-    member(&mut tar, "manifest.json", manifest.len() as u64, &*manifest)?;
-    tar.into_inner()?.flush()?;
-    Ok(())
-}
-
-fn member(
-    tar: &mut Builder<File>,
-    name: &str,
-    length: u64,
-    content: impl std::io::Read,
-) -> Result<()> {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(EntryType::Regular);
-    header.set_mode(0o644);
-    header.set_size(length);
-    Ok(tar.append_data(&mut header, name, content)?)
-}
-
-/// A file that is hashed as it is written.
-struct Hashing {
-    out: std::io::BufWriter<File>,
-    hash: Sha256,
-}
-
-impl Hashing {
-    fn new(out: File) -> Self {
-        Self {
-            out: std::io::BufWriter::with_capacity(1 << 20, out),
-            hash: Sha256::new(),
-        }
-    }
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.out.write_all(bytes)?;
-        self.hash.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::packages::{self, Package, package};
-use crate::{cmd, docker_py, image, nested, paths, rooms, test_image, try_it};
+use crate::{cmd, docker_py, image, inner_image, nested, paths, rooms, test_image, try_it};
 
 mod libtest;
 mod report;
@@ -122,6 +122,7 @@ struct Run {
     image: image::InUse,
     clients: PathBuf,
     debian: PathBuf,
+    inner: PathBuf,
     docker_py: PathBuf,
     other_dockers: Vec<PathBuf>,
     /// A program of another kind than the machine's.
@@ -133,8 +134,10 @@ struct Run {
 impl Run {
     fn prepare(seed: Option<u64>, long: bool, only: Option<&str>) -> Result<Self> {
         packages::ensure(NEEDED)?;
+        let clients = packages::unpacked(&paths::cache(), "sid", CLIENTS)?;
         Ok(Self {
-            clients: packages::unpacked(&paths::cache(), "sid", CLIENTS)?,
+            inner: inner_image::archive(&paths::cache(), &clients)?,
+            clients,
             debian: test_image::archive(&paths::cache())?,
             docker_py: docker_py::folder(&paths::cache())?,
             other_dockers: OTHER_DOCKERS
@@ -166,6 +169,7 @@ impl Run {
             .env("LIGHTER_TEST_BIN", &self.lighter)
             .env("LIGHTER_TEST_DOCKER", self.clients.join("usr/bin/docker"))
             .env("LIGHTER_TEST_DEBIAN", &self.debian)
+            .env("LIGHTER_TEST_INNER", &self.inner)
             .env("LIGHTER_TEST_DOCKER_PY", &self.docker_py)
             .env("LIGHTER_TEST_TOOLS", self.clients.join("usr/bin"))
             .env(
