@@ -38,7 +38,7 @@ impl Built {
     }
 }
 
-/// A Lighter with 2 CPUs and 2 GiB.
+/// A Lighter with 2 CPUs.
 pub struct Ours<'a> {
     environment: Option<(&'static str, PathBuf)>,
     built: &'a Built,
@@ -46,19 +46,29 @@ pub struct Ours<'a> {
 }
 
 impl<'a> Ours<'a> {
-    /// Writes the settings; starts nothing. Its disk's flushes are as given.
+    /// Writes the settings for as much memory as the peer has, 2 GiB; starts nothing. Its disk's flushes are as
+    /// given.
     ///
     /// # Errors
     ///
     /// When there can be no folder for it.
     pub fn new(built: &'a Built, flush: &Flush) -> Result<Self> {
+        Self::with_memory(built, flush, "2GiB")
+    }
+
+    /// The same for another memory, as the setting is written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ours::new`].
+    pub fn with_memory(built: &'a Built, flush: &Flush, memory: &str) -> Result<Self> {
         // Short: the path of a unix socket has 108 bytes.
         let home = tempfile::Builder::new()
             .prefix("ltb")
             .tempdir_in("/tmp")?
             .keep();
         std::fs::create_dir_all(home.join("config"))?;
-        let settings = "cpus = 2\nmemory = \"2GiB\"\n";
+        let settings = format!("cpus = 2\nmemory = \"{memory}\"\n");
         std::fs::write(home.join("config/config.toml"), settings)?;
         Ok(Self {
             environment: flush
@@ -69,10 +79,16 @@ impl<'a> Ours<'a> {
         })
     }
 
-    /// The docker socket.
+    /// The docker socket, as docker takes it.
     #[must_use]
     pub fn socket(&self) -> String {
-        format!("unix://{}", self.home.join("run/docker.sock").display())
+        format!("unix://{}", self.socket_path().display())
+    }
+
+    /// The docker socket.
+    #[must_use]
+    pub fn socket_path(&self) -> PathBuf {
+        self.home.join("run/docker.sock")
     }
 
     /// Its host processes: daemon, machine, files, QEMU.

@@ -172,7 +172,11 @@ fn end(daemon: &Daemon, ids: &[String]) -> Result<()> {
 }
 
 /// Does something `count` times, by `hands` threads.
-fn by_hands(hands: usize, count: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+pub fn by_hands(
+    hands: usize,
+    count: usize,
+    work: impl Fn(usize) -> Result<()> + Sync,
+) -> Result<()> {
     let work = &work;
     std::thread::scope(|scope| {
         let hand =

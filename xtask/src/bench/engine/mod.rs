@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Each file measures one kind of thing and returns its rows: `engine/PART` beside dockerd, and
-//! `engine/PART/podman`.
+//! `engine/PART/podman`. What needs controllers of control groups 2 is measured in a machine, beside the same
+//! dockerd in it ([`usage`]).
 
 mod api;
 mod busybox;
@@ -21,6 +22,7 @@ mod native;
 mod podman;
 mod sides;
 mod starts;
+mod usage;
 
 use anyhow::Result;
 
@@ -53,11 +55,21 @@ const PARTS: [(&str, Part); 10] = [
 /// When a side does not come up or does not do what is measured.
 pub fn engine(pairs: usize, as_built: bool, only: Option<&str>) -> Result<Vec<Row>> {
     let wanted = |names: &str| only.is_none_or(|only| names.contains(only));
-    let parts = PARTS.iter().filter(|(names, _)| wanted(names));
-    let sides = Sides::start(as_built)?;
+    let parts: Vec<Part> = PARTS
+        .into_iter()
+        .filter(|(names, _)| wanted(names))
+        .map(|(_, part)| part)
+        .collect();
     let mut rows = Vec::new();
-    for (_, part) in parts {
-        rows.extend(part(&sides, pairs)?);
+    if !parts.is_empty() {
+        let sides = Sides::start(as_built)?;
+        for part in parts {
+            rows.extend(part(&sides, pairs)?);
+        }
+    }
+    // The others have ended by now: this one has a machine.
+    if wanted(usage::NAMES) {
+        rows.extend(usage::rows(pairs, as_built)?);
     }
     Ok(rows)
 }
