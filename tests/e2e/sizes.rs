@@ -281,3 +281,43 @@ fn a_disk_made_without_projects_has_no_sizes_until_it_is_given_them() {
     says_limit(&exec(&host, "sized", &write("/f", 30)));
     host.docker(&["start", "-a", "before"]).ok();
 }
+
+#[test]
+fn sizes_hold_in_a_user_namespace_and_cannot_be_left_there() {
+    let name = "sizes_hold_in_a_user_namespace_and_cannot_be_left_there";
+    let Some(host) = Host::started(name) else {
+        return;
+    };
+    let leave = |container: &str| {
+        stay(&host, container, &["--storage-opt", "size=20m"]);
+        limits::arm(&host, container);
+        let script = "echo x > /f; /probe leave /f";
+        exec(&host, container, script).ok().out()
+    };
+    // To the owner of a file the kernel allows it elsewhere.
+    assert_eq!(leave("plain"), "project open\none\nleave open\n");
+    host.lighter(&["config", "set", "engine.userns-remap", "true"])
+        .ok();
+    host.lighter(&["down"]).ok();
+    host.lighter(&["up"]).ok();
+    assert_eq!(leave("mapped"), "project open\none\nleave 22\n");
+    let df = exec(&host, "mapped", "df -k / | tail -1 | awk '{print $2}'");
+    assert_eq!(df.ok().out(), "20480\n");
+    says_limit(&exec(&host, "mapped", &write("/g", 30)));
+    host.docker(&["start", "plain"]).ok();
+    says_limit(&exec(&host, "plain", &write("/g", 30)));
+
+    let volume = ["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs"];
+    let owned = ["-o", "o=size=1m,uid=5,mode=750", "memory"];
+    host.docker(&[&volume[..], &owned].concat()).ok();
+    host.docker(&["volume", "create", "-o", "size=20m", "disk"])
+        .ok();
+    stay(&host, "volumes", &["-v", "memory:/m", "-v", "disk:/d"]);
+    let said = exec(
+        &host,
+        "volumes",
+        "stat -c '%a %u' /m; echo x > /m/f && stat -c %u /m/f",
+    );
+    assert_eq!(said.ok().out(), "750 5\n0\n");
+    says_limit(&exec(&host, "volumes", &write("/d/f", 30)));
+}

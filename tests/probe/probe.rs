@@ -45,6 +45,7 @@ fn main() {
         "watch" => watch(arg(1)),
         "ping" => ping(arg(1)),
         "projects" => projects(arg(1)),
+        "leave" => leave(arg(1)),
         other => println!("unknown probe {other}"),
     }
 }
@@ -145,6 +146,25 @@ fn projects(path: &str) {
         let project = (entry[8] >> 32) as u32;
         println!("{project} files {} limit {}", entry[5], entry[0]);
         from = project + 1;
+    }
+}
+
+/// Takes a file out of its project.
+fn leave(path: &str) {
+    const SYS_IOCTL: c_long = 16;
+    const GET_ATTRIBUTES: c_long = 0x801c_581f;
+    const SET_ATTRIBUTES: c_long = 0x401c_5820;
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) => return println!("{error}"),
+    };
+    let mut attributes = [0u32; 7];
+    // SAFETY: the kernel writes and reads a `struct fsxattr`, which is as large as these seven words.
+    unsafe {
+        say("project", syscall(SYS_IOCTL, file.as_raw_fd(), GET_ATTRIBUTES, attributes.as_mut_ptr()));
+        let had = std::mem::replace(&mut attributes[3], 0);
+        println!("{}", if had == 0 { "none" } else { "one" });
+        say("leave", syscall(SYS_IOCTL, file.as_raw_fd(), SET_ATTRIBUTES, attributes.as_ptr()));
     }
 }
 
