@@ -31,6 +31,7 @@
 mod check;
 mod control;
 mod frame;
+pub mod link;
 mod message;
 mod open;
 mod secret;

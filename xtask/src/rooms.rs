@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lighter-platform", &[]),
     ("lighter-vmm", &["lighter-platform"]),
     ("lighter-files", &["lighter-platform", "lighter-protocol"]),
+    ("lighter-net", &["lighter-protocol"]),
     (
         "lighter-machine",
         &["lighter-vmm", "lighter-platform", "lighter-protocol"],

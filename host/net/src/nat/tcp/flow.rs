@@ -1,0 +1,424 @@
+//! One connection of the guest, ended here, and the host's own that stands for it.
+//!
+//! ```text
+//!   guest ──segments──► to_host ring ──write──► socket
+//!   guest ◄─segments─── to_guest ring ◄─read─── socket      (kept until the guest has acknowledged it)
+//! ```
+//!
+//! Called by the table beside it, on one thread. What comes from the guest is believed for its own connection
+//! only: numbers out of order are answered, never followed. The link loses nothing by itself, so that what is
+//! lost (the guest may drop) is sent again from the first missing byte on.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+
+use super::super::ring::{LARGEST, Ring, SMALLEST};
+use super::segment::{Ends, Segment};
+use super::sequence::{before, distance};
+
+/// By how many bits our windows are shifted: [`LARGEST`] fits.
+pub const SHIFT: u8 = 7;
+/// How long an answer of the guest may take at first.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest wait between two tries.
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
+/// Tries before a silent guest's connection is given up.
+const TRIES: u8 = 12;
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The host's connection is being made.
+    Connecting,
+    /// It is made; the guest is told.
+    Answering,
+    /// The guest knows.
+    Open,
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    Goes,
+    /// The guest gave it up, or nobody needs it any more.
+    Gone,
+    /// The guest is to be told that it is over.
+    Broken,
+}
+
+/// Memory that all connections may still take for larger rings.
+#[derive(Debug)]
+pub struct Budget(pub usize);
+
+impl Budget {
+    /// Doubles a ring if that is within what is left.
+    fn raise(&mut self, ring: &mut Ring) {
+        let before = ring.limit();
+        if before < LARGEST && before <= self.0 {
+            ring.raise_limit();
+            self.0 -= ring.limit() - before;
+        }
+    }
+
+    /// Takes back what a connection had.
+    pub fn give_back(&mut self, flow: &Flow) {
+        self.0 += flow.to_host.limit() - SMALLEST + flow.to_guest.limit() - SMALLEST;
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Flow {
+    pub(super) ends: Ends,
+    pub(super) socket: TcpStream,
+    pub(super) state: State,
+    pub(super) deadline: Option<Instant>,
+    /// It waits for room at the guest, in a queue.
+    pub(super) starved: bool,
+    /// It waits for its turn to send, in another.
+    pub(super) dirty: bool,
+    readable: bool,
+    writable: bool,
+
+    to_host: Ring,
+    /// Up to here everything of the guest was taken.
+    pub(super) taken: u32,
+    /// Up to here the guest may send.
+    edge: u32,
+    /// The guest said all it has to say, and that was taken.
+    guest_ended: bool,
+    /// So was the host told.
+    host_told: bool,
+    moved_out: usize,
+
+    pub(super) to_guest: Ring,
+    /// Up to here the guest has everything; the ring begins here.
+    pub(super) oldest: u32,
+    /// What is sent next.
+    pub(super) next: u32,
+    /// The furthest that was ever sent.
+    furthest: u32,
+    pub(super) window: usize,
+    guest_shift: Option<u8>,
+    pub(super) mss: u16,
+    /// The host said all it has to say.
+    pub(super) host_ended: bool,
+    /// The number of the end, once it was sent.
+    pub(super) end_at: Option<u32>,
+    moved_in: usize,
+
+    pub(super) owes_answer: bool,
+    pub(super) probe: bool,
+    duplicates: u8,
+    tries: u8,
+}
+
+impl Flow {
+    /// A connection that the guest begins with `syn`.
+    pub fn new(socket: TcpStream, syn: &Segment<'_>, first: u32) -> Self {
+        let smallest: u16 = 536;
+        let largest = match syn.ends.guest.is_ipv4() {
+            true => 1460,
+            false => 1440,
+        };
+        let taken = syn.sequence.wrapping_add(1);
+        Self {
+            ends: syn.ends,
+            socket,
+            state: State::Connecting,
+            deadline: None,
+            starved: false,
+            dirty: false,
+            readable: false,
+            writable: false,
+            to_host: Ring::new(),
+            taken,
+            edge: taken,
+            guest_ended: false,
+            host_told: false,
+            moved_out: 0,
+            to_guest: Ring::new(),
+            oldest: first,
+            next: first,
+            furthest: first,
+            window: usize::from(syn.window),
+            guest_shift: syn.window_shift,
+            mss: syn.mss.unwrap_or(smallest).clamp(smallest, largest),
+            host_ended: false,
+            end_at: None,
+            moved_in: 0,
+            owes_answer: false,
+            probe: false,
+            duplicates: 0,
+            tries: 0,
+        }
+    }
+
+    /// What our windows are shifted by: nothing where the guest does not shift its own.
+    pub fn shift(&self) -> Option<u8> {
+        self.guest_shift.map(|_| SHIFT)
+    }
+
+    /// The window to tell, scaled down, which is kept as told. In the first segment it is not scaled.
+    pub fn tell_window(&mut self, first: bool) -> u16 {
+        let shift = match first {
+            true => 0,
+            false => self.shift().unwrap_or(0),
+        };
+        let window = u16::try_from(self.to_host.room() >> shift).unwrap_or(u16::MAX);
+        let edge = self.taken.wrapping_add(u32::from(window) << shift);
+        if before(self.edge, edge) {
+            self.edge = edge;
+        }
+        window
+    }
+
+    /// Takes a segment of the guest.
+    pub fn take(&mut self, segment: &Segment<'_>, budget: &mut Budget) -> Verdict {
+        if segment.rst {
+            // Out of its place it is somebody's guess (RFC 5961, section 3).
+            let exact = segment.sequence == self.taken || self.state == State::Connecting;
+            self.owes_answer |= !exact;
+            return if exact { Verdict::Gone } else { Verdict::Goes };
+        }
+        if self.state == State::Connecting {
+            // Asked again: the answer comes when there is one.
+            return Verdict::Goes;
+        }
+        if segment.syn {
+            match self.state {
+                State::Answering => self.next = self.oldest,
+                _ => self.owes_answer = true,
+            }
+            return Verdict::Goes;
+        }
+        let Some(acknowledged) = segment.acknowledged else {
+            return Verdict::Goes;
+        };
+        if before(self.furthest, acknowledged) {
+            if self.state == State::Answering {
+                return Verdict::Broken;
+            }
+            self.owes_answer = true;
+            return Verdict::Goes;
+        }
+        self.take_acknowledgement(acknowledged, segment);
+        if self.state == State::Answering {
+            return Verdict::Goes;
+        }
+        match self
+            .take_content(segment, budget)
+            .and_then(|()| self.pull(budget))
+        {
+            Ok(()) => Verdict::Goes,
+            Err(_) => Verdict::Broken,
+        }
+    }
+
+    fn take_acknowledgement(&mut self, acknowledged: u32, segment: &Segment<'_>) {
+        let window = usize::from(segment.window) << self.guest_shift.unwrap_or(0);
+        if before(self.oldest, acknowledged) {
+            let mut gained = distance(acknowledged, self.oldest);
+            if self.state == State::Answering {
+                self.state = State::Open;
+                gained -= 1;
+            }
+            if self.end_at.is_some_and(|end| before(end, acknowledged)) {
+                gained -= 1;
+            }
+            self.to_guest.consume(gained);
+            self.oldest = acknowledged;
+            if before(self.next, acknowledged) {
+                self.next = acknowledged;
+            }
+            (self.duplicates, self.tries) = (0, 0);
+            self.window = window;
+        } else if acknowledged == self.oldest {
+            let repeated = segment.length() == 0
+                && window == self.window
+                && self.next != self.oldest
+                && self.state == State::Open;
+            self.duplicates = if repeated { self.duplicates + 1 } else { 0 };
+            if self.duplicates == 3 {
+                self.next = self.oldest;
+                self.duplicates = 0;
+            }
+            self.window = window;
+        }
+    }
+
+    fn take_content(&mut self, segment: &Segment<'_>, budget: &mut Budget) -> io::Result<()> {
+        if segment.length() == 0 {
+            // One out of place asks whether we are still there.
+            self.owes_answer |= segment.sequence != self.taken;
+            return Ok(());
+        }
+        self.owes_answer = true;
+        if before(self.taken, segment.sequence) || self.guest_ended {
+            return Ok(());
+        }
+        let known = distance(self.taken, segment.sequence);
+        let Some(mut content) = segment.content.get(known..) else {
+            return Ok(());
+        };
+        let mut ends = segment.fin;
+        let room = distance(self.edge, self.taken);
+        if content.len() > room {
+            content = &content[..room];
+            ends = false;
+        }
+        let count = self.deliver(content)?;
+        self.taken = self.taken.wrapping_add(count as u32);
+        self.moved_out += count;
+        if self.moved_out >= self.to_host.limit() {
+            budget.raise(&mut self.to_host);
+            self.moved_out = 0;
+        }
+        if ends && count == content.len() {
+            self.taken = self.taken.wrapping_add(1);
+            self.guest_ended = true;
+            self.tell_host()?;
+        }
+        Ok(())
+    }
+
+    /// Gives content to the host, or keeps it; how much.
+    fn deliver(&mut self, content: &[u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while self.to_host.is_empty() && self.writable && done < content.len() {
+            match self.socket.write(&content[done..]) {
+                Ok(count) => done += count,
+                Err(error) => self.not_now(error, false)?,
+            }
+        }
+        Ok(done + self.to_host.push(&content[done..]))
+    }
+
+    /// Tells the host that nothing more comes, once it has everything.
+    fn tell_host(&mut self) -> io::Result<()> {
+        if self.guest_ended && !self.host_told && self.to_host.is_empty() {
+            self.host_told = true;
+            match self.socket.shutdown(Shutdown::Write) {
+                // It has gone itself meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The host's socket has something new.
+    pub fn stirred(&mut self, readable: bool, writable: bool, budget: &mut Budget) -> Verdict {
+        self.readable |= readable;
+        self.writable |= writable;
+        if self.state == State::Connecting {
+            return self.connected();
+        }
+        match self.push().and_then(|()| self.pull(budget)) {
+            Ok(()) => Verdict::Goes,
+            Err(_) => Verdict::Broken,
+        }
+    }
+
+    fn connected(&mut self) -> Verdict {
+        if !matches!(self.socket.take_error(), Ok(None)) {
+            return Verdict::Broken;
+        }
+        match self.socket.peer_addr() {
+            Ok(_) => {
+                self.state = State::Answering;
+                // Content is small and goes both ways: nobody waits to fill a segment.
+                let _ = self.socket.set_nodelay(true);
+                Verdict::Goes
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Verdict::Goes,
+            Err(_) => Verdict::Broken,
+        }
+    }
+
+    /// Writes what is kept for the host.
+    fn push(&mut self) -> io::Result<()> {
+        let before_now = self.to_host.room();
+        while self.writable && !self.to_host.is_empty() {
+            match self.socket.write_vectored(&self.to_host.to_write()) {
+                Ok(count) => self.to_host.consume(count),
+                Err(error) => self.not_now(error, false)?,
+            }
+        }
+        if self.to_host.room() > before_now {
+            // A guest that waits for room hears of it while it is worth a segment or two.
+            let told = distance(self.edge, self.taken);
+            let worth = (self.to_host.limit() / 4).max(2 * usize::from(self.mss));
+            self.owes_answer |= self.to_host.room() >= told + worth.min(self.to_host.limit() / 2);
+            self.to_host.shrink();
+        }
+        self.tell_host()
+    }
+
+    /// Reads what the host has, as much as may be kept for the guest.
+    pub fn pull(&mut self, budget: &mut Budget) -> io::Result<()> {
+        while self.readable && !self.host_ended && self.to_guest.room() > 0 {
+            let socket = &mut self.socket;
+            match self.to_guest.fill(|room| socket.read_vectored(room)) {
+                Ok(0) => self.host_ended = true,
+                Ok(count) => {
+                    self.moved_in += count;
+                    if self.moved_in >= self.to_guest.limit() {
+                        budget.raise(&mut self.to_guest);
+                        self.moved_in = 0;
+                    }
+                }
+                Err(error) => self.not_now(error, true)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note that the socket has to be waited for; any other error ends the connection.
+    fn not_now(&mut self, error: io::Error, reading: bool) -> io::Result<()> {
+        match error.kind() {
+            io::ErrorKind::WouldBlock if reading => self.readable = false,
+            io::ErrorKind::WouldBlock => self.writable = false,
+            io::ErrorKind::Interrupted => {}
+            _ => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The guest did not answer in time.
+    pub fn waited(&mut self) -> Verdict {
+        self.deadline = None;
+        self.tries += 1;
+        if self.tries > TRIES {
+            return Verdict::Broken;
+        }
+        self.next = self.oldest;
+        self.probe = self.window == 0;
+        Verdict::Goes
+    }
+
+    /// Notes that everything before `next` was sent.
+    pub fn sent_to(&mut self, next: u32) {
+        self.next = next;
+        if before(self.furthest, next) {
+            self.furthest = next;
+        }
+    }
+
+    /// When the guest's answer is overdue, if one is due: to what was sent, or to a window without room.
+    pub fn overdue(&self, now: Instant) -> Option<Instant> {
+        let waits = self.next != self.oldest || (self.window == 0 && !self.to_guest.is_empty());
+        let patience = PATIENCE * 2_u32.pow(u32::from(self.tries.min(6)));
+        waits.then(|| now + patience.min(MOST_PATIENCE))
+    }
+
+    /// Whether both sides have said and heard everything.
+    pub fn is_over(&self) -> bool {
+        let heard = self.end_at.is_some_and(|end| before(end, self.oldest));
+        self.guest_ended && self.host_told && heard && !self.owes_answer
+    }
+}

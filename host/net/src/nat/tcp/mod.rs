@@ -1,0 +1,260 @@
+//! Connections of the guest: each is ended here, and one of the host stands for it.
+//!
+//! Called by the NAT with segments, events of sockets and deadlines. Nothing is answered at once: whoever
+//! changed is put in line, and [`Tcp::flush`] sends at the end of a batch what each one owes then, so that
+//! many segments are acknowledged by one.
+
+mod flow;
+mod output;
+mod segment;
+mod sequence;
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
+
+use super::frame::{Datagram, Wire};
+use super::plan::{Plan, Target};
+use super::timers::{Timers, Token};
+use flow::{Budget, Flow, State, Verdict};
+use output::Sent;
+use segment::{Ends, Segment};
+
+/// Most connections at a time.
+pub const MOST: usize = 16_384;
+/// Most that are being made: what a scan of ports costs.
+pub const MOST_CONNECTING: usize = 1_024;
+/// Bytes that all rings together may grow by.
+const MEMORY: usize = 512 << 20;
+
+/// All connections.
+#[derive(Debug)]
+pub struct Tcp {
+    flows: HashMap<Token, Flow>,
+    by_ends: HashMap<Ends, Token>,
+    /// Those that may have to send something.
+    dirty: VecDeque<Token>,
+    /// Those that wait for room at the guest, in the order in which they came.
+    starved: VecDeque<Token>,
+    connecting: usize,
+    budget: Budget,
+    random: RandomState,
+    began: Instant,
+}
+
+impl Tcp {
+    /// None yet.
+    pub fn new() -> Self {
+        Self {
+            flows: HashMap::new(),
+            by_ends: HashMap::new(),
+            dirty: VecDeque::new(),
+            starved: VecDeque::new(),
+            connecting: 0,
+            budget: Budget(MEMORY),
+            random: RandomState::new(),
+            began: Instant::now(),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// A segment of the guest. `token` is for a connection that it begins; `names` is
+    /// where the host asks for names, if it does.
+    pub fn receive(
+        &mut self,
+        datagram: &Datagram<'_>,
+        around: &mut Around<'_>,
+        token: Token,
+        names: Option<SocketAddr>,
+    ) {
+        let Some(segment) = Segment::parse(datagram) else {
+            return;
+        };
+        if let Some(token) = self.by_ends.get(&segment.ends).copied() {
+            let Some(flow) = self.flows.get_mut(&token) else {
+                return;
+            };
+            let verdict = flow.take(&segment, &mut self.budget);
+            self.settle(token, verdict, around);
+        } else if segment.syn && segment.acknowledged.is_none() && !segment.rst {
+            let target = match around.plan.target(segment.ends.remote) {
+                Target::Remote(to) | Target::Host(to) => Some(to),
+                Target::Names => names,
+                Target::Refused => None,
+            };
+            let began = target.is_some_and(|target| self.begin(&segment, target, around, token));
+            if !began {
+                segment::refuse(around.wire, around.plan, &segment);
+            }
+        } else {
+            segment::refuse(around.wire, around.plan, &segment);
+        }
+    }
+
+    fn begin(
+        &mut self,
+        syn: &Segment<'_>,
+        target: SocketAddr,
+        around: &Around<'_>,
+        token: Token,
+    ) -> bool {
+        if self.flows.len() >= MOST || self.connecting >= MOST_CONNECTING {
+            return false;
+        }
+        let Ok(mut socket) = TcpStream::connect(target) else {
+            return false;
+        };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let registered = around
+            .registry
+            .register(&mut socket, mio::Token(token), both);
+        if registered.is_err() {
+            return false;
+        }
+        let flow = Flow::new(socket, syn, self.first_number(&syn.ends));
+        self.by_ends.insert(syn.ends, token);
+        self.flows.insert(token, flow);
+        self.connecting += 1;
+        true
+    }
+
+    /// A number nobody can guess, and that moves on with time (RFC 6528).
+    fn first_number(&self, ends: &Ends) -> u32 {
+        let hash = self.random.hash_one(ends) as u32;
+        hash.wrapping_add((self.began.elapsed().as_micros() / 4) as u32)
+    }
+
+    /// A socket has something new.
+    pub fn stirred(
+        &mut self,
+        token: Token,
+        readable: bool,
+        writable: bool,
+        around: &mut Around<'_>,
+    ) {
+        let Some(flow) = self.flows.get_mut(&token) else {
+            return;
+        };
+        let was = flow.state;
+        let verdict = flow.stirred(readable, writable, &mut self.budget);
+        if was == State::Connecting && flow.state != State::Connecting {
+            self.connecting -= 1;
+        }
+        self.settle(token, verdict, around);
+    }
+
+    /// A deadline has passed.
+    pub fn waited(&mut self, token: Token, around: &mut Around<'_>) {
+        let Some(flow) = self.flows.get_mut(&token) else {
+            return;
+        };
+        let verdict = flow.waited();
+        self.settle(token, verdict, around);
+    }
+
+    fn settle(&mut self, token: Token, verdict: Verdict, around: &mut Around<'_>) {
+        match verdict {
+            Verdict::Goes => self.line_up(token),
+            Verdict::Gone => self.remove(token, true, around),
+            Verdict::Broken => {
+                if let Some(flow) = self.flows.get_mut(&token) {
+                    output::reset(flow, around.wire, around.plan);
+                }
+                self.remove(token, true, around);
+            }
+        }
+    }
+
+    fn line_up(&mut self, token: Token) {
+        if let Some(flow) = self.flows.get_mut(&token)
+            && !flow.dirty
+            && !flow.starved
+        {
+            flow.dirty = true;
+            self.dirty.push_back(token);
+        }
+    }
+
+    fn remove(&mut self, token: Token, abruptly: bool, around: &mut Around<'_>) {
+        let Some(mut flow) = self.flows.remove(&token) else {
+            return;
+        };
+        self.by_ends.remove(&flow.ends);
+        if flow.state == State::Connecting {
+            self.connecting -= 1;
+        }
+        self.budget.give_back(&flow);
+        around.timers.set(token, &mut flow.deadline, None);
+        if abruptly {
+            // The other side is to see that it was given up, not that it ended.
+            let _ =
+                socket2::SockRef::from(&flow.socket).set_linger(Some(std::time::Duration::ZERO));
+        }
+        let _ = around.registry.deregister(&mut flow.socket);
+    }
+
+    /// The guest has room for frames again.
+    pub fn refill(&mut self) {
+        while let Some(token) = self.starved.pop_front() {
+            if let Some(flow) = self.flows.get_mut(&token) {
+                flow.starved = false;
+            }
+            self.line_up(token);
+        }
+    }
+
+    /// Whether some wait for that.
+    pub fn is_starved(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
+    /// Sends what everybody who changed owes.
+    pub fn flush(&mut self, around: &mut Around<'_>) {
+        while let Some(token) = self.dirty.pop_front() {
+            let Some(flow) = self.flows.get_mut(&token) else {
+                continue;
+            };
+            flow.dirty = false;
+            let sent = output::output(flow, around.wire, around.plan);
+            if sent == Sent::Starved {
+                flow.starved = true;
+                self.starved.push_back(token);
+                continue;
+            }
+            if flow.is_over() {
+                self.remove(token, false, around);
+                continue;
+            }
+            let overdue = flow.overdue(around.now);
+            let mut old = flow.deadline;
+            around.timers.set(token, &mut old, overdue);
+            flow.deadline = old;
+            if sent == Sent::Turn {
+                flow.dirty = true;
+                self.dirty.push_back(token);
+            }
+        }
+    }
+}
+
+/// What everybody needs: the guest's end, the sockets' registry, the deadlines, the time.
+pub struct Around<'a> {
+    /// The guest's end.
+    pub wire: &'a mut dyn Wire,
+    /// Who is who.
+    pub plan: &'a Plan,
+    /// Where sockets are waited for.
+    pub registry: &'a Registry,
+    /// When somebody wants to be looked at.
+    pub timers: &'a mut Timers,
+    /// Now.
+    pub now: Instant,
+}

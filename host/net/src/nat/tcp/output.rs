@@ -1,0 +1,139 @@
+//! What a connection owes the guest: the answer to its beginning, content, the end, acknowledgements.
+
+use smoltcp::wire::TcpControl;
+
+use super::super::frame::Wire;
+use super::super::plan::Plan;
+use super::flow::{Flow, State};
+use super::segment::{self, Head};
+use super::sequence::distance;
+
+/// Content that one connection sends before the others have their turn.
+const TURN: usize = 256 << 10;
+/// The longest IP packet.
+const LONGEST: usize = 65_535;
+
+/// How far it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Everything that may be sent now is.
+    All,
+    /// There is more, but it is others' turn.
+    Turn,
+    /// The guest has no room for frames.
+    Starved,
+}
+
+/// Sends what may be sent.
+pub fn output(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
+    let sent = match flow.state {
+        State::Connecting => Sent::All,
+        State::Answering => answer(flow, wire, plan),
+        State::Open => content(flow, wire, plan),
+    };
+    if sent == Sent::All && flow.state == State::Open && flow.owes_answer {
+        return acknowledge(flow, wire, plan);
+    }
+    sent
+}
+
+fn answer(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
+    if flow.next != flow.oldest {
+        return Sent::All;
+    }
+    let largest = match flow.ends.guest.is_ipv4() {
+        true => 1460,
+        false => 1440,
+    };
+    let head = Head {
+        options: Some((largest, flow.shift())),
+        ..head(flow, TcpControl::Syn, true)
+    };
+    if !segment::send(wire, plan, &head, [&[], &[]], u16::MAX) {
+        return Sent::Starved;
+    }
+    flow.sent_to(flow.oldest.wrapping_add(1));
+    Sent::All
+}
+
+fn content(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
+    let mss = usize::from(flow.mss);
+    let most = (LONGEST - 80) / mss * mss;
+    let mut turn = 0;
+    loop {
+        let sent = distance(flow.next, flow.oldest);
+        let Some(unsent) = flow.to_guest.len().checked_sub(sent) else {
+            // The end was sent and is not acknowledged yet.
+            return Sent::All;
+        };
+        let probe = usize::from(flow.probe);
+        let allowed = flow.window.max(probe).saturating_sub(sent);
+        let count = unsent.min(allowed).min(most);
+        if unsent == 0 {
+            return end(flow, wire, plan);
+        }
+        // A little now and the rest in a moment costs more than all of it in a moment.
+        if count == 0 || (count < mss && count < unsent && sent > 0) {
+            return Sent::All;
+        }
+        if turn >= TURN {
+            return Sent::Turn;
+        }
+        let control = match count == unsent {
+            true => TcpControl::Psh,
+            false => TcpControl::None,
+        };
+        let head = head(flow, control, false);
+        let pieces = flow.to_guest.slices(sent, count);
+        if !segment::send(wire, plan, &head, pieces, flow.mss) {
+            return Sent::Starved;
+        }
+        flow.probe = false;
+        flow.owes_answer = false;
+        flow.sent_to(flow.next.wrapping_add(count as u32));
+        turn += count;
+    }
+}
+
+/// Tells the guest that the host has nothing more.
+fn end(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
+    let again = flow.end_at.is_none_or(|end| end == flow.next);
+    if !flow.host_ended || !again {
+        return Sent::All;
+    }
+    let head = head(flow, TcpControl::Fin, false);
+    if !segment::send(wire, plan, &head, [&[], &[]], u16::MAX) {
+        return Sent::Starved;
+    }
+    flow.owes_answer = false;
+    flow.end_at = Some(flow.next);
+    flow.sent_to(flow.next.wrapping_add(1));
+    Sent::All
+}
+
+fn acknowledge(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
+    let head = head(flow, TcpControl::None, false);
+    if !segment::send(wire, plan, &head, [&[], &[]], u16::MAX) {
+        return Sent::Starved;
+    }
+    flow.owes_answer = false;
+    Sent::All
+}
+
+/// Tells the guest that the connection is over.
+pub fn reset(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) {
+    let head = head(flow, TcpControl::Rst, false);
+    // A guest without room hears it when it next says something.
+    segment::send(wire, plan, &head, [&[], &[]], u16::MAX);
+}
+
+fn head(flow: &mut Flow, control: TcpControl, first: bool) -> Head {
+    Head {
+        ends: flow.ends,
+        sequence: flow.next,
+        acknowledged: Some(flow.taken),
+        window: flow.tell_window(first),
+        control,
+        options: None,
+    }
+}

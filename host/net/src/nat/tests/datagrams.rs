@@ -1,0 +1,202 @@
+//! Datagrams, echo and neighbours.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use lighter_protocol::link;
+use smoltcp::socket::udp;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, IpEndpoint,
+};
+
+use super::super::udp::MOST;
+use super::guest::World;
+use super::hostile;
+
+fn echo(v6: bool) -> (UdpSocket, u16) {
+    let address: IpAddr = match v6 {
+        false => Ipv4Addr::LOCALHOST.into(),
+        true => Ipv6Addr::LOCALHOST.into(),
+    };
+    let socket = UdpSocket::bind((address, 0)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
+
+/// A datagram there and back.
+fn round(world: &mut World, host: &UdpSocket, to: SocketAddr, content: &[u8]) {
+    let room = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 4], vec![0; 70_000]);
+    let mut socket = udp::Socket::new(room(), room());
+    socket.bind(5_000).unwrap();
+    let endpoint = IpEndpoint::new(to.ip().into(), to.port());
+    socket.send_slice(content, endpoint).unwrap();
+    let handle = world.sockets.add(socket);
+    let mut buffer = vec![0; 70_000];
+    world.until("the datagram at the host", |_| {
+        let Ok((length, from)) = host.recv_from(&mut buffer) else {
+            return false;
+        };
+        assert!(buffer[..length] == *content, "it is another");
+        let answer: Vec<u8> = content.iter().rev().copied().collect();
+        host.send_to(&answer, from).unwrap();
+        true
+    });
+    let reversed: Vec<u8> = content.iter().rev().copied().collect();
+    world.until("the answer at the guest", |world| {
+        let socket = world.sockets.get_mut::<udp::Socket>(handle);
+        let Ok((answer, from)) = socket.recv() else {
+            return false;
+        };
+        assert!(answer == reversed && from.endpoint == endpoint);
+        true
+    });
+    world.sockets.remove(handle);
+}
+
+#[test]
+fn datagrams_of_any_length_come_through_both_ways() {
+    let mut world = World::new();
+    let (host, port) = echo(false);
+    let to = SocketAddr::new(link::HOST_V4.into(), port);
+    // smoltcp puts pieces of no more than 1,500 bytes together.
+    for length in [0, 1, 1_000, 1_471, 1_472] {
+        let content: Vec<u8> = (0..length).map(|at| at as u8).collect();
+        round(&mut world, &host, to, &content);
+    }
+    let (host, port) = echo(true);
+    let to = SocketAddr::new(link::HOST_V6.into(), port);
+    round(&mut world, &host, to, b"six");
+    assert_eq!(world.nat.counts().udp, 2);
+    // Unused, they go.
+    for _ in 0..10 {
+        world.step(Duration::from_secs(60));
+    }
+    assert_eq!(world.nat.counts().udp, 0);
+}
+
+#[test]
+fn a_long_datagram_goes_to_the_guest_in_pieces_that_fit_together() {
+    let mut world = World::new();
+    let (host, port) = echo(false);
+    let to = SocketAddr::new(link::HOST_V4.into(), port);
+    let content: Vec<u8> = (0..20_000_u32).map(|at| (at / 7) as u8).collect();
+    // The guest's as well: the pieces are made by hand, in the wrong order.
+    let mut pieces = hostile::in_pieces(5_000, to, &content);
+    pieces.reverse();
+    for piece in pieces {
+        world.frame(&piece);
+    }
+    let mut buffer = vec![0; 70_000];
+    let (length, from) = loop {
+        if let Ok(found) = host.recv_from(&mut buffer) {
+            break found;
+        }
+    };
+    assert!(buffer[..length] == content[..]);
+    host.send_to(&content, from).unwrap();
+    let mut whole = Vec::new();
+    world.until("all pieces", |world| {
+        for frame in world.link.to_guest.drain(..) {
+            assert!(frame.len() <= 1_514, "a piece of {} bytes", frame.len());
+            whole.extend_from_slice(&frame[34..]);
+        }
+        whole.len() >= content.len() + 8
+    });
+    assert!(whole[8..] == content[..]);
+}
+
+#[test]
+fn what_nobody_listens_for_is_said_to_be_so() {
+    let mut world = World::new();
+    let (host, port) = echo(false);
+    drop(host);
+    let to = SocketAddr::new(link::HOST_V4.into(), port);
+    let frame = hostile::datagram(5_000, to, b"?");
+    world.frame(&frame);
+    world.until("word of it", |world| {
+        world.link.to_guest.drain(..).any(|frame| {
+            // ICMP, destination unreachable, port; and the ports of what was sent.
+            frame[23] == 1
+                && frame[34..36] == [3, 3]
+                && frame[62..64] == 5_000_u16.to_be_bytes()
+                && frame[64..66] == port.to_be_bytes()
+        })
+    });
+    let refused = SocketAddr::new(Ipv4Addr::new(169, 254, 169, 254).into(), 80);
+    let answers = world.frame(&hostile::datagram(5_000, refused, b"?"));
+    assert_eq!(answers.len(), 1);
+    assert_eq!(answers[0][34..36], [3, 13]);
+    let many = SocketAddr::new(Ipv4Addr::new(224, 0, 0, 251).into(), 5_353);
+    assert!(
+        world
+            .frame(&hostile::datagram(5_000, many, b"?"))
+            .is_empty()
+    );
+}
+
+#[test]
+fn datagrams_to_everywhere_cost_so_many_sockets_and_no_more() {
+    let mut world = World::new();
+    let (host, port) = echo(false);
+    let to = SocketAddr::new(link::HOST_V4.into(), port);
+    for from in 0..MOST + 500 {
+        world.frame(&hostile::datagram(1_024 + from as u16, to, b"x"));
+    }
+    assert!(world.nat.counts().udp <= MOST);
+    drop(host);
+}
+
+#[test]
+fn questions_about_neighbours_are_answered_for_the_routers_own_addresses() {
+    let mut world = World::new();
+    let mut ask = |target: Ipv4Addr| {
+        let question = ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Request,
+            source_hardware_addr: EthernetAddress(link::GUEST_MAC),
+            source_protocol_addr: link::GUEST_V4,
+            target_hardware_addr: EthernetAddress([0; 6]),
+            target_protocol_addr: target,
+        };
+        let mut bytes = vec![0; 14 + question.buffer_len()];
+        let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
+        frame.set_ethertype(EthernetProtocol::Arp);
+        frame.set_dst_addr(EthernetAddress::BROADCAST);
+        question.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+        world.frame(&bytes)
+    };
+    for ours in [link::GATEWAY_V4, link::HOST_V4] {
+        let answers = ask(ours);
+        assert_eq!(answers.len(), 1);
+        assert_eq!(answers[0][6..12], link::GATEWAY_MAC);
+    }
+    assert!(ask(Ipv4Addr::new(198, 19, 79, 77)).is_empty());
+    assert!(ask(link::GUEST_V4).is_empty());
+}
+
+#[test]
+fn the_gateway_answers_an_echo() {
+    let mut world = World::new();
+    let asked = hostile::echo(link::GATEWAY_V4, b"are you there");
+    let answers = world.frame(&asked);
+    assert_eq!(answers.len(), 1);
+    assert_eq!(answers[0][34], 0, "it is a reply");
+    assert_eq!(answers[0][38..], asked[38..], "to this request");
+}
+
+#[test]
+fn the_gateway_passes_questions_about_names_on_to_where_the_host_asks() {
+    let mut world = World::new();
+    let (server, port) = echo(false);
+    let gateway = SocketAddr::new(link::GATEWAY_V4.into(), 53);
+    let refused = world.frame(&hostile::datagram(5_000, gateway, b"name?"));
+    assert_eq!(
+        refused[0][34..36],
+        [3, 13],
+        "without a server there are no names"
+    );
+    world
+        .nat
+        .set_names(Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)));
+    round(&mut world, &server, gateway, b"name?");
+}

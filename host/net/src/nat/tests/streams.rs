@@ -1,0 +1,262 @@
+//! Connections, byte for byte, on good links and bad ones.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
+
+use lighter_protocol::link;
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::State;
+
+use super::super::ring::LARGEST;
+use super::super::tcp::MOST_CONNECTING;
+use super::guest::World;
+
+const V4: IpAddr = IpAddr::V4(link::HOST_V4);
+const V6: IpAddr = IpAddr::V6(link::HOST_V6);
+
+fn listener(v6: bool) -> (TcpListener, u16) {
+    let address: IpAddr = match v6 {
+        false => Ipv4Addr::LOCALHOST.into(),
+        true => Ipv6Addr::LOCALHOST.into(),
+    };
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+/// A connection that both sides know.
+fn connected(world: &mut World, v6: bool, buffer: usize) -> (SocketHandle, TcpStream) {
+    let (listener, port) = listener(v6);
+    let to = if v6 { V6 } else { V4 };
+    let handle = world.connect((to, port), buffer);
+    world.until("a connection", |world| {
+        world.tcp(handle).state() == State::Established
+    });
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    (handle, stream)
+}
+
+fn pattern(at: usize) -> u8 {
+    (at.wrapping_mul(2_654_435_761) >> 7) as u8
+}
+
+/// Both sides send `total` bytes and then their end, each reading what the other sends.
+fn exchange(world: &mut World, handle: SocketHandle, mut host: TcpStream, total: usize) {
+    let (mut guest_sent, mut guest_read) = (0, 0);
+    let (mut host_sent, mut host_read) = (0, 0);
+    let mut host_ended = false;
+    let mut buffer = vec![0; 60_000];
+    world.until("both ends", |world| {
+        let socket = world.tcp(handle);
+        if guest_sent < total {
+            let sent = socket.send(|room| {
+                let count = room.len().min(total - guest_sent);
+                for (at, byte) in room[..count].iter_mut().enumerate() {
+                    *byte = pattern(guest_sent + at);
+                }
+                (count, count)
+            });
+            guest_sent += sent.unwrap();
+            if guest_sent == total {
+                socket.close();
+            }
+        }
+        if socket.can_recv() {
+            guest_read += socket
+                .recv(|bytes| {
+                    for (at, byte) in bytes.iter().enumerate() {
+                        assert_eq!(*byte, pattern(guest_read + at + 1), "to the guest");
+                    }
+                    (bytes.len(), bytes.len())
+                })
+                .unwrap();
+        }
+        while host_sent < total {
+            let count = (total - host_sent).min(buffer.len());
+            for (at, byte) in buffer[..count].iter_mut().enumerate() {
+                *byte = pattern(host_sent + at + 1);
+            }
+            match host.write(&buffer[..count]) {
+                Ok(count) => host_sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+            if host_sent == total {
+                host.shutdown(Shutdown::Write).unwrap();
+            }
+        }
+        match host.read(&mut buffer) {
+            Ok(0) => host_ended = true,
+            Ok(count) => {
+                for (at, byte) in buffer[..count].iter().enumerate() {
+                    assert_eq!(*byte, pattern(host_read + at), "to the host");
+                }
+                host_read += count;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{error}"),
+        }
+        host_ended && guest_read == total && !world.tcp(handle).may_recv()
+    });
+    assert_eq!((host_read, guest_read), (total, total));
+    world.until("that nothing is left of it", |world| {
+        world.nat.counts().tcp == 0
+    });
+}
+
+#[test]
+fn both_ways_at_once_and_each_ends_by_itself() {
+    for v6 in [false, true] {
+        let mut world = World::new();
+        let (handle, host) = connected(&mut world, v6, 200_000);
+        exchange(&mut world, handle, host, 8_000_000);
+    }
+}
+
+#[test]
+fn lost_frames_are_sent_again() {
+    for lose in [10, 30] {
+        let mut world = World::new();
+        let (handle, host) = connected(&mut world, false, 50_000);
+        world.link.lose = Some(lose);
+        // The guest's own patience grows with every loss.
+        world.tick = Duration::from_millis(20);
+        exchange(&mut world, handle, host, 100_000);
+    }
+}
+
+#[test]
+fn a_guest_without_room_for_frames_gets_them_later() {
+    let mut world = World::new();
+    let (handle, host) = connected(&mut world, false, 100_000);
+    world.link.room = Some(2);
+    exchange(&mut world, handle, host, 1_000_000);
+}
+
+#[test]
+fn a_guest_that_does_not_read_costs_a_ring_and_reads_all_of_it_later() {
+    let mut world = World::new();
+    let (handle, mut host) = connected(&mut world, false, 20_000);
+    let block = vec![7; 100_000];
+    let mut sent = 0;
+    let mut quiet = 0;
+    // Until nobody takes anything for long: the guest's buffer, the ring and the kernel's are full.
+    while quiet < 500 {
+        match host.write(&block) {
+            Ok(count) => (sent, quiet) = (sent + count, 0),
+            Err(_) => quiet += 1,
+        }
+        world.step(Duration::from_millis(50));
+    }
+    assert!(sent < 64 << 20, "{sent} bytes were taken for nobody");
+    drop(host);
+    let mut read = 0;
+    world.until("all of it", |world| {
+        let socket = world.tcp(handle);
+        if socket.can_recv() {
+            read += socket.recv(|bytes| (bytes.len(), bytes.len())).unwrap();
+        }
+        read == sent
+    });
+}
+
+#[test]
+fn a_host_that_does_not_read_stops_the_guest_and_gets_all_of_it_later() {
+    let mut world = World::new();
+    let (handle, mut host) = connected(&mut world, false, 100_000);
+    let mut sent = 0;
+    let mut quiet = 0;
+    while quiet < 500 {
+        let count = world.tcp(handle).send_slice(&[9; 50_000]).unwrap();
+        (sent, quiet) = (sent + count, if count == 0 { quiet + 1 } else { 0 });
+        world.step(Duration::from_millis(5));
+    }
+    assert!(
+        sent < LARGEST + (16 << 20),
+        "{sent} bytes were taken for nobody"
+    );
+    world.tcp(handle).close();
+    let mut read = 0;
+    let mut buffer = vec![0; 100_000];
+    world.until("all of it", |_| {
+        match host.read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(count) => read += count,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        false
+    });
+    assert_eq!(read, sent);
+}
+
+#[test]
+fn what_nobody_listens_for_and_what_may_not_be_reached_is_refused_at_once() {
+    let mut world = World::new();
+    let (listener, port) = listener(false);
+    drop(listener);
+    for to in [
+        (V4, port),
+        (IpAddr::V4(link::GATEWAY_V4), 22),
+        (Ipv4Addr::new(127, 0, 0, 1).into(), 80),
+        (Ipv4Addr::new(169, 254, 169, 254).into(), 80),
+        (IpAddr::V6(link::GATEWAY_V6), 2375),
+    ] {
+        if to.0.is_loopback() {
+            continue;
+        }
+        let handle = world.connect(to, 10_000);
+        world.until("a refusal", |world| {
+            world.tcp(handle).state() == State::Closed
+        });
+    }
+    assert_eq!(world.nat.counts().tcp, 0);
+}
+
+#[test]
+fn a_reset_is_passed_on_both_ways() {
+    let mut world = World::new();
+    let (handle, host) = connected(&mut world, false, 10_000);
+    socket2::SockRef::from(&host)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(host);
+    world.until("the guest's end", |world| {
+        world.tcp(handle).state() == State::Closed
+    });
+    let (handle, mut host) = connected(&mut world, false, 10_000);
+    world.tcp(handle).abort();
+    world.until("the host's end", |_| {
+        let read = host.read(&mut [0; 16]);
+        read.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+    });
+    assert_eq!(world.nat.counts().tcp, 0);
+}
+
+#[test]
+fn a_silent_guest_is_given_up_in_the_end() {
+    let mut world = World::new();
+    let (_, mut host) = connected(&mut world, false, 10_000);
+    host.write_all(&[1; 1_000]).unwrap();
+    world.link.lose = Some(1);
+    let mut minutes = 0;
+    while world.nat.counts().tcp > 0 {
+        world.step(Duration::from_secs(60));
+        minutes += 1;
+        assert!(minutes < 60, "it is kept for ever");
+    }
+    let read = host.read(&mut [0; 16]).unwrap_err();
+    assert_eq!(read.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_scan_of_ports_costs_so_much_and_no_more() {
+    let mut world = World::new();
+    // Addresses for documentation: nobody answers, or somebody refuses.
+    let frames = super::hostile::begins(Ipv4Addr::new(198, 51, 100, 1), 3 * MOST_CONNECTING);
+    for frame in frames {
+        world.frame(&frame);
+    }
+    assert!(world.nat.counts().tcp <= MOST_CONNECTING);
+}

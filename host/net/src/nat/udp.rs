@@ -1,0 +1,277 @@
+//! Datagrams of the guest: a socket of the host for each pair of ends, as long as it is used.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::Interest;
+use mio::net::UdpSocket;
+use smoltcp::wire::{IpProtocol, UdpPacket};
+
+use super::frame::{self, Datagram, ETHERNET, LONGEST_HEAD, Offload, Outgoing, Wire};
+use super::icmp::{self, Unreachable};
+use super::plan::{NAMES, Plan, Target};
+use super::tcp::Around;
+use super::timers::Token;
+
+/// Most at a time; beyond it the one unused for longest goes.
+pub const MOST: usize = 4_096;
+/// How long one is kept that is not used: RFC 4787, section 4.3, asks for two minutes at least.
+const IDLE: Duration = Duration::from_secs(120);
+/// The same for questions about names.
+const IDLE_NAMES: Duration = Duration::from_secs(15);
+/// Datagrams that one socket delivers before the others have their turn.
+const TURN: usize = 32;
+/// The longest datagram's content that fits into one packet to the guest.
+const ONE_PACKET: usize = 1_500 - 20 - 8;
+/// The longest content there is.
+const LONGEST: usize = 65_535 - 28;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Ends {
+    guest: SocketAddr,
+    remote: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Flow {
+    ends: Ends,
+    socket: UdpSocket,
+    used: Instant,
+    deadline: Option<Instant>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Udp {
+    flows: HashMap<Token, Flow>,
+    by_ends: HashMap<Ends, Token>,
+    /// Sockets with more to read, or whose datagrams wait for room at the guest.
+    waiting: Vec<Token>,
+    buffer: Box<[u8]>,
+    ident: u16,
+}
+
+impl Udp {
+    /// None yet.
+    pub fn new() -> Self {
+        Self {
+            flows: HashMap::new(),
+            by_ends: HashMap::new(),
+            waiting: Vec::new(),
+            buffer: vec![0; LONGEST].into_boxed_slice(),
+            ident: 0,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// A datagram of the guest.
+    pub fn receive(
+        &mut self,
+        datagram: &Datagram<'_>,
+        around: &mut Around<'_>,
+        token: Token,
+        names: Option<SocketAddr>,
+    ) {
+        let Some(packet) = frame::udp(datagram) else {
+            return;
+        };
+        let [guest, remote] = frame::ends(datagram, packet.src_port(), packet.dst_port());
+        let target = match around.plan.target(remote) {
+            Target::Remote(to) | Target::Host(to) => Some(to),
+            Target::Names => names,
+            Target::Refused => None,
+        };
+        let Some(target) = target else {
+            // Nobody is told about what was for many.
+            if !datagram.destination.is_multicast() && !is_broadcast(datagram) {
+                icmp::unreachable(datagram, Unreachable::Prohibited, around.plan, around.wire);
+            }
+            return;
+        };
+        let ends = Ends { guest, remote };
+        let known = self.by_ends.get(&ends).copied();
+        let Some(token) = known.or_else(|| self.begin(ends, target, around, token)) else {
+            icmp::unreachable(datagram, Unreachable::Host, around.plan, around.wire);
+            return;
+        };
+        let Some(flow) = self.flows.get_mut(&token) else {
+            return;
+        };
+        flow.used = around.now;
+        if flow.deadline.is_none() {
+            let at = Some(around.now + idle(&flow.ends));
+            around.timers.set(token, &mut flow.deadline, at);
+        }
+        match flow.socket.send(packet.payload()) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                // What an earlier one met; this one is sent again.
+                icmp::unreachable(datagram, Unreachable::Port, around.plan, around.wire);
+            }
+            // A network that is full drops datagrams, and so do we.
+            _ => {}
+        }
+    }
+
+    fn begin(
+        &mut self,
+        ends: Ends,
+        target: SocketAddr,
+        around: &mut Around<'_>,
+        token: Token,
+    ) -> Option<Token> {
+        if self.flows.len() >= MOST {
+            let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.used);
+            let oldest = oldest.map(|(token, _)| *token)?;
+            self.remove(oldest, around);
+        }
+        let any: SocketAddr = match target {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let mut socket = UdpSocket::bind(any).ok()?;
+        socket.connect(target).ok()?;
+        around
+            .registry
+            .register(&mut socket, mio::Token(token), Interest::READABLE)
+            .ok()?;
+        self.by_ends.insert(ends, token);
+        self.flows.insert(
+            token,
+            Flow {
+                ends,
+                socket,
+                used: around.now,
+                deadline: None,
+            },
+        );
+        Some(token)
+    }
+
+    /// A socket has datagrams.
+    pub fn stirred(&mut self, token: Token, around: &mut Around<'_>) {
+        let Some(flow) = self.flows.get_mut(&token) else {
+            return;
+        };
+        flow.used = around.now;
+        for _ in 0..TURN {
+            let length = match flow.socket.peek(&mut self.buffer) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    refused(&flow.ends, around);
+                    continue;
+                }
+                Err(_) => return,
+            };
+            self.ident = self.ident.wrapping_add(1);
+            let content = &self.buffer[..length];
+            if !deliver(&flow.ends, content, self.ident, around.plan, around.wire) {
+                break;
+            }
+            // It was only looked at, so that none is lost while the guest has no room.
+            let _ = flow.socket.recv(&mut self.buffer[..0]);
+        }
+        self.waiting.push(token);
+    }
+
+    /// The guest has room for frames again, or others had their turn.
+    pub fn refill(&mut self, around: &mut Around<'_>) {
+        for token in std::mem::take(&mut self.waiting) {
+            self.stirred(token, around);
+        }
+    }
+
+    /// Whether some wait for that.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// A deadline has passed: one that was used meanwhile has another.
+    pub fn waited(&mut self, token: Token, around: &mut Around<'_>) {
+        let Some(flow) = self.flows.get_mut(&token) else {
+            return;
+        };
+        flow.deadline = None;
+        let until = flow.used + idle(&flow.ends);
+        if until > around.now {
+            around.timers.set(token, &mut flow.deadline, Some(until));
+        } else {
+            self.remove(token, around);
+        }
+    }
+
+    fn remove(&mut self, token: Token, around: &mut Around<'_>) {
+        if let Some(mut flow) = self.flows.remove(&token) {
+            self.by_ends.remove(&flow.ends);
+            around.timers.set(token, &mut flow.deadline, None);
+            let _ = around.registry.deregister(&mut flow.socket);
+        }
+    }
+}
+
+fn is_broadcast(datagram: &Datagram<'_>) -> bool {
+    matches!(datagram.destination, std::net::IpAddr::V4(to) if to.is_broadcast())
+}
+
+fn idle(ends: &Ends) -> Duration {
+    match ends.remote.port() {
+        NAMES => IDLE_NAMES,
+        _ => IDLE,
+    }
+}
+
+/// Tells the guest that nobody listens there.
+fn refused(ends: &Ends, around: &mut Around<'_>) {
+    let mut packet = [0_u8; LONGEST_HEAD];
+    let addresses = [ends.guest.ip(), ends.remote.ip()];
+    let start = frame::write_ip(&mut packet, around.plan, addresses, IpProtocol::Udp, 8);
+    write_header(&mut packet[start..start + 8], [ends.guest, ends.remote], 0);
+    let datagram = Datagram {
+        source: addresses[0],
+        destination: addresses[1],
+        protocol: IpProtocol::Udp,
+        payload: &packet[start..start + 8],
+        packet: &packet[ETHERNET..start + 8],
+    };
+    icmp::unreachable(&datagram, Unreachable::Port, around.plan, around.wire);
+}
+
+fn write_header(out: &mut [u8], [from, to]: [SocketAddr; 2], length: usize) {
+    let mut packet = UdpPacket::new_unchecked(out);
+    packet.set_src_port(from.port());
+    packet.set_dst_port(to.port());
+    packet.set_len((8 + length) as u16);
+    let addresses = [from.ip(), to.ip()];
+    packet.set_checksum(frame::pseudo_sum(addresses, IpProtocol::Udp, 8 + length));
+}
+
+/// Sends content to the guest, in pieces where it is longer than its link takes at once.
+fn deliver(ends: &Ends, content: &[u8], ident: u16, plan: &Plan, wire: &mut dyn Wire) -> bool {
+    let addresses = [ends.remote.ip(), ends.guest.ip()];
+    let total = 8 + content.len();
+    let mut out = [0_u8; LONGEST_HEAD];
+    let start = frame::write_ip(&mut out, plan, addresses, IpProtocol::Udp, total);
+    write_header(
+        &mut out[start..start + 8],
+        [ends.remote, ends.guest],
+        content.len(),
+    );
+    if content.len() <= ONE_PACKET - if addresses[0].is_ipv4() { 0 } else { 20 } {
+        return wire.send(&Outgoing {
+            head: &out[..start + 8],
+            content: [content, &[]],
+            offload: Offload::Checksum {
+                start: start as u16,
+                offset: 6,
+            },
+        });
+    }
+    // In pieces there is nothing for the device to complete.
+    frame::complete_udp(&mut out[start..start + 8], content);
+    frame::send_in_pieces(wire, &mut out, [start, start + 8], content, ident)
+}
