@@ -12,6 +12,7 @@ mod bench;
 mod cmd;
 mod cross;
 mod docker_py;
+mod guards;
 mod image;
 mod image_archive;
 mod inner_image;

@@ -213,12 +213,12 @@ fn no_descriptor_leaks_into_a_container() {
 fn cve_2025_31133() {
     inside_both("cve_2025_31133", |bench| {
         let root = bench.rootfs("root");
-        symlink("/proc/sys/kernel/core_pattern", root.join("dev/null")).unwrap();
-        symlink("/proc/sysrq-trigger", root.join("dev/other")).unwrap();
+        // Settings of the container's own network: where this fails, nobody else's are written.
+        symlink("/proc/sys/net/ipv4/ip_default_ttl", root.join("dev/null")).unwrap();
+        symlink("/proc/sys/net/ipv4/tcp_fin_timeout", root.join("dev/other")).unwrap();
         let script = "for f in /proc/keys /proc/timer_list; do \
                         stat -c %t:%T $f; cat $f; \
                       done; echo x > /proc/keys; echo end";
-        let core_pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let _stop = Stop(&stop);
@@ -250,10 +250,6 @@ fn cve_2025_31133() {
                 assert_eq!(output.stdout, "1:3\n1:3\nend\n", "{output:?}");
             }
         });
-        assert_eq!(
-            fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap(),
-            core_pattern
-        );
     });
 }
 
