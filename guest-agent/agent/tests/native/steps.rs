@@ -207,12 +207,8 @@ const CHANGES: &[Change] = &[
         prepare: with_anonymous,
         ask: |name| ask("DELETE", format!("/containers/{name}?v=1")),
         check: |machine, name, done| {
-            gone(
-                machine,
-                &inspect(name),
-                &format!("/containers/{name}"),
-                done,
-            );
+            let remove = format!("/containers/{name}?v=1");
+            gone(machine, &inspect(name), &remove, done);
         },
     },
     Change {

@@ -211,7 +211,7 @@ impl Launcher {
         };
         let (child, socket) = self.clone(&memory, &order.fds, born)?;
         if user.is_some() {
-            outside::set_oom_score(child.pid, spec.process.oom_score_adj)?;
+            outside::set_oom_score(child.pid, child.pidfd.as_fd(), spec.process.oom_score_adj)?;
         }
         Ok((child, socket, warnings))
     }

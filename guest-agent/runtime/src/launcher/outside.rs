@@ -4,6 +4,7 @@
 //! Called by the launcher. The process this is done for has not begun: `lighter-enter` is at its
 //! gate, or before it.
 
+use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode};
@@ -65,12 +66,24 @@ pub(super) fn give(stdio: &Stdio) -> Result<(), StartError> {
 
 /// Sets the score by which the kernel picks a process to kill. The lowest that the process may
 /// choose for itself is this one from now on, as it is for one that set it as the machine's root.
-pub(super) fn set_oom_score(pid: i32, score: i32) -> Result<(), StartError> {
-    let written = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
-    written.map_err(|error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+///
+/// One that has ended meanwhile says why on its socket, and its number may be another's.
+pub(super) fn set_oom_score(pid: i32, pidfd: BorrowedFd<'_>, score: i32) -> Result<(), StartError> {
+    let fail = |error: &std::io::Error| {
+        let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
         StartError::kernel("oom_score_adj", errno, "write oom_score_adj")
-    })
+    };
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let opened = std::fs::File::options().write(true).open(path);
+    // What was opened while it lives is its own, whatever becomes of the number.
+    if sys::send_signal(pidfd, 0).is_err() {
+        return Ok(());
+    }
+    let mut file = opened.map_err(|error| fail(&error))?;
+    match file.write_all(score.to_string().as_bytes()) {
+        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(()),
+        written => written.map_err(|error| fail(&error)),
+    }
 }
 
 /// Sets limits of a process, which may be higher than it could set them itself.
@@ -85,4 +98,26 @@ pub(super) fn set_limits(pid: i32, wanted: &[Rlimit]) -> Result<(), StartError> 
             .map_err(|errno| limits::failed(limit.resource, errno))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    #[test]
+    fn one_that_has_gone_gets_no_score_and_neither_does_who_has_its_number() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        child.wait().unwrap();
+        set_oom_score(pid, pidfd.as_fd(), 7).unwrap();
+        // As if its number were this process's now.
+        let own = std::process::id().cast_signed();
+        let score = || std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+        let before = score();
+        set_oom_score(own, pidfd.as_fd(), 7).unwrap();
+        assert_eq!(score(), before);
+    }
 }
