@@ -31,6 +31,8 @@ fn run_and_its_failures() {
         R --entrypoint '' busybox
         R --entrypoint /bin/sh busybox -c 'echo $0 $1' x y
         R --entrypoint missing busybox
+        R busybox stat -c '%n %A %u:%g %s %F' /.dockerenv
+        R busybox sh -c 'ls -A / | sort'
         R busybox sh -c 'kill -9 $$'
         R busybox sh -c 'kill -TERM $$; sleep 1'
         R --pull never no-such-image:1 true

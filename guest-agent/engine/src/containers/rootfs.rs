@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -98,7 +99,10 @@ impl Engine {
             volatile,
             read_only: false,
         };
-        let lowers = self.lowers(record, 1)?;
+        let mut lowers = vec![self.container_layer().map_err(|error| {
+            Error::internal("the layer of every container cannot be made", error)
+        })?];
+        lowers.extend(self.lowers(record, 0)?);
         let made = match user {
             None => {
                 let own = Some((Source::Path(&upper), Source::Path(&work)));
@@ -178,6 +182,17 @@ impl Engine {
             );
         }
         Ok(lowers)
+    }
+
+    /// What every container has above its image and below its own layer: the file by which programs tell
+    /// that they are in one.
+    fn container_layer(&self) -> std::io::Result<PathBuf> {
+        let layer = self.config().data_root.join("overlay2/container");
+        std::fs::create_dir_all(&layer)?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).mode(0o755);
+        options.open(layer.join(".dockerenv"))?;
+        Ok(layer)
     }
 
     fn empty_layer(&self) -> std::io::Result<PathBuf> {
