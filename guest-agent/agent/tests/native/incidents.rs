@@ -148,7 +148,7 @@ fn cve_2026_24054_an_image_without_layers_has_an_empty_root() {
     run(&machine, "empty", &container(script));
     assert_eq!(wait(&machine, "empty"), 0);
     let said = String::from_utf8(logs(&machine, "empty")).unwrap();
-    assert_eq!(said, "bin\ndev\netc\nproc\nsys\nnone overlay\n");
+    assert_eq!(said, ".dockerenv\nbin\ndev\netc\nproc\nsys\nnone overlay\n");
     // And one that wants a program of the image has none.
     let body =
         json!({"Image": "nothing", "Cmd": ["/bin/sh"], "HostConfig": {"NetworkMode": "none"}});

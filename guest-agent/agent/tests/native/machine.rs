@@ -232,7 +232,9 @@ impl Machine {
                 .into_iter()
                 .flatten()
                 .flatten();
-            let names = names.filter(|entry| entry.file_name() != "empty");
+            // These two belong to all.
+            let names = names
+                .filter(|entry| entry.file_name() != "empty" && entry.file_name() != "container");
             left.extend(names.map(|entry| entry.path().display().to_string()));
         }
         let init = self.init_pid();

@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::rootfs::LAYERS_OF_ALL;
 use super::run::CLEARING;
 use super::shm;
 use crate::engine::Engine;
@@ -58,9 +59,9 @@ impl Engine {
     /// aside. `known` says of each container whether it goes with the machine.
     pub(super) fn sweep(&self, known: &HashMap<String, bool>) {
         let root = self.config().data_root.clone();
-        for (dir, keep) in [("containers", ""), ("overlay2", "empty")] {
+        for (dir, keep) in [("containers", &[][..]), ("overlay2", &LAYERS_OF_ALL)] {
             for name in names(&root.join(dir)) {
-                if name == keep || known.contains_key(&name) {
+                if keep.contains(&&*name) || known.contains_key(&name) {
                     continue;
                 }
                 let path = root.join(dir).join(&name);

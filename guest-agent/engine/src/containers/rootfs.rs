@@ -20,6 +20,13 @@ use crate::quota::storage_size;
 const UPPER: &str = "diff";
 const WORK: &str = "work";
 
+/// What every container has above its image.
+const CONTAINER: &str = "container";
+/// Nothing, for overlays that want one layer more than there are.
+const EMPTY: &str = "empty";
+/// Layers beside those of the containers that belong to no single one.
+pub(super) const LAYERS_OF_ALL: [&str; 2] = [CONTAINER, EMPTY];
+
 /// Layers that are mounted. One stays mounted as long as its image exists: mounting it costs more
 /// than a container that runs for a moment, and holding it next to nothing.
 pub(crate) struct Layers {
@@ -187,7 +194,7 @@ impl Engine {
     /// What every container has above its image and below its own layer: the file by which programs tell
     /// that they are in one.
     fn container_layer(&self) -> std::io::Result<PathBuf> {
-        let layer = self.config().data_root.join("overlay2/container");
+        let layer = self.config().data_root.join("overlay2").join(CONTAINER);
         std::fs::create_dir_all(&layer)?;
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).mode(0o755);
@@ -196,7 +203,7 @@ impl Engine {
     }
 
     fn empty_layer(&self) -> std::io::Result<PathBuf> {
-        let empty = self.config().data_root.join("overlay2/empty");
+        let empty = self.config().data_root.join("overlay2").join(EMPTY);
         std::fs::create_dir_all(&empty)?;
         Ok(empty)
     }
