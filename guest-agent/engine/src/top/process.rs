@@ -322,6 +322,8 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     /// A machine two minutes after [`shell`] was started in it.
@@ -366,16 +368,20 @@ pub(super) mod tests {
     #[test]
     fn arguments_are_read_up_to_a_limit_for_each_and_for_all() {
         let long = "x".repeat(100_000);
-        let words = ["-c", "read line", "sh", &long, &long, &long];
+        let words = ["-c", "echo; read line", "sh", &long, &long, &long];
         let mut process = std::process::Command::new("/bin/sh");
         let process = process.args(words).stdin(std::process::Stdio::piped());
+        let process = process.stdout(std::process::Stdio::piped());
         let mut process = process.spawn().unwrap();
+        // A program that has only just been started has no arguments for a moment.
+        let said = process.stdout.as_mut().unwrap().read(&mut [0]);
+        assert_eq!(said.unwrap(), 1);
         let pid = process.id().cast_signed();
         let shown = |room: &mut u64| Process::read(pid, room).unwrap().command(&machine());
         let mut room = MOST_OF_ALL;
         let whole = shown(&mut room);
         let one = usize::try_from(MOST_OF_ONE).unwrap();
-        assert!(whole.starts_with("/bin/sh -c read line sh xxx"));
+        assert!(whole.starts_with("/bin/sh -c echo; read line sh xxx"));
         assert_eq!((whole.len(), room), (one, MOST_OF_ALL - MOST_OF_ONE));
         room = 10;
         assert_eq!((shown(&mut room).as_str(), room), ("/bin/sh -c", 0));
