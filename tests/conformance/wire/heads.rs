@@ -62,7 +62,7 @@ fn heads_and_errors() {
         ("GET", "/v1.51/containers/json?filters=%5B%5D", None),
         (
             "GET",
-            "/v1.51/containers/json?filters=%7B%7D&all=0&size=0",
+            "/v1.51/containers/json?filters=%7B%22name%22%3A%7B%7D%2C%22label%22%3A%7B%22of-nobody%22%3Atrue%7D%7D&all=0&size=0",
             None,
         ),
         ("GET", "/v1.51/events?since=x", None),
