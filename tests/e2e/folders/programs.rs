@@ -138,7 +138,7 @@ fn redis_owns_fills_and_keeps_a_folder_of_the_host() {
         start(host, "redis", REDIS, &data, "/data");
         let cli = |args: &str| {
             let line = format!(
-                "until redis-cli -s /tmp/redis.sock ping >/dev/null 2>&1; do sleep 0.1; done; redis-cli -s /tmp/redis.sock {args}"
+                "until redis-cli -s /tmp/redis.sock ping 2>&1 | grep -q PONG; do sleep 0.1; done; redis-cli -s /tmp/redis.sock {args}"
             );
             host.docker(&["exec", "redis", "timeout", "280", "bash", "-c", &line])
                 .ok()
