@@ -1,11 +1,9 @@
 //! Echo requests of the guest, asked by the host's own sockets for them; and word to the guest that
 //! something could not be delivered.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mio::Interest;
 use mio::net::UdpSocket;
 use smoltcp::wire::{
     Icmpv4DstUnreachable, Icmpv4Message, Icmpv4Packet, Icmpv6DstUnreachable, Icmpv6Message,
@@ -14,6 +12,7 @@ use smoltcp::wire::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::frame::{self, Datagram, LONGEST_HEAD, Wire};
+use super::mapping::Mappings;
 use super::plan::{Plan, Target};
 use super::tcp::Around;
 use super::timers::Token;
@@ -36,19 +35,10 @@ struct Ends {
     ident: u16,
 }
 
-#[derive(Debug)]
-struct Flow {
-    ends: Ends,
-    socket: UdpSocket,
-    used: Instant,
-    deadline: Option<Instant>,
-}
-
 /// All that are asked.
 #[derive(Debug)]
 pub struct Icmp {
-    flows: HashMap<Token, Flow>,
-    by_ends: HashMap<Ends, Token>,
+    mappings: Mappings<Ends>,
     buffer: Box<[u8]>,
     ident: u16,
 }
@@ -57,8 +47,7 @@ impl Icmp {
     /// None yet.
     pub fn new() -> Self {
         Self {
-            flows: HashMap::new(),
-            by_ends: HashMap::new(),
+            mappings: Mappings::new(),
             buffer: vec![0; LONGEST].into_boxed_slice(),
             ident: 0,
         }
@@ -66,7 +55,7 @@ impl Icmp {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.flows.len()
+        self.mappings.len()
     }
 
     /// A message of the guest.
@@ -103,31 +92,25 @@ impl Icmp {
             remote: datagram.destination,
             ident,
         };
-        let known = self.by_ends.get(&ends).copied();
-        let Some(token) = known.or_else(|| self.begin(ends, target, around, token)) else {
+        if !self.mappings.has(&ends) && self.begin(ends, target, around, token).is_none() {
             unreachable(datagram, Unreachable::Host, around.plan, around.wire);
             return;
-        };
-        let Some(flow) = self.flows.get_mut(&token) else {
+        }
+        let Some(mapping) = self.mappings.of(&ends, around) else {
             return;
         };
-        flow.used = around.now;
-        if flow.deadline.is_none() {
-            let at = Some(around.now + IDLE);
-            around.timers.set(token, &mut flow.deadline, at);
-        }
         // One that cannot be sent is one that is not answered.
-        let _ = flow.socket.send(datagram.payload);
+        let _ = mapping.socket.send(datagram.payload);
     }
 
     fn begin(
         &mut self,
         ends: Ends,
         target: IpAddr,
-        around: &mut Around<'_>,
+        around: &Around<'_>,
         token: Token,
-    ) -> Option<Token> {
-        if self.flows.len() >= MOST {
+    ) -> Option<()> {
+        if self.mappings.len() >= MOST {
             return None;
         }
         let (domain, protocol) = match target {
@@ -139,41 +122,26 @@ impl Icmp {
         let socket = Socket::new(domain, Type::DGRAM, Some(protocol)).ok()?;
         socket.set_nonblocking(true).ok()?;
         socket.connect(&SocketAddr::new(target, 0).into()).ok()?;
-        let mut socket = UdpSocket::from_std(socket.into());
-        around
-            .registry
-            .register(&mut socket, mio::Token(token), Interest::READABLE)
-            .ok()?;
-        self.by_ends.insert(ends, token);
-        self.flows.insert(
-            token,
-            Flow {
-                ends,
-                socket,
-                used: around.now,
-                deadline: None,
-            },
-        );
-        Some(token)
+        let socket = UdpSocket::from_std(socket.into());
+        self.mappings.begin(ends, socket, IDLE, around, token)
     }
 
     /// A socket has answers.
     pub fn stirred(&mut self, token: Token, around: &mut Around<'_>) {
-        let Some(flow) = self.flows.get_mut(&token) else {
+        let Some(mapping) = self.mappings.stirred(token, around.now) else {
             return;
         };
-        flow.used = around.now;
-        while let Ok(length) = flow.socket.recv(&mut self.buffer) {
+        while let Ok(length) = mapping.socket.recv(&mut self.buffer) {
             if length < HEADER {
                 continue;
             }
             let message = &mut self.buffer[..length];
-            message[4..6].copy_from_slice(&flow.ends.ident.to_be_bytes());
-            fill_checksum(message, flow.ends.remote, flow.ends.guest);
+            message[4..6].copy_from_slice(&mapping.ends.ident.to_be_bytes());
+            fill_checksum(message, mapping.ends.remote, mapping.ends.guest);
             self.ident = self.ident.wrapping_add(1);
             // A guest without room has lost an answer, as networks do.
             deliver(
-                [flow.ends.remote, flow.ends.guest],
+                [mapping.ends.remote, mapping.ends.guest],
                 message,
                 self.ident,
                 around.plan,
@@ -184,17 +152,7 @@ impl Icmp {
 
     /// A deadline has passed.
     pub fn waited(&mut self, token: Token, around: &mut Around<'_>) {
-        let Some(flow) = self.flows.get_mut(&token) else {
-            return;
-        };
-        flow.deadline = None;
-        let until = flow.used + IDLE;
-        if until > around.now {
-            around.timers.set(token, &mut flow.deadline, Some(until));
-        } else if let Some(mut flow) = self.flows.remove(&token) {
-            self.by_ends.remove(&flow.ends);
-            let _ = around.registry.deregister(&mut flow.socket);
-        }
+        self.mappings.waited(token, around);
     }
 }
 

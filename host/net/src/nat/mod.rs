@@ -14,6 +14,7 @@
 
 mod frame;
 mod icmp;
+mod mapping;
 mod neighbours;
 mod pieces;
 pub mod plan;
@@ -58,16 +59,34 @@ pub struct Counts {
 /// The router.
 #[derive(Debug)]
 pub struct Nat {
-    plan: Plan,
-    registry: Registry,
+    base: Base,
     /// Where the host asks for names.
     names: Option<SocketAddr>,
     tcp: tcp::Tcp,
     udp: udp::Udp,
     icmp: icmp::Icmp,
     pieces: Pieces,
-    timers: Timers,
     last: Token,
+}
+
+/// What is the same for all protocols.
+#[derive(Debug)]
+struct Base {
+    plan: Plan,
+    registry: Registry,
+    timers: Timers,
+}
+
+impl Base {
+    fn around<'a>(&'a mut self, wire: &'a mut dyn Wire, now: Instant) -> Around<'a> {
+        Around {
+            wire,
+            plan: &self.plan,
+            registry: &self.registry,
+            timers: &mut self.timers,
+            now,
+        }
+    }
 }
 
 impl Nat {
@@ -78,14 +97,16 @@ impl Nat {
     /// When the system does not give a descriptor.
     pub fn new(plan: Plan, poll: &Poll) -> std::io::Result<Self> {
         Ok(Self {
-            plan,
-            registry: poll.registry().try_clone()?,
+            base: Base {
+                plan,
+                registry: poll.registry().try_clone()?,
+                timers: Timers::default(),
+            },
             names: None,
             tcp: tcp::Tcp::new(),
             udp: udp::Udp::new(),
             icmp: icmp::Icmp::new(),
             pieces: Pieces::default(),
-            timers: Timers::default(),
             last: 0,
         })
     }
@@ -107,7 +128,7 @@ impl Nat {
     /// A frame of the guest.
     pub fn receive(&mut self, frame: &[u8], wire: &mut dyn Wire, now: Instant) {
         match Incoming::parse(frame) {
-            Incoming::Arp(payload) => neighbours::arp(payload, &self.plan, wire),
+            Incoming::Arp(payload) => neighbours::arp(payload, &self.base.plan, wire),
             Incoming::Ip(datagram) => self.receive_datagram(&datagram, wire, now),
             Incoming::PieceV4(bytes) => {
                 let whole = self.pieces.take(bytes, now);
@@ -121,23 +142,17 @@ impl Nat {
 
     fn receive_datagram(&mut self, datagram: &Datagram<'_>, wire: &mut dyn Wire, now: Instant) {
         let from = datagram.source;
-        if self.plan.is_ours(from) || from.is_multicast() || from.is_loopback() {
+        if self.base.plan.is_ours(from) || from.is_multicast() || from.is_loopback() {
             return;
         }
         self.last += 1;
         let of = |kind| self.last * KINDS + kind;
         let (tcp, udp, icmp) = (of(TCP), of(UDP), of(ICMP));
-        let mut around = Around {
-            wire,
-            plan: &self.plan,
-            registry: &self.registry,
-            timers: &mut self.timers,
-            now,
-        };
+        let mut around = self.base.around(wire, now);
         match datagram.protocol {
             IpProtocol::Tcp => self.tcp.receive(datagram, &mut around, tcp, self.names),
             IpProtocol::Udp => self.udp.receive(datagram, &mut around, udp, self.names),
-            IpProtocol::Icmpv6 if neighbours::discovery(datagram, &self.plan, around.wire) => {}
+            IpProtocol::Icmpv6 if neighbours::discovery(datagram, around.plan, around.wire) => {}
             IpProtocol::Icmp | IpProtocol::Icmpv6 => {
                 self.icmp.receive(datagram, &mut around, icmp);
             }
@@ -150,13 +165,7 @@ impl Nat {
         let token = event.token().0;
         let readable = event.is_readable() || event.is_read_closed() || event.is_error();
         let writable = event.is_writable() || event.is_write_closed() || event.is_error();
-        let mut around = Around {
-            wire,
-            plan: &self.plan,
-            registry: &self.registry,
-            timers: &mut self.timers,
-            now,
-        };
+        let mut around = self.base.around(wire, now);
         match token % KINDS {
             TCP => self.tcp.stirred(token, readable, writable, &mut around),
             UDP => self.udp.stirred(token, &mut around),
@@ -167,13 +176,7 @@ impl Nat {
     /// Does what is due and sends what is owed. To be called after frames and events, after the guest made
     /// room for frames (`refilled`), and when the time is over that it says: none is due before.
     pub fn flush(&mut self, refilled: bool, wire: &mut dyn Wire, now: Instant) -> Option<Duration> {
-        let mut around = Around {
-            wire,
-            plan: &self.plan,
-            registry: &self.registry,
-            timers: &mut self.timers,
-            now,
-        };
+        let mut around = self.base.around(wire, now);
         while let Some(token) = around.timers.due(now) {
             match token % KINDS {
                 TCP => self.tcp.waited(token, &mut around),
@@ -186,7 +189,8 @@ impl Nat {
             self.udp.refill(&mut around);
         }
         self.tcp.flush(&mut around);
-        self.timers
+        self.base
+            .timers
             .next()
             .map(|at| at.saturating_duration_since(now))
     }

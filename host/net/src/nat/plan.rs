@@ -73,6 +73,15 @@ impl Plan {
         }
         Target::Remote(wanted)
     }
+
+    /// Where the host connects or sends to for it: `names` is where it asks for names, if it does.
+    pub fn destination(&self, wanted: SocketAddr, names: Option<SocketAddr>) -> Option<SocketAddr> {
+        match self.target(wanted) {
+            Target::Remote(to) | Target::Host(to) => Some(to),
+            Target::Names => names,
+            Target::Refused => None,
+        }
+    }
 }
 
 /// Addresses of the host itself, of its links, of nobody, and of a cloud's metadata.

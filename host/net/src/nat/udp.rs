@@ -1,17 +1,16 @@
 //! Datagrams of the guest: a socket of the host for each pair of ends, as long as it is used.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mio::Interest;
 use mio::net::UdpSocket;
 use smoltcp::wire::{IpProtocol, UdpPacket};
 
 use super::frame::{self, Datagram, ETHERNET, LONGEST_HEAD, Offload, Outgoing, Wire};
 use super::icmp::{self, Unreachable};
-use super::plan::{NAMES, Plan, Target};
+use super::mapping::Mappings;
+use super::plan::{NAMES, Plan};
 use super::tcp::Around;
 use super::timers::Token;
 
@@ -34,19 +33,10 @@ struct Ends {
     remote: SocketAddr,
 }
 
-#[derive(Debug)]
-struct Flow {
-    ends: Ends,
-    socket: UdpSocket,
-    used: Instant,
-    deadline: Option<Instant>,
-}
-
 /// All of them.
 #[derive(Debug)]
 pub struct Udp {
-    flows: HashMap<Token, Flow>,
-    by_ends: HashMap<Ends, Token>,
+    mappings: Mappings<Ends>,
     /// Sockets with more to read, or whose datagrams wait for room at the guest.
     waiting: Vec<Token>,
     buffer: Box<[u8]>,
@@ -57,8 +47,7 @@ impl Udp {
     /// None yet.
     pub fn new() -> Self {
         Self {
-            flows: HashMap::new(),
-            by_ends: HashMap::new(),
+            mappings: Mappings::new(),
             waiting: Vec::new(),
             buffer: vec![0; LONGEST].into_boxed_slice(),
             ident: 0,
@@ -67,7 +56,7 @@ impl Udp {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.flows.len()
+        self.mappings.len()
     }
 
     /// A datagram of the guest.
@@ -82,12 +71,7 @@ impl Udp {
             return;
         };
         let [guest, remote] = frame::ends(datagram, packet.src_port(), packet.dst_port());
-        let target = match around.plan.target(remote) {
-            Target::Remote(to) | Target::Host(to) => Some(to),
-            Target::Names => names,
-            Target::Refused => None,
-        };
-        let Some(target) = target else {
+        let Some(target) = around.plan.destination(remote, names) else {
             // Nobody is told about what was for many.
             if !datagram.destination.is_multicast() && !is_broadcast(datagram) {
                 icmp::unreachable(datagram, Unreachable::Prohibited, around.plan, around.wire);
@@ -95,20 +79,14 @@ impl Udp {
             return;
         };
         let ends = Ends { guest, remote };
-        let known = self.by_ends.get(&ends).copied();
-        let Some(token) = known.or_else(|| self.begin(ends, target, around, token)) else {
+        if !self.mappings.has(&ends) && self.begin(ends, target, around, token).is_none() {
             icmp::unreachable(datagram, Unreachable::Host, around.plan, around.wire);
             return;
-        };
-        let Some(flow) = self.flows.get_mut(&token) else {
+        }
+        let Some(mapping) = self.mappings.of(&ends, around) else {
             return;
         };
-        flow.used = around.now;
-        if flow.deadline.is_none() {
-            let at = Some(around.now + idle(&flow.ends));
-            around.timers.set(token, &mut flow.deadline, at);
-        }
-        match flow.socket.send(packet.payload()) {
+        match mapping.socket.send(packet.payload()) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 // What an earlier one met; this one is sent again.
                 icmp::unreachable(datagram, Unreachable::Port, around.plan, around.wire);
@@ -124,57 +102,41 @@ impl Udp {
         target: SocketAddr,
         around: &mut Around<'_>,
         token: Token,
-    ) -> Option<Token> {
-        if self.flows.len() >= MOST {
-            let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.used);
-            let oldest = oldest.map(|(token, _)| *token)?;
-            self.remove(oldest, around);
+    ) -> Option<()> {
+        if self.mappings.len() >= MOST {
+            self.mappings.make_room(around);
         }
         let any: SocketAddr = match target {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let mut socket = UdpSocket::bind(any).ok()?;
+        let socket = UdpSocket::bind(any).ok()?;
         socket.connect(target).ok()?;
-        around
-            .registry
-            .register(&mut socket, mio::Token(token), Interest::READABLE)
-            .ok()?;
-        self.by_ends.insert(ends, token);
-        self.flows.insert(
-            token,
-            Flow {
-                ends,
-                socket,
-                used: around.now,
-                deadline: None,
-            },
-        );
-        Some(token)
+        self.mappings
+            .begin(ends, socket, idle(&ends), around, token)
     }
 
     /// A socket has datagrams.
     pub fn stirred(&mut self, token: Token, around: &mut Around<'_>) {
-        let Some(flow) = self.flows.get_mut(&token) else {
+        let Some(mapping) = self.mappings.stirred(token, around.now) else {
             return;
         };
-        flow.used = around.now;
         for _ in 0..TURN {
-            let length = match flow.socket.peek(&mut self.buffer) {
+            let length = match mapping.socket.peek(&mut self.buffer) {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    refused(&flow.ends, around);
+                    refused(&mapping.ends, around);
                     continue;
                 }
                 Err(_) => return,
             };
             self.ident = self.ident.wrapping_add(1);
             let content = &self.buffer[..length];
-            if !deliver(&flow.ends, content, self.ident, around.plan, around.wire) {
+            if !deliver(&mapping.ends, content, self.ident, around.plan, around.wire) {
                 break;
             }
             // It was only looked at, so that none is lost while the guest has no room.
-            let _ = flow.socket.recv(&mut self.buffer[..0]);
+            let _ = mapping.socket.recv(&mut self.buffer[..0]);
         }
         self.waiting.push(token);
     }
@@ -191,26 +153,9 @@ impl Udp {
         !self.waiting.is_empty()
     }
 
-    /// A deadline has passed: one that was used meanwhile has another.
+    /// A deadline has passed.
     pub fn waited(&mut self, token: Token, around: &mut Around<'_>) {
-        let Some(flow) = self.flows.get_mut(&token) else {
-            return;
-        };
-        flow.deadline = None;
-        let until = flow.used + idle(&flow.ends);
-        if until > around.now {
-            around.timers.set(token, &mut flow.deadline, Some(until));
-        } else {
-            self.remove(token, around);
-        }
-    }
-
-    fn remove(&mut self, token: Token, around: &mut Around<'_>) {
-        if let Some(mut flow) = self.flows.remove(&token) {
-            self.by_ends.remove(&flow.ends);
-            around.timers.set(token, &mut flow.deadline, None);
-            let _ = around.registry.deregister(&mut flow.socket);
-        }
+        self.mappings.waited(token, around);
     }
 }
 

@@ -18,7 +18,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use super::frame::{Datagram, Wire};
-use super::plan::{Plan, Target};
+use super::plan::Plan;
 use super::timers::{Timers, Token};
 use flow::{Budget, Flow, State, Verdict};
 use output::Sent;
@@ -85,11 +85,7 @@ impl Tcp {
             let verdict = flow.take(&segment, &mut self.budget);
             self.settle(token, verdict, around);
         } else if segment.syn && segment.acknowledged.is_none() && !segment.rst {
-            let target = match around.plan.target(segment.ends.remote) {
-                Target::Remote(to) | Target::Host(to) => Some(to),
-                Target::Names => names,
-                Target::Refused => None,
-            };
+            let target = around.plan.destination(segment.ends.remote, names);
             let began = target.is_some_and(|target| self.begin(&segment, target, around, token));
             if !began {
                 segment::refuse(around.wire, around.plan, &segment);
