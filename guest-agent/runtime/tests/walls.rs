@@ -533,15 +533,7 @@ fn cve_2021_30465() {
         let payload = bench.directory.path().join("payload");
         fs::create_dir(&payload).unwrap();
         fs::write(payload.join("loot"), "loot\n").unwrap();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let _stop = Stop(&stop);
-            scope.spawn(|| {
-                let (one, other) = (volume.join("place"), volume.join("other"));
-                while !stop.load(Ordering::Relaxed) {
-                    exchange(&one, &other);
-                }
-            });
+        while_exchanged(&volume, || {
             for _ in 0..rounds(60) {
                 let mut spec = container(shell("cat /marker; ls /"));
                 spec.mounts.extend([
@@ -569,15 +561,7 @@ fn a_link_to_proc_is_not_mounted_on(bench: &Bench) {
     let payload = bench.directory.path().join("settings");
     fs::create_dir_all(payload.join("kernel")).unwrap();
     fs::write(payload.join("kernel/ostype"), "false\n").unwrap();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let _stop = Stop(&stop);
-        scope.spawn(|| {
-            let (one, other) = (volume.join("place"), volume.join("other"));
-            while !stop.load(Ordering::Relaxed) {
-                exchange(&one, &other);
-            }
-        });
+    while_exchanged(&volume, || {
         for _ in 0..rounds(60) {
             let mut spec = container(shell("cat /proc/sys/kernel/ostype"));
             spec.mounts
@@ -590,6 +574,21 @@ fn a_link_to_proc_is_not_mounted_on(bench: &Bench) {
                 assert_eq!(output.stdout, "Linux\n", "{output:?}");
             }
         }
+    });
+}
+
+/// Does something while `place` and `other` in a folder take each other's place all the time.
+fn while_exchanged(folder: &Path, work: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        scope.spawn(|| {
+            let (one, other) = (folder.join("place"), folder.join("other"));
+            while !stop.load(Ordering::Relaxed) {
+                exchange(&one, &other);
+            }
+        });
+        work();
     });
 }
 

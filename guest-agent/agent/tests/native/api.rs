@@ -77,6 +77,12 @@ pub fn call(machine: &Machine, method: &str, path: &str, body: &Value) -> Answer
     try_call(machine, method, path, &body).expect("the engine answers")
 }
 
+/// Removes a container, running or not.
+pub fn remove_by_force(machine: &Machine, name: &str) {
+    let path = format!("/containers/{name}?force=1");
+    call(machine, "DELETE", &path, &Value::Null).is(204);
+}
+
 pub fn get(machine: &Machine, path: &str) -> Answer {
     call(machine, "GET", path, &Value::Null)
 }

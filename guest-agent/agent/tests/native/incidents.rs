@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::api::{
-    BUSYBOX, archive, call, container, create, get, load, logs, post, run, started, state, wait,
+    BUSYBOX, archive, call, container, create, get, load, logs, post, remove_by_force, run,
+    started, state, wait,
 };
 use crate::machine::Machine;
 
@@ -342,13 +343,7 @@ fn cve_2022_23471_and_2025_64329_failed_execs_and_attaches_leave_nothing() {
         assert_eq!(state(&machine, name)["Running"], json!(true));
         let shown = get(&machine, &format!("/containers/{name}/json")).json();
         assert_eq!(shown["ExecIDs"], Value::Null, "{name}");
-        call(
-            &machine,
-            "DELETE",
-            &format!("/containers/{name}?force=1"),
-            &Value::Null,
-        )
-        .is(204);
+        remove_by_force(&machine, name);
     }
     machine.nothing_left();
     assert!(Path::new(BUSYBOX).exists());

@@ -5,7 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{BUSYBOX, call, container, create, get, logs, post, run, started, wait};
+use crate::api::{
+    BUSYBOX, call, container, create, get, logs, post, remove_by_force, run, started, wait,
+};
 use crate::machine::Machine;
 
 const SLEEP: &str = "exec /bin/busybox sleep 100000";
@@ -34,13 +36,8 @@ fn said(machine: &Machine, volume: &str, script: &str) -> String {
     run(machine, "look", &with_volume(script, volume));
     assert_eq!(wait(machine, "look"), 0);
     let said = String::from_utf8(logs(machine, "look")).unwrap();
-    remove(machine, "look");
+    remove_by_force(machine, "look");
     said
-}
-
-fn remove(machine: &Machine, name: &str) {
-    let path = format!("/containers/{name}?force=1");
-    call(machine, "DELETE", &path, &Value::Null).is(204);
 }
 
 fn waits_for(machine: &Machine, name: &str, words: &str) {
@@ -81,7 +78,7 @@ fn a_volume_in_memory_lives_from_its_first_user_to_its_last() {
     }
     // Another takes it over: it is there as long as anybody has it.
     run(&machine, "second", &with_volume(SLEEP, "memory"));
-    remove(&machine, "first");
+    remove_by_force(&machine, "first");
     assert_eq!(said(&machine, "memory", &busy("@ cat /v/file")), "first\n");
     machine.kill_agent();
     post(&machine, "/containers/second/kill").is(204);
@@ -98,7 +95,7 @@ fn a_volume_in_memory_lives_from_its_first_user_to_its_last() {
     machine.kill_agent();
     wait(&machine, "third");
     for name in ["second", "third"] {
-        remove(&machine, name);
+        remove_by_force(&machine, name);
     }
     assert_eq!(mounted(&machine), [""; 0]);
     call(&machine, "DELETE", "/volumes/memory", &Value::Null).is(204);
@@ -139,7 +136,7 @@ fn what_the_kernel_refuses_of_a_volume_in_memory_is_said_and_leaves_nothing() {
     assert_eq!(refused.status, 400, "{}", refused.text());
     assert_eq!(mounted(&machine), [""; 0]);
     for name in ["user", "broken"] {
-        remove(&machine, name);
+        remove_by_force(&machine, name);
     }
     for name in ["wrong", "right"] {
         call(
@@ -193,7 +190,7 @@ fn files_are_copied_into_a_volume_in_memory_while_it_is_there() {
     let full = put("user", &crate::files::one("large", &large)).is(500);
     let words = "write /v/large: no space left on device";
     assert_eq!(full.json()["message"], words);
-    remove(&machine, "user");
+    remove_by_force(&machine, "user");
     assert_eq!(mounted(&machine), [""; 0]);
     machine.nothing_left();
 }

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{BUSYBOX, call, container, create, get, load_image, logs, post, run, wait};
+use crate::api::{
+    BUSYBOX, call, container, create, get, load_image, logs, post, remove_by_force, run, wait,
+};
 use crate::machine::Machine;
 
 fn with(script: &str, settings: &[(&str, &str)]) -> Value {
@@ -12,11 +14,6 @@ fn with(script: &str, settings: &[(&str, &str)]) -> Value {
         body["HostConfig"][*field] = json!(value);
     }
     body
-}
-
-fn remove(machine: &Machine, name: &str) {
-    let path = format!("/containers/{name}?force=1");
-    call(machine, "DELETE", &path, &Value::Null).is(204);
 }
 
 /// The donor's shared memory is that of who joins it, by whatever name; it survives the engine and
@@ -58,7 +55,7 @@ fn shared_memory_goes_where_the_ipc_namespace_goes() {
         let said = String::from_utf8(logs(&machine, &name)).unwrap();
         assert!(said.starts_with("kept\n1\nipc:"), "{said}");
         seen.push(said);
-        remove(&machine, &name);
+        remove_by_force(&machine, &name);
         machine.kill_agent();
     }
     assert!(seen.iter().all(|said| *said == seen[0]), "{seen:?}");
@@ -78,7 +75,7 @@ fn shared_memory_goes_where_the_ipc_namespace_goes() {
         create(&machine, name, &with("true", &[("IpcMode", mode)]));
         let answer = post(&machine, &format!("/containers/{name}/start")).is(status);
         assert!(answer.text().contains(words), "{}", answer.text());
-        remove(&machine, name);
+        remove_by_force(&machine, name);
     };
     refused(
         "xa",
@@ -97,7 +94,7 @@ fn shared_memory_goes_where_the_ipc_namespace_goes() {
     assert!(answer.text().contains("No such container: nobody"));
 
     for name in ["second", "renamed", "closed"] {
-        remove(&machine, name);
+        remove_by_force(&machine, name);
     }
     machine.nothing_left();
 }
@@ -125,7 +122,7 @@ fn a_shared_network_comes_with_its_names() {
     let shown = get(&machine, "/containers/guest/json").is(200).json();
     assert_eq!(shown["Config"]["Hostname"], "donor");
     for name in ["guest", "donor"] {
-        remove(&machine, name);
+        remove_by_force(&machine, name);
     }
     machine.nothing_left();
 }

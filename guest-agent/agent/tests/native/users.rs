@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::api::{
-    BUSYBOX, call, container, create, get, load_image, logs, payload, post, run, state, try_call,
-    wait,
+    BUSYBOX, call, container, create, get, load_image, logs, payload, post, remove_by_force, run,
+    state, try_call, wait,
 };
 use crate::machine::{Machine, hello};
 
@@ -222,13 +222,7 @@ fn files_keep_the_ids_of_inside_wherever_they_are_seen() {
         (1000, 55)
     );
     for name in ["cc", "second", "third"] {
-        call(
-            &machine,
-            "DELETE",
-            &format!("/containers/{name}?force=1"),
-            &Value::Null,
-        )
-        .is(204);
+        remove_by_force(&machine, name);
     }
     machine.nothing_left();
 }

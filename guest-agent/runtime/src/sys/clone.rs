@@ -64,6 +64,19 @@ struct CloneArgs {
     cgroup: u64,
 }
 
+impl CloneArgs {
+    /// Those of a process that only serves this one: on `stack`, told of by nothing but `pidfd`.
+    fn of_own(flags: libc::c_int, pidfd: &mut RawFd, stack: &Stack) -> Self {
+        Self {
+            flags: flags as u64 | CLONE_CLEAR_SIGHAND,
+            pidfd: std::ptr::from_mut(pidfd) as u64,
+            stack: stack.base as u64,
+            stack_size: STACK_SIZE as u64,
+            ..Self::default()
+        }
+    }
+}
+
 /// What the child reads, and where it leaves word of a failed exec.
 struct Order {
     keep: *const RawFd,
@@ -164,13 +177,7 @@ fn pass(user: UserNamespace<'_>, arguments: &CloneArgs, order: &mut Order) -> is
     };
     let mut pidfd: RawFd = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_FILES;
-    let own = CloneArgs {
-        flags: flags as u64 | CLONE_CLEAR_SIGHAND,
-        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
-        stack: stack.base as u64,
-        stack_size: STACK_SIZE as u64,
-        ..CloneArgs::default()
-    };
+    let own = CloneArgs::of_own(flags, &mut pidfd, &stack);
     // SAFETY: as in `clone_and_exec`: `passage`, what it points to and both stacks outlive the
     // process, for which CLONE_VFORK waits, and it only makes system calls.
     let made = unsafe { clone3_onto(&own, self::passage, std::ptr::from_mut(&mut passage)) };
@@ -213,13 +220,7 @@ pub fn user_namespace(map: impl FnOnce(i32) -> std::io::Result<OwnedFd>) -> Resu
     let mut ends = [read.as_raw_fd(), write.as_raw_fd()];
     let mut pidfd: RawFd = -1;
     let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::CLONE_NEWUSER;
-    let arguments = CloneArgs {
-        flags: flags as u64 | CLONE_CLEAR_SIGHAND,
-        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
-        stack: stack.base as u64,
-        stack_size: STACK_SIZE as u64,
-        ..CloneArgs::default()
-    };
+    let arguments = CloneArgs::of_own(flags, &mut pidfd, &stack);
     let mask = set_signal_mask(u64::MAX);
     // SAFETY: the stack and `ends` live until the process has ended, for which `wait_for` waits
     // below. `holder` only makes system calls that cannot fail and never returns.

@@ -88,6 +88,7 @@ fn wait_until(child: &mut Child, end: Instant) -> std::io::Result<Option<ExitSta
         if status.is_some() || Instant::now() > end {
             return Ok(status);
         }
+        // The standard library has no wait with a limit; that it has ended is near, as it said all it had to.
         std::thread::sleep(Duration::from_millis(5));
     }
 }
