@@ -42,10 +42,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("lighter-init", &[]),
     ("lighter-runtime", &[]),
+    ("lighter-network", &["lighter-protocol"]),
     ("lighter-images", &[]),
     (
         "lighter-engine",
-        &["lighter-images", "lighter-runtime", "lighter-init"],
+        &[
+            "lighter-images",
+            "lighter-network",
+            "lighter-runtime",
+            "lighter-init",
+        ],
     ),
     ("lighter-api", &["lighter-engine"]),
     (
@@ -55,6 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "lighter-engine",
             "lighter-images",
             "lighter-init",
+            "lighter-network",
             "lighter-protocol",
             "lighter-runtime",
         ],
