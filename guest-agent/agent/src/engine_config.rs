@@ -35,6 +35,7 @@ pub fn of(
         machine_id: boot.machine_id.clone(),
         dns: boot.dns.clone(),
         dns_search: boot.search.clone(),
+        foreign_subnets: Vec::new(),
         settings: settings(&boot.engine, &boot.proxies),
         built_in_image: Some(places.built_in_image.clone()),
         launcher: LauncherConfig {

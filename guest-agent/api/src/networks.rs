@@ -1,18 +1,19 @@
-//! `/networks`: the three that always exist.
+//! `/networks`.
 
 use std::collections::BTreeMap;
 
+use hyper::StatusCode;
 use lighter_engine::Error;
-use lighter_engine::filters::{Filters, name_matches};
-use lighter_engine::networks::Network;
-use serde::{Deserialize, Serialize};
+use lighter_engine::filters::Filters;
+use lighter_engine::networks::{
+    ConfigReference, FILTERS, Ipam, Network, NetworkCreate, PRUNE_FILTERS,
+};
+use serde::Serialize;
 
-use crate::body::ok;
+use crate::body::{json, no_content, ok};
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::router::Answer;
-
-const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
 
 /// The routes.
 pub(crate) async fn route(call: Call) -> Answer {
@@ -21,65 +22,42 @@ pub(crate) async fn route(call: Call) -> Answer {
     match (call.method.as_str(), path.as_slice()) {
         ("GET", ["networks"] | ["networks", ""]) => list(&call),
         ("POST", ["networks", "create"]) => create(call).await,
-        ("POST", ["networks", "prune"]) => prune(&call),
-        ("GET", ["networks", name]) => ok(&shape(&call, call.engine.networks().find(name)?, true)),
+        ("POST", ["networks", "prune"]) => prune(&call).await,
+        ("GET", ["networks", name]) => inspect(&call, name),
         ("DELETE", ["networks", name]) => {
-            let name = call.engine.networks().find(name)?.name;
-            Err(Error::forbidden(format!(
-                "{name} is a pre-defined network and cannot be removed"
-            ))
-            .into())
+            call.engine.network_remove(name).await?;
+            Ok(no_content())
         }
         ("POST", ["networks", name, "connect" | "disconnect"]) => {
-            call.engine.networks().find(name)?;
-            Err(missing("connecting containers to networks").into())
+            call.engine.network_find(name)?;
+            Err(Error::unsupported("connecting containers to networks is not supported yet").into())
         }
         _ => Err(ApiError::page_not_found()),
     }
 }
 
-fn missing(what: &str) -> Error {
-    Error::unsupported(format!(
-        "{what}: not supported yet, only bridge, host and none exist"
-    ))
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shape {
-    name: &'static str,
-    id: String,
-    created: &'static str,
-    scope: &'static str,
-    driver: &'static str,
+struct Shape<'a> {
+    name: &'a str,
+    id: &'a str,
+    created: String,
+    scope: &'a str,
+    driver: &'a str,
     #[serde(rename = "EnableIPv4")]
     enable_ipv4: bool,
     #[serde(rename = "EnableIPv6")]
     enable_ipv6: bool,
     #[serde(rename = "IPAM")]
-    ipam: Ipam,
+    ipam: &'a Ipam,
     internal: bool,
     attachable: bool,
     ingress: bool,
-    config_from: ConfigFrom,
+    config_from: ConfigReference,
     config_only: bool,
     containers: BTreeMap<String, Endpoint>,
-    options: BTreeMap<&'static str, &'static str>,
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Ipam {
-    driver: &'static str,
-    options: Option<()>,
-    config: Option<Vec<()>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ConfigFrom {
-    network: &'static str,
+    options: &'a BTreeMap<String, String>,
+    labels: &'a BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -96,118 +74,110 @@ struct Endpoint {
     ipv6_address: String,
 }
 
-fn shape(call: &Call, network: &Network, with_containers: bool) -> Shape {
-    let options: &[(&str, &str)] = match network.name {
-        "bridge" => &[("com.docker.network.bridge.default_bridge", "true")],
-        _ => &[],
-    };
+fn shape(network: &Network, containers: BTreeMap<String, Endpoint>) -> Shape<'_> {
     Shape {
-        name: network.name,
-        id: network.id.clone(),
-        created: "1970-01-01T00:00:00Z",
-        scope: "local",
-        driver: network.driver,
-        enable_ipv4: true,
-        enable_ipv6: false,
-        ipam: Ipam {
-            driver: "default",
-            options: None,
-            config: (network.name == "bridge").then(Vec::new),
+        name: &network.name,
+        id: &network.id,
+        created: network.created.to_string(),
+        scope: &network.scope,
+        driver: &network.driver,
+        enable_ipv4: network.enable_ipv4,
+        enable_ipv6: network.enable_ipv6,
+        ipam: &network.ipam,
+        internal: network.internal,
+        attachable: network.attachable,
+        ingress: network.ingress,
+        config_from: ConfigReference {
+            network: network.config_from.clone(),
         },
-        internal: false,
-        attachable: false,
-        ingress: false,
-        config_from: ConfigFrom { network: "" },
-        config_only: false,
-        containers: if with_containers {
-            containers(call, network.name)
-        } else {
-            BTreeMap::new()
-        },
-        options: options.iter().copied().collect(),
-        labels: BTreeMap::new(),
+        config_only: network.config_only,
+        containers,
+        options: &network.options,
+        labels: &network.labels,
     }
 }
 
-fn containers(call: &Call, network: &str) -> BTreeMap<String, Endpoint> {
-    let listed = call
-        .engine
-        .container_list(&Default::default())
-        .unwrap_or_default();
-    let inside = listed.into_iter().filter_map(|listed| {
-        let endpoint = listed.record.endpoints.get(network)?;
+fn inspect(call: &Call, name: &str) -> Answer {
+    let network = call.engine.network_find(name)?;
+    let scope = call.query.filled("scope");
+    if scope.is_some_and(|scope| scope != network.scope) {
+        return Err(Error::not_found(format!("network {name} not found")).into());
+    }
+    ok(&shape(&network, containers(call, &network)))
+}
+
+/// Who is in it.
+fn containers(call: &Call, network: &Network) -> BTreeMap<String, Endpoint> {
+    let address = |ip: &str, prefix: u8| {
+        if ip.is_empty() {
+            String::new()
+        } else {
+            format!("{ip}/{prefix}")
+        }
+    };
+    let inside = call.engine.network_endpoints(network).into_iter();
+    let inside = inside.map(|(container, endpoint)| {
         let shape = Endpoint {
-            name: listed.record.name.clone(),
-            endpoint_id: endpoint.endpoint_id.clone(),
-            mac_address: endpoint.mac_address.clone(),
-            ipv4_address: endpoint.ip_address.clone(),
-            ipv6_address: endpoint.global_ipv6_address.clone(),
+            name: container.name(),
+            ipv4_address: address(&endpoint.ip_address, endpoint.ip_prefix_len),
+            ipv6_address: address(
+                &endpoint.global_ipv6_address,
+                endpoint.global_ipv6_prefix_len,
+            ),
+            endpoint_id: endpoint.endpoint_id,
+            mac_address: endpoint.mac_address,
         };
-        Some((listed.record.id.clone(), shape))
+        (container.id().to_owned(), shape)
     });
     inside.collect()
 }
 
 fn list(call: &Call) -> Answer {
     let filters = Filters::parse(call.query.get("filters"), FILTERS)?;
-    let dangling = filters.boolean("dangling").map_err(|_| {
-        Error::invalid(
-            "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \
-             \"0\")",
-        )
-    })?;
-    for kind in filters.values("type") {
-        if !["builtin", "custom"].contains(&kind.as_str()) {
-            return Err(Error::invalid(format!("invalid filter: 'type'='{kind}'")).into());
-        }
-    }
-    let shown = call.engine.networks().all().iter().filter(|network| {
-        filters.any("name", |pattern| name_matches(pattern, network.name))
-            && filters.any("id", |id| network.id.starts_with(id))
-            && filters.exact("driver", network.driver)
-            && filters.exact("scope", "local")
-            && filters.exact("type", "builtin")
-            && filters.labels(&BTreeMap::new())
-            // Built-in networks are never dangling.
-            && dangling != Some(true)
+    let networks = call.engine.network_list(&filters)?;
+    // Who is in them was listed too before 1.28.
+    let all = !call.version.since(28);
+    let shown = networks.iter().map(|network| {
+        let inside = if all {
+            containers(call, network)
+        } else {
+            BTreeMap::new()
+        };
+        shape(network, inside)
     });
-    ok(&shown
-        .map(|network| shape(call, network, false))
-        .collect::<Vec<_>>())
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct Create {
-    name: Option<String>,
+    ok(&shown.collect::<Vec<_>>())
 }
 
 async fn create(mut call: Call) -> Answer {
-    let create: Create = call.json().await?;
-    let name = create.name.unwrap_or_default();
-    if call
-        .engine
-        .networks()
-        .all()
-        .iter()
-        .any(|one| one.name == name)
-    {
-        return Err(Error::forbidden(format!(
-            "operation is not permitted on predefined {name} network"
-        ))
-        .into());
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Created<'a> {
+        id: &'a str,
+        warning: &'static str,
     }
-    Err(missing("user-defined networks").into())
+    let request: Option<NetworkCreate> = call.json().await?;
+    let network = call
+        .engine
+        .network_create(request.unwrap_or_default())
+        .await?;
+    json(
+        StatusCode::CREATED,
+        &Created {
+            id: &network.id,
+            warning: "",
+        },
+    )
 }
 
-fn prune(call: &Call) -> Answer {
-    Filters::parse(call.query.get("filters"), &["label", "label!", "until"])?;
+async fn prune(call: &Call) -> Answer {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Pruned {
         networks_deleted: Option<Vec<String>>,
     }
+    let filters = Filters::parse(call.query.get("filters"), PRUNE_FILTERS)?;
+    let names = call.engine.network_prune(&filters).await?;
     ok(&Pruned {
-        networks_deleted: None,
+        networks_deleted: (!names.is_empty()).then_some(names),
     })
 }

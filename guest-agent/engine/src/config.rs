@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::networks::Subnet;
+
 /// A boxed future, for the few traits that are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -128,6 +130,8 @@ pub struct EngineConfig {
     pub dns_search: Vec<String>,
     /// Further paths by which the host knows the API socket.
     pub api_socket_names: Vec<String>,
+    /// What the machine reaches otherwise: no network of containers gets a subnet that overlaps one of these.
+    pub foreign_subnets: Vec<Subnet>,
     /// Settings under the names of `daemon.json`.
     pub settings: Settings,
     /// Starts processes behind the walls.

@@ -107,7 +107,7 @@ impl Engine {
             .map_err(|error| Error::internal("the engine's pipes cannot be made", error))?;
         let records = load(&db).await?;
         let engine = Arc::new(Self {
-            networks: Networks::new(&config.machine_id),
+            networks: Networks::new(&config),
             supervisor,
             launcher,
             db,
@@ -131,6 +131,7 @@ impl Engine {
         });
         engine.load_images().await?;
         engine.volumes.load(records.volumes);
+        engine.networks.load(records.networks);
         engine
             .take_up(records.containers, left, info.agent_starts > 1)
             .await?;
@@ -276,13 +277,8 @@ impl Engine {
         self.host_network.as_ref()
     }
 
-    /// The built-in networks.
-    pub fn networks(&self) -> &Networks {
+    pub(crate) fn networks(&self) -> &Networks {
         &self.networks
-    }
-
-    pub(crate) fn network_id(&self, name: &str) -> String {
-        self.networks.id(name)
     }
 
     pub(crate) fn container_event(
@@ -390,6 +386,7 @@ fn recorded_data(data_root: &Path) -> Option<String> {
 struct Records {
     containers: Vec<(Record, RunState)>,
     volumes: Vec<crate::volumes::Volume>,
+    networks: Vec<crate::networks::Network>,
 }
 
 async fn load(db: &Db) -> Result<Records> {
@@ -409,9 +406,16 @@ async fn load(db: &Db) -> Result<Records> {
         for row in rows {
             volumes.push(serde_json::from_str(&row?)?);
         }
+        let mut statement = connection.prepare("SELECT body FROM networks")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let mut networks = Vec::new();
+        for row in rows {
+            networks.push(serde_json::from_str(&row?)?);
+        }
         Ok(Records {
             containers,
             volumes,
+            networks,
         })
     });
     Ok(load.await?)

@@ -306,6 +306,40 @@ const CHANGES: &[Change] = &[
             gone(machine, &path, &path, done);
         },
     },
+    Change {
+        name: "make a network",
+        prepare: none,
+        ask: |name| {
+            let body = json!({"Name": name, "Labels": {"a": "b"}}).to_string();
+            ("POST", "/networks/create".into(), body.into())
+        },
+        check: |machine, name, done| {
+            let path = format!("/networks/{name}");
+            if there(machine, &path, done) {
+                let network = get(machine, &path).is(200).json();
+                assert_eq!(network["Labels"]["a"], "b");
+                delete(machine, &path);
+            }
+            // Nobody holds its subnet: the first of the pools is there for the next one.
+            let body = json!({"Name": format!("{name}-next")});
+            crate::api::call(machine, "POST", "/networks/create", &body).is(201);
+            let next = get(machine, &format!("{path}-next")).is(200).json();
+            assert_eq!(next["IPAM"]["Config"][0]["Subnet"], "172.18.0.0/16");
+            delete(machine, &format!("{path}-next"));
+        },
+    },
+    Change {
+        name: "remove a network",
+        prepare: |machine, name| {
+            let body = json!({ "Name": name });
+            crate::api::call(machine, "POST", "/networks/create", &body).is(201);
+        },
+        ask: |name| ask("DELETE", format!("/networks/{name}")),
+        check: |machine, name, done| {
+            let path = format!("/networks/{name}");
+            gone(machine, &path, &path, done);
+        },
+    },
 ];
 
 /// Makes the change with a kill before step `at`; the steps there were.

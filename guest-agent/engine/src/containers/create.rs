@@ -338,7 +338,7 @@ impl Engine {
                  IP address is supported on user defined networks only"
             )));
         }
-        endpoint.network_id = self.network_id(&mode);
+        endpoint.network_id = self.network_find(&mode)?.id.clone();
         endpoint.endpoint_id = ids::new_id()?;
         endpoints.insert(mode, endpoint);
         Ok(endpoints)

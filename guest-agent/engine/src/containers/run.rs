@@ -14,7 +14,6 @@ use super::{Container, Live, Outputs, health, lock, restart, shm};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
-use crate::events::Subject;
 use crate::io::Stdin;
 
 /// How long what is left of a container may take to go.
@@ -249,21 +248,10 @@ impl Engine {
 
     fn network_events(&self, container: &Container, network: &str) {
         let record = container.record();
-        for name in record.endpoints.keys() {
-            let kind = if name == "none" {
-                "null"
-            } else {
-                name.as_str()
-            };
-            let attributes = [
-                ("container", record.id.as_str()),
-                ("name", name),
-                ("type", kind),
-            ];
-            let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
-            let id = self.network_id(name);
-            self.events()
-                .emit(Subject::Network, network, &id, attributes.into());
+        for endpoint in record.endpoints.values() {
+            if let Ok(place) = self.network_find(&endpoint.network_id) {
+                self.network_event(network, &place, &[("container", &record.id)]);
+            }
         }
     }
 

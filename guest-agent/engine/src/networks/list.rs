@@ -1,0 +1,82 @@
+//! Which networks there are, and who is in them.
+
+use std::sync::Arc;
+
+use super::Network;
+use crate::containers::Container;
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::filters::{Filters, name_matches};
+use crate::model::EndpointSettings;
+
+/// Filters of list.
+pub const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
+
+impl Engine {
+    /// The networks that pass `filters`.
+    ///
+    /// # Errors
+    /// When a filter has a value it cannot have.
+    pub fn network_list(&self, filters: &Filters) -> Result<Vec<Arc<Network>>> {
+        let dangling = dangling(filters)?;
+        for kind in filters.values("type") {
+            if !["builtin", "custom"].contains(&kind.as_str()) {
+                let text = format!("invalid filter: 'type'='{kind}'");
+                return Err(Error::new(Kind::Internal, text));
+            }
+        }
+        let mut networks = self.networks().all();
+        networks.retain(|network| {
+            let kind = if network.is_builtin() {
+                "builtin"
+            } else {
+                "custom"
+            };
+            filters.any("name", |pattern| name_matches(pattern, &network.name))
+                && filters.any("id", |part| name_matches(part, &network.id))
+                && filters.exact("driver", &network.driver)
+                && filters.exact("scope", &network.scope)
+                && filters.exact("type", kind)
+                && filters.labels(&network.labels)
+                && dangling.is_none_or(|wanted| self.is_dangling(network) == wanted)
+        });
+        Ok(networks)
+    }
+
+    fn is_dangling(&self, network: &Network) -> bool {
+        !network.is_builtin() && self.network_endpoints(network).is_empty()
+    }
+
+    /// The containers that are in a network now: those that run.
+    pub fn network_endpoints(&self, network: &Network) -> Vec<(Arc<Container>, EndpointSettings)> {
+        let inside = |container: Arc<Container>| {
+            if !container.status().is_running() {
+                return None;
+            }
+            let endpoint = container.record().endpoints.get(&network.name).cloned()?;
+            (endpoint.network_id == network.id).then_some((container, endpoint))
+        };
+        self.containers()
+            .all()
+            .into_iter()
+            .filter_map(inside)
+            .collect()
+    }
+}
+
+fn dangling(filters: &Filters) -> Result<Option<bool>> {
+    match filters.values("dangling") {
+        [] => Ok(None),
+        [value] => match value.as_str() {
+            "true" | "1" => Ok(Some(true)),
+            "false" | "0" => Ok(Some(false)),
+            _ => Err(Error::invalid(
+                "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" \
+                 (or \"0\")",
+            )),
+        },
+        _ => Err(Error::invalid(
+            "got more than one value for filter key \"dangling\"",
+        )),
+    }
+}

@@ -1,0 +1,82 @@
+//! The networks in memory, and how a reference finds one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::pools::Pools;
+use super::{Network, builtin};
+use crate::config::EngineConfig;
+use crate::error::{Error, Result};
+
+/// All networks.
+pub(crate) struct Networks {
+    by_id: Mutex<BTreeMap<String, Arc<Network>>>,
+    pub(super) pools: Pools,
+    /// One change of the list at a time.
+    pub(super) changing: tokio::sync::Mutex<()>,
+}
+
+impl Networks {
+    pub(crate) fn new(config: &EngineConfig) -> Self {
+        let builtin = builtin::all(&config.machine_id);
+        let builtin = builtin.map(|network| (network.id.clone(), Arc::new(network)));
+        Self {
+            by_id: Mutex::new(builtin.into()),
+            pools: Pools::new(&config.settings.default_address_pools, &config.machine_id),
+            changing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn load(&self, networks: impl IntoIterator<Item = Network>) {
+        let networks = networks.into_iter();
+        let networks = networks.map(|network| (network.id.clone(), Arc::new(network)));
+        self.lock().extend(networks);
+    }
+
+    pub(super) fn add(&self, network: Arc<Network>) {
+        self.lock().insert(network.id.clone(), network);
+    }
+
+    pub(super) fn remove(&self, id: &str) {
+        self.lock().remove(id);
+    }
+
+    /// All of them, oldest first; those that always exist before the others.
+    pub(crate) fn all(&self) -> Vec<Arc<Network>> {
+        let mut all: Vec<Arc<Network>> = self.lock().values().cloned().collect();
+        all.sort_by_key(|network| (!network.is_builtin(), network.created));
+        all
+    }
+
+    /// The one of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<Network>> {
+        let all = self.lock();
+        all.values().find(|network| network.name == name).cloned()
+    }
+
+    /// The one that `reference` names: id, name or the only one whose id begins so.
+    pub(crate) fn find(&self, reference: &str) -> Result<Arc<Network>> {
+        let all = self.lock();
+        if let Some(network) = all.get(reference) {
+            return Ok(Arc::clone(network));
+        }
+        if let Some(network) = all.values().find(|network| network.name == reference) {
+            return Ok(Arc::clone(network));
+        }
+        let begin = |id: &String| id.starts_with(reference) && !reference.is_empty();
+        let mut found = all.iter().filter(|(id, _)| begin(id));
+        let missing = || Error::not_found(format!("network {reference} not found"));
+        let (_, first) = found.next().ok_or_else(missing)?;
+        match found.count() {
+            0 => Ok(Arc::clone(first)),
+            more => Err(Error::invalid(format!(
+                "network {reference} is ambiguous ({} matches found based on ID prefix)",
+                more + 1
+            ))),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Network>>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
