@@ -9,8 +9,8 @@ use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use rustix::io::Errno;
 
-use crate::NetworkError;
 use crate::namespace::within;
+use crate::{NetworkError, place};
 
 /// What the kernel calls it.
 const CARD: &str = "eth0";
@@ -41,6 +41,8 @@ async fn bring_up() -> Result<bool, NetworkError> {
     let Some(index) = find(&netlink).await? else {
         return Ok(false);
     };
+    // Nor the one it gives itself, without which it asks for nobody on the link: that would wait seconds.
+    place::set(&format!("net/ipv6/conf/{CARD}/accept_dad"), "0")?;
     for (address, prefix) in [
         (IpAddr::from(link::GUEST_V4), link::PREFIX_V4),
         (IpAddr::from(link::GUEST_V6), link::PREFIX_V6),

@@ -1,14 +1,31 @@
 //! The guest's network: the link to the host, and what containers have of it.
 //!
 //! Two network namespaces are the machine's: the engine's own, which has nothing but a loopback, and the one that
-//! containers know as the host's, where the card is ([`card`]). Everything is said to the kernel by netlink.
+//! containers know as the host's, where the card is ([`card`]) and where the networks of containers are bridges
+//! ([`Wiring`]). Everything is said to the kernel by netlink.
 //!
-//! Called by: the agent when it starts. Calls: nothing of ours.
-//! Must never: give the engine's own namespace a way to anywhere.
+//! Called by: the agent when it starts, the engine for networks. Calls: nothing of ours.
+//! Must never: give the engine's own namespace a way to anywhere, or one network a way to another.
 
+mod bridge;
 pub mod card;
+mod check;
+mod discarded;
 mod error;
+mod extension;
+mod links;
 mod namespace;
+mod netlink;
+mod place;
 pub mod plan;
+mod plug;
+mod rules;
+mod way_out;
+mod wires;
+mod wiring;
 
 pub use error::NetworkError;
+pub use wiring::Wiring;
+
+#[cfg(test)]
+mod tests;
