@@ -6,6 +6,7 @@ mod generations;
 mod layers;
 mod limits;
 mod living;
+mod networks;
 mod normal;
 mod pushing;
 mod running;

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use hyper::StatusCode;
 use lighter_engine::Error;
 use lighter_engine::filters::Filters;
+use lighter_engine::model::EndpointSettings;
 use lighter_engine::networks::{
     ConfigReference, FILTERS, Ipam, Network, NetworkCreate, PRUNE_FILTERS,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::body::{json, no_content, ok};
+use crate::body::{empty, json, no_content, ok};
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::router::Answer;
@@ -28,10 +29,8 @@ pub(crate) async fn route(call: Call) -> Answer {
             call.engine.network_remove(name).await?;
             Ok(no_content())
         }
-        ("POST", ["networks", name, "connect" | "disconnect"]) => {
-            call.engine.network_find(name)?;
-            Err(Error::unsupported("connecting containers to networks is not supported yet").into())
-        }
+        ("POST", ["networks", name, "connect"]) => connect(call, name).await,
+        ("POST", ["networks", name, "disconnect"]) => disconnect(call, name).await,
         _ => Err(ApiError::page_not_found()),
     }
 }
@@ -167,6 +166,33 @@ async fn create(mut call: Call) -> Answer {
             warning: "",
         },
     )
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Connection {
+    container: Option<String>,
+    endpoint_config: Option<EndpointSettings>,
+    force: Option<bool>,
+}
+
+async fn connect(mut call: Call, name: &str) -> Answer {
+    let asked: Connection = call.json().await?;
+    let endpoint = asked.endpoint_config.unwrap_or_default();
+    let container = asked.container.unwrap_or_default();
+    call.engine
+        .network_connect(name, &container, endpoint)
+        .await?;
+    Ok(empty(StatusCode::OK))
+}
+
+async fn disconnect(mut call: Call, name: &str) -> Answer {
+    let asked: Connection = call.json().await?;
+    let container = asked.container.unwrap_or_default();
+    call.engine
+        .network_disconnect(name, &container, asked.force.unwrap_or_default())
+        .await?;
+    Ok(empty(StatusCode::OK))
 }
 
 async fn prune(call: &Call) -> Answer {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lighter_engine::containers::{Container, Health, Probe, Record, RunState, Status};
+use lighter_engine::containers::{Container, Health, Probe, Record, Status};
 use lighter_engine::model::{Config, EndpointSettings, HostConfig, MountPoint, PortBinding};
 use serde::Serialize;
 
@@ -225,23 +225,9 @@ fn graph_driver(call: &Call, record: &Record) -> GraphDriver {
     }
 }
 
-/// Its place in its networks, as far as it has been in them.
-pub(super) fn endpoints(record: &Record, run: &RunState) -> BTreeMap<String, EndpointSettings> {
-    let mut networks = record.endpoints.clone();
-    for endpoint in networks.values_mut() {
-        if !run.status.is_running() {
-            endpoint.endpoint_id.clear();
-        }
-        if run.started.is_never() {
-            endpoint.network_id.clear();
-        }
-    }
-    networks
-}
-
 fn network_settings(container: &Container, record: &Record) -> NetworkSettings {
     let running = container.status().is_running();
-    let networks = endpoints(record, &container.state().run);
+    let networks = record.endpoints_in(&container.state().run);
     // The fields of before there were networks show the default one.
     let default = networks.get("bridge").cloned().unwrap_or_default();
     let exposed = record.config.exposed_ports.iter().flatten();

@@ -8,7 +8,6 @@ use lighter_engine::filters::Filters;
 use lighter_engine::model::{EndpointSettings, MountPoint};
 use serde::Serialize;
 
-use super::inspect::endpoints;
 use super::mounts;
 use crate::body::ok;
 use crate::call::Call;
@@ -97,7 +96,7 @@ pub(crate) fn shape(call: &Call, listed: &Listed) -> Shape {
             annotations: record.host_config.annotations.clone(),
         },
         network_settings: Networks {
-            networks: endpoints(record, run),
+            networks: record.endpoints_in(run),
         },
         mounts: mounts::points(&call.engine, record),
     }

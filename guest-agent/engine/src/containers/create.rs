@@ -13,7 +13,7 @@ use crate::db::Sync;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::logs::LogOptions;
-use crate::model::{Config, CreateRequest, EndpointSettings, HostConfig};
+use crate::model::{Config, CreateRequest, HostConfig};
 use crate::mounts::{self, Mount, Source};
 use crate::quota::obeying;
 use crate::volumes::{ANONYMOUS, Content, Volume};
@@ -59,7 +59,7 @@ impl Engine {
         users::check(&host_config, &self.config().settings)?;
         warnings.extend(self.warnings(&host_config));
         self.settle_donors(&mut host_config)?;
-        let endpoints = self.endpoints(&host_config, networking_config.endpoints_config)?;
+        let endpoints = self.places_asked(&host_config, networking_config.endpoints_config)?;
         let words = command(&config)?;
         let id = ids::new_id()?;
         self.name_host(&mut config, &host_config, &id);
@@ -302,46 +302,6 @@ impl Engine {
             warnings.push("host-gateway has no address in this version and is left out.".into());
         }
         warnings
-    }
-
-    fn endpoints(
-        &self,
-        host_config: &HostConfig,
-        asked: Option<BTreeMap<String, EndpointSettings>>,
-    ) -> Result<BTreeMap<String, EndpointSettings>> {
-        let mode = host_config.network_mode.clone();
-        if modes::donor(&mode).is_some() {
-            return Ok(BTreeMap::new());
-        }
-        let mut endpoints = asked.unwrap_or_default();
-        if let Some(default) = endpoints.remove("default") {
-            endpoints.insert("bridge".into(), default);
-        }
-        let known = |name: &str| matches!(name, "bridge" | "host" | "none");
-        let unknown = endpoints
-            .keys()
-            .chain([&mode])
-            .find(|name| !known(name))
-            .cloned();
-        if let Some(name) = unknown {
-            return Err(Error::unsupported(format!(
-                "network {name} cannot be used: networks other than bridge, host and none are not \
-                 supported yet"
-            )));
-        }
-        endpoints.retain(|name, _| *name == mode);
-        let mut endpoint = endpoints.remove(&mode).unwrap_or_default();
-        let addresses = endpoint.ipam_config.as_ref();
-        if addresses.is_some_and(|ipam| ipam.ipv4_address.len() + ipam.ipv6_address.len() > 0) {
-            return Err(Error::invalid(format!(
-                "invalid config for network {mode}: invalid endpoint settings:\n* user specified \
-                 IP address is supported on user defined networks only"
-            )));
-        }
-        endpoint.network_id = self.network_find(&mode)?.id.clone();
-        endpoint.endpoint_id = ids::new_id()?;
-        endpoints.insert(mode, endpoint);
-        Ok(endpoints)
     }
 }
 

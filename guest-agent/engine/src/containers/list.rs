@@ -219,10 +219,11 @@ fn matches(listed: &Listed, filters: &Filters) -> bool {
         && filters.any("is-task", |wanted| matches!(wanted, "false" | "0"))
         && filters.labels(&record.config.labels)
         && filters.any("network", |wanted| {
-            let found = |(name, endpoint): (&String, &crate::model::EndpointSettings)| {
-                name == wanted || endpoint.network_id.starts_with(wanted)
+            let known = |name: &String| {
+                let place = run.places.get(name);
+                name == wanted || place.is_some_and(|place| place.network_id.starts_with(wanted))
             };
-            record.endpoints.iter().any(found)
+            record.endpoints.keys().any(known)
         })
         && filters.any("volume", |wanted| {
             record

@@ -7,6 +7,7 @@ mod attach;
 mod container;
 mod create;
 mod defaults;
+mod endpoints;
 mod files;
 mod health;
 mod image;
@@ -37,7 +38,7 @@ pub use attach::{AttachOptions, Attachment};
 pub use container::{Container, State};
 pub use create::Created;
 pub use list::{FILTERS, ListOptions, Listed};
-pub use record::{Health, Probe, Record, RunState, Status};
+pub use record::{Health, Place, Probe, Record, RunState, Status};
 pub use remove::{PRUNE_FILTERS, RemoveOptions};
 pub use wait::{Condition, Waited};
 

@@ -68,9 +68,11 @@ impl Engine {
             }
         };
         plan.namespaces.net = match host_config.network_mode.as_str() {
-            "bridge" | "none" => Namespace::New,
             "host" => self.join_host_network(&mut plan)?,
-            mode => self.join(&mut plan, &mut user, "network", mode)?,
+            mode if modes::donor(mode).is_some() => {
+                self.join(&mut plan, &mut user, "network", mode)?
+            }
+            _ => Namespace::New,
         };
         let failed = |error| Error::internal("a user namespace cannot be had", error);
         let user = match user {

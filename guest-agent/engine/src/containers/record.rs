@@ -6,8 +6,10 @@ use lighter_images::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::ids;
 use crate::model::{Config, EndpointSettings, HostConfig};
 use crate::mounts::Mount;
+use crate::networks;
 
 /// What create made. Changed only by rename and update.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -103,6 +105,61 @@ pub struct RunState {
     pub manually_stopped: bool,
     /// The last result of its health check.
     pub health: Option<Health>,
+    /// Its places in networks, by their names.
+    pub places: BTreeMap<String, Place>,
+}
+
+/// A container's place in a network; of one that does not run, the network alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    /// The network.
+    pub network_id: String,
+    /// Of this run; empty where it does not run.
+    pub endpoint_id: String,
+}
+
+impl Record {
+    /// Its places in its networks as inspect shows them.
+    pub fn endpoints_in(&self, run: &RunState) -> BTreeMap<String, EndpointSettings> {
+        let mut endpoints = self.endpoints.clone();
+        for (name, endpoint) in &mut endpoints {
+            let place = run.places.get(name);
+            // Those that were asked for are known by what was asked until they are first taken.
+            if place.is_some() {
+                endpoint.dns_names = self.dns_names(name, endpoint);
+                endpoint.mac_address.clear();
+            }
+            let place = place.cloned().unwrap_or_default();
+            endpoint.network_id = place.network_id;
+            endpoint.endpoint_id = place.endpoint_id;
+        }
+        endpoints
+    }
+
+    /// The names that it has in a network; those of networks that always exist have none.
+    pub(crate) fn dns_names(
+        &self,
+        network: &str,
+        endpoint: &EndpointSettings,
+    ) -> Option<Vec<String>> {
+        if networks::is_builtin(network) {
+            return None;
+        }
+        let own = [self.name.clone()].into_iter();
+        let aliases = endpoint.aliases.iter().flatten().cloned();
+        let last = [
+            ids::short(&self.id).to_owned(),
+            self.config.hostname.clone(),
+        ];
+        let mut names: Vec<String> = Vec::new();
+        for name in own.chain(aliases).chain(last) {
+            if !name.is_empty() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Some(names)
+    }
 }
 
 /// State of the health check.

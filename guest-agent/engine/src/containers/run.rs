@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::sync::oneshot;
 
 use super::record::Status;
-use super::{Container, Live, Outputs, health, lock, restart, shm};
+use super::{Container, Live, Outputs, endpoints, health, lock, restart, shm};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -137,6 +137,7 @@ impl Engine {
             run.pid = 0;
             run.exit_code = ended.code();
             run.finished = Timestamp::from_unix_ns(ended.at_unix_ns);
+            endpoints::leave(run);
             health::end(run);
             run.clone()
         });
@@ -247,10 +248,9 @@ impl Engine {
     }
 
     fn network_events(&self, container: &Container, network: &str) {
-        let record = container.record();
-        for endpoint in record.endpoints.values() {
-            if let Ok(place) = self.network_find(&endpoint.network_id) {
-                self.network_event(network, &place, &[("container", &record.id)]);
+        for place in container.state().run.places.values() {
+            if let Ok(place) = self.network_find(&place.network_id) {
+                self.network_event(network, &place, &[("container", container.id())]);
             }
         }
     }

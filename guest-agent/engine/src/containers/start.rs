@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use lighter_runtime::{ContainerFds, ContainerSpec, FailureKind, Operation, StartError};
 
 use super::container::{Log, State};
+use super::endpoints::Places;
 use super::launch::{self, Ends, Outputs, Started, Streams};
 use super::record::Status;
 use super::{Container, Live, Record, files, lock, namespaces, spec, users};
@@ -90,6 +91,7 @@ impl Engine {
                     state.run.error = error.text();
                     state.run.exit_code = code;
                     state.run.pid = 0;
+                    state.run.places = before.places;
                     // It is as it was: only a start that came about takes the stop back.
                     state.run.manually_stopped |= was_stopped;
                     (state.run.started, state.run.finished) = (before.started, before.finished);
@@ -115,6 +117,7 @@ impl Engine {
         let plain = |error: Error| (error, 128);
         let names = record.mounts.iter().filter_map(Mount::volume);
         *lock(&container.volumes) = Some(self.use_volumes(names).map_err(plain)?);
+        let places = self.take_places(container, record).map_err(plain)?;
         let plan = self.plan(record).await.map_err(plain)?;
         let log = self.open_log(container, record).map_err(plain)?;
         let intent_changes =
@@ -122,7 +125,7 @@ impl Engine {
         let task = {
             let (engine, container) = (Arc::clone(self), Arc::clone(container));
             tokio::task::spawn_blocking(move || {
-                engine.launch_blocking(&container, plan, intent_changes)
+                engine.launch_blocking(&container, plan, places, intent_changes)
             })
         };
         let joined = task
@@ -227,6 +230,7 @@ impl Engine {
         &self,
         container: &Arc<Container>,
         plan: Plan,
+        places: Places,
         intent_changes: bool,
     ) -> Result<Begun, (Error, i32)> {
         let plain = |error: Error| (error, 128);
@@ -260,7 +264,7 @@ impl Engine {
             if let Some(user) = &user {
                 keeper.put("user", user)?;
             }
-            container.change(|state| begin(state, pid))?;
+            container.change(|state| begin(state, pid, places))?;
             // Whether it is to run after a restart of the machine is what its user said.
             let sync = if intent_changes {
                 Sync::Durable
@@ -366,12 +370,13 @@ struct Begun {
 
 /// Notes a process that is about to pass its gate, unless somebody stopped the container while it
 /// was made: nobody but its user takes that back.
-fn begin(state: &mut State, pid: i32) -> Result<()> {
+fn begin(state: &mut State, pid: i32, places: Places) -> Result<()> {
     let run = &mut state.run;
     if run.manually_stopped {
         return Err(Error::conflict("the container was stopped meanwhile"));
     }
     run.pid = pid;
+    run.places = places;
     run.started = Timestamp::now();
     run.finished = Timestamp::NEVER;
     state.recorded = Some(Status::Running);
@@ -403,11 +408,11 @@ mod tests {
     #[test]
     fn a_start_does_not_undo_a_stop_that_came_meanwhile() {
         let mut state = State::default();
-        begin(&mut state, 7).unwrap();
+        begin(&mut state, 7, Places::new()).unwrap();
         assert_eq!(state.row().status, Status::Running);
         let mut state = State::default();
         state.run.manually_stopped = true;
-        assert!(begin(&mut state, 7).is_err());
+        assert!(begin(&mut state, 7, Places::new()).is_err());
         assert!(state.run.manually_stopped);
         assert_eq!((state.run.pid, state.recorded), (0, None));
     }

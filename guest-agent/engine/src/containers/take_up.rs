@@ -13,7 +13,7 @@ use lighter_runtime::Cgroup;
 
 use super::launch::{Ends, Outputs};
 use super::record::{Record, RunState, Status};
-use super::{Container, Live, health, restart};
+use super::{Container, Live, endpoints, health, restart};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -134,6 +134,7 @@ impl Engine {
             run.status = Status::Exited;
             run.exit_code = ended.map_or(UNSEEN, |ended| ended.code());
             run.pid = 0;
+            endpoints::leave(run);
             health::end(run);
             run.finished = ended.map_or_else(Timestamp::now, |ended| {
                 Timestamp::from_unix_ns(ended.at_unix_ns)

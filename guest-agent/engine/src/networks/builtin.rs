@@ -13,7 +13,7 @@ const NAMES: [&str; 4] = ["bridge", "host", "none", "default"];
 const BRIDGE: (&str, &str, &str) = ("docker0", "172.17.0.0/16", "172.17.0.1");
 
 /// Whether a network of this name always exists.
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
@@ -73,6 +73,7 @@ fn bridge(mut network: Network) -> Network {
         range: None,
         gateway: gateway.parse().ok(),
         others: Vec::new(),
+        named: false,
     };
     network.pools = Subnet::parse(subnet).map(pool).into_iter().collect();
     network

@@ -68,6 +68,7 @@ impl Engine {
             range: None,
             gateway: None,
             others: Vec::new(),
+            named: false,
         };
         settle(&mut pool, &IpamConfig::default())?;
         let isolated = network.driver == "bridge"
@@ -102,6 +103,7 @@ fn pool_of(config: &IpamConfig) -> Option<Pool> {
         range: Subnet::parse(&config.ip_range),
         gateway: config.gateway.parse().ok(),
         others: Vec::new(),
+        named: true,
     })
 }
 

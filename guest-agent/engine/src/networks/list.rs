@@ -53,7 +53,9 @@ impl Engine {
             if !container.status().is_running() {
                 return None;
             }
-            let endpoint = container.record().endpoints.get(&network.name).cloned()?;
+            let run = container.state().run;
+            let mut endpoints = container.record().endpoints_in(&run);
+            let endpoint = endpoints.remove(&network.name)?;
             (endpoint.network_id == network.id).then_some((container, endpoint))
         };
         self.containers()

@@ -23,11 +23,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use builtin::is_name as is_builtin;
 pub use clean::PRUNE_FILTERS;
 pub use list::FILTERS;
 pub(crate) use registry::Networks;
 pub use request::{ConfigReference, IpamConfig, IpamRequest, NetworkCreate};
 pub use subnet::Subnet;
+pub(crate) use validate::joined;
 
 use crate::clock::Timestamp;
 use crate::engine::Engine;
@@ -94,6 +96,9 @@ pub struct Pool {
     pub gateway: Option<IpAddr>,
     /// Addresses that are somebody else's.
     pub others: Vec<IpAddr>,
+    /// Whether its user named it: only then containers may say which address they want.
+    #[serde(default)]
+    pub named: bool,
 }
 
 impl Network {
