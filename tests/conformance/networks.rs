@@ -199,8 +199,8 @@ fn containers_that_do_not_run_are_in_networks() {
         network disconnect nix c9
         network disconnect -f nix c9
         network inspect -f '{{json .Containers}}' net1
-        ps -a --filter network=net1 --format '{{.Names}} {{.Networks}}'
-        ps -a --filter network=net3 --format '{{.Names}} {{.Networks}}'
+        ps -a --filter network=net1 --format '{{.Names}}'
+        ps -a --filter network=net3 --format '{{.Names}}'
         network disconnect net1 c9
         inspect -f '{{range $n, $e := .NetworkSettings.Networks}}{{$n}} {{json $e.IPAMConfig}} {{json $e.Links}} {{json $e.Aliases}} {{$e.MacAddress}} {{json $e.DriverOpts}} {{$e.GwPriority}} {{$e.NetworkID}} {{$e.EndpointID}} {{$e.IPAddress}} {{len $e.DNSNames}} {{if $e.DNSNames}}{{index $e.DNSNames 0}}{{end}};{{end}} {{.HostConfig.NetworkMode}}' c9
         network disconnect net1 c9
@@ -211,8 +211,7 @@ fn containers_that_do_not_run_are_in_networks() {
         inspect -f '{{range $n, $e := .NetworkSettings.Networks}}{{$n}} {{json $e.IPAMConfig}} {{json $e.Links}} {{json $e.Aliases}} {{$e.MacAddress}} {{json $e.DriverOpts}} {{$e.GwPriority}} {{$e.NetworkID}} {{$e.EndpointID}} {{$e.IPAddress}} {{len $e.DNSNames}} {{if $e.DNSNames}}{{index $e.DNSNames 0}}{{end}};{{end}}' c4
         network rm net2
         rm c4
-        # Ours warns that it has loopback only.
-        ~ create --name c2 busybox true
+        create --name c2 busybox true
         network connect net1 c2
         network connect host c2
         network connect none c2
@@ -244,6 +243,52 @@ fn containers_that_do_not_run_are_in_networks() {
         network connect net1 runs
         rm -f runs
         network rm net1 net3
+        ",
+    );
+}
+
+#[test]
+fn containers_that_run_are_in_networks() {
+    same(
+        "containers_that_run_are_in_networks",
+        r"
+        network create --subnet 10.52.0.0/24 run1
+        network create --subnet 10.53.0.0/24 --internal run2
+        run --rm --network run1 -h h --domainname d busybox cat /etc/hosts
+        run --rm --network run1 busybox ip -4 -o addr show eth0 scope global
+        run --rm --network run1 busybox ip route
+        run --rm --network run2 busybox ip route
+        run --rm --network run2 --network run1 busybox ip route
+        run --rm --network name=run1,driver-opt=com.docker.network.endpoint.ifname=foo0 --mac-address 02:42:ac:11:00:99 busybox sh -c 'ip -o link show foo0 | grep -o link/ether.*'
+        run --rm --network run1 --ip 10.52.0.1 busybox true
+        run --rm --add-host a:host-gateway --add-host b:1.2.3.4 --network none busybox cat /etc/hosts
+        run -d --name r1 --network run1 --ip 10.52.0.7 --network-alias al busybox sleep 1000
+        run --rm --name r2 --network run1 --ip 10.52.0.7 busybox true
+        run --rm --network run1 busybox sh -c 'ping -c 1 -W 2 10.52.0.7 >/dev/null && echo yes'
+        inspect -f '{{range $n, $e := .NetworkSettings.Networks}}{{$n}} {{json $e.IPAMConfig}} {{json $e.Aliases}} {{$e.Gateway}} {{$e.IPAddress}} {{$e.IPPrefixLen}} {{len $e.DNSNames}};{{end}}' r1
+        network inspect -f '{{range .Containers}}{{.Name}} {{.IPv4Address}} {{.IPv6Address}}{{end}}' run1
+        network connect --ip 10.53.0.9 run2 r1
+        network connect run2 r1
+        exec r1 ip -4 -o addr show eth1 scope global
+        exec r1 ip route
+        exec r1 grep -c 10.5 /etc/hosts
+        network ls --filter dangling=false --filter name=run --format '{{.Name}}'
+        ps --filter network=run2 --format '{{.Names}}'
+        network rm run3
+        network disconnect run1 r1
+        network disconnect run1 r1
+        network disconnect -f run1 r1
+        exec r1 ip route
+        network connect host r1
+        network connect none r1
+        stop -t 0 r1
+        inspect -f '{{range $n, $e := .NetworkSettings.Networks}}{{$n}} {{json $e.IPAMConfig}} {{$e.Gateway}} {{$e.IPAddress}} {{$e.MacAddress}}{{end}}' r1
+        network rm run2
+        ~ start r1
+        network disconnect run2 r1
+        rm r1
+        network prune -f --filter label=none
+        network rm run1
         ",
     );
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lighter_images::{Digest, LayerMounts, Seals, Store, StoreOptions};
 use lighter_init::Supervisor;
+use lighter_network::Wiring;
 use lighter_runtime::{Launcher, verity};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,7 +24,7 @@ use crate::exits::Exits;
 use crate::images::Images;
 use crate::io::Bench;
 use crate::keeper;
-use crate::networks::Networks;
+use crate::networks::{self, Given, Networks};
 use crate::quota::Projects;
 use crate::stats::Samplers;
 use crate::volumes::{Passing, Volumes};
@@ -49,6 +50,8 @@ pub struct Engine {
     execs: Execs,
     samplers: Samplers,
     networks: Networks,
+    given: Given,
+    wiring: Option<Wiring>,
     host_network: Option<OwnedFd>,
     stopping: AtomicBool,
     /// Whether the containers that are to run again have been started.
@@ -108,6 +111,8 @@ impl Engine {
         let records = load(&db).await?;
         let engine = Arc::new(Self {
             networks: Networks::new(&config),
+            given: Given::default(),
+            wiring: networks::open_wiring(left.host_network.as_ref()).await?,
             supervisor,
             launcher,
             db,
@@ -132,6 +137,7 @@ impl Engine {
         engine.load_images().await?;
         engine.volumes.load(records.volumes);
         engine.networks.load(records.networks);
+        engine.wire_networks().await?;
         engine
             .take_up(records.containers, left, info.agent_starts > 1)
             .await?;
@@ -277,6 +283,16 @@ impl Engine {
         self.host_network.as_ref()
     }
 
+    /// Addresses that are given out.
+    pub(crate) fn given(&self) -> &Given {
+        &self.given
+    }
+
+    /// The kernel's side of networks; none where there is no network of the host's.
+    pub(crate) fn wiring(&self) -> Option<&Wiring> {
+        self.wiring.as_ref()
+    }
+
     pub(crate) fn networks(&self) -> &Networks {
         &self.networks
     }
@@ -386,7 +402,7 @@ fn recorded_data(data_root: &Path) -> Option<String> {
 struct Records {
     containers: Vec<(Record, RunState)>,
     volumes: Vec<crate::volumes::Volume>,
-    networks: Vec<crate::networks::Network>,
+    networks: Vec<networks::Network>,
 }
 
 async fn load(db: &Db) -> Result<Records> {

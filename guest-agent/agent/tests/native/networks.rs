@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{Answer, call, get, post};
+use crate::api::{Answer, call, container, create, get, post, remove_by_force, run, started};
 use crate::machine::Machine;
 
 fn make(machine: &Machine, body: &Value) -> Answer {
@@ -80,4 +80,189 @@ fn two_at_once_get_neither_one_name_nor_one_subnet() {
     let pruned = post(&machine, "/networks/prune").is(200).json();
     assert_eq!(pruned["NetworksDeleted"].as_array().unwrap().len(), 9);
     assert_eq!(names(&machine), ["none", "host", "bridge"]);
+}
+
+/// A container that runs `script` in a network.
+fn inside(network: &str, script: &str) -> Value {
+    let mut body = container(script);
+    body["HostConfig"]["NetworkMode"] = network.into();
+    body
+}
+
+const SLEEP: &str = "exec /bin/busybox sleep 100000";
+
+/// Its place in a network, as inspect shows it.
+fn place(machine: &Machine, name: &str, network: &str) -> Value {
+    let container = get(machine, &format!("/containers/{name}/json")).is(200);
+    container.json()["NetworkSettings"]["Networks"][network].take()
+}
+
+fn address(machine: &Machine, name: &str, network: &str) -> String {
+    place(machine, name, network)["IPAddress"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// Whether a new container of this network gets an answer from an address.
+fn reaches(machine: &Machine, network: &str, address: &str) -> bool {
+    let script = format!("exec /bin/busybox ping -c 1 -W 2 {address}");
+    run(machine, "asks", &inside(network, &script));
+    let ended = post(machine, "/containers/asks/wait").is(200).json();
+    remove_by_force(machine, "asks");
+    ended["StatusCode"] == 0
+}
+
+#[test]
+fn containers_of_one_network_reach_each_other_and_no_others() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    make(&machine, &with_subnet("one", "10.1.0.0/24")).is(201);
+    make(&machine, &with_subnet("two", "10.2.0.0/24")).is(201);
+    run(&machine, "first", &inside("one", SLEEP));
+    run(&machine, "second", &inside("bridge", SLEEP));
+    assert_eq!(address(&machine, "first", "one"), "10.1.0.2");
+    assert_eq!(address(&machine, "second", "bridge"), "172.17.0.2");
+    assert!(reaches(&machine, "one", "10.1.0.2"));
+    assert!(reaches(&machine, "bridge", "172.17.0.2"));
+    assert!(!reaches(&machine, "two", "10.1.0.2"));
+    assert!(!reaches(&machine, "bridge", "10.1.0.2"));
+    let shown = get(&machine, "/networks/bridge").is(200).json();
+    let shown: Vec<&Value> = shown["Containers"].as_object().unwrap().values().collect();
+    assert_eq!(shown.len(), 1);
+    assert_eq!(shown[0]["Name"], "second");
+    assert_eq!(shown[0]["IPv4Address"], "172.17.0.2/16");
+    // Their hosts know them by name.
+    let body = inside(
+        "one",
+        "exec /bin/busybox grep -c named.here.*named /etc/hosts",
+    );
+    let mut body = body;
+    (body["Hostname"], body["Domainname"]) = ("named".into(), "here".into());
+    run(&machine, "named", &body);
+    let ended = post(&machine, "/containers/named/wait").is(200).json();
+    assert_eq!(ended["StatusCode"], 0);
+    let refused = call(&machine, "DELETE", "/networks/one", &Value::Null).is(403);
+    assert!(
+        refused.text().contains("has active endpoints"),
+        "{}",
+        refused.text()
+    );
+    remove_by_force(&machine, "first");
+    call(&machine, "DELETE", "/networks/one", &Value::Null).is(204);
+}
+
+#[test]
+fn addresses_come_back_and_survive_the_engine() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    make(&machine, &with_subnet("one", "10.1.0.0/24")).is(201);
+    run(&machine, "first", &inside("one", SLEEP));
+    run(&machine, "second", &inside("one", SLEEP));
+    let before = place(&machine, "first", "one");
+    machine.kill_agent();
+    machine.greeted();
+    assert_eq!(place(&machine, "first", "one"), before);
+    assert!(reaches(&machine, "one", "10.1.0.2"));
+    let mut fixed = inside("one", SLEEP);
+    fixed["NetworkingConfig"] =
+        json!({"EndpointsConfig": {"one": {"IPAMConfig": {"IPv4Address": "10.1.0.3"}}}});
+    create(&machine, "fixed", &fixed);
+    let refused = post(&machine, "/containers/fixed/start").is(403);
+    assert!(
+        refused
+            .text()
+            .contains("failed to set up container networking: Address already in use"),
+        "{}",
+        refused.text()
+    );
+    post(&machine, "/containers/second/stop?t=0").is(204);
+    assert_eq!(place(&machine, "second", "one")["IPAddress"], "");
+    post(&machine, "/containers/fixed/start").is(204);
+    assert_eq!(address(&machine, "fixed", "one"), "10.1.0.3");
+    assert!(reaches(&machine, "one", "10.1.0.3"));
+    post(&machine, "/containers/second/start").is(204);
+    assert_eq!(address(&machine, "second", "one"), "10.1.0.4");
+    post(&machine, "/containers/second/restart?t=0").is(204);
+    assert_eq!(address(&machine, "second", "one"), "10.1.0.4");
+    // Whoever ended while there was no engine has left its address.
+    let pid = get(&machine, "/containers/first/json").json()["State"]["Pid"].take();
+    assert!(pid.as_i64().unwrap() > 0);
+}
+
+#[test]
+fn a_container_that_runs_is_put_into_networks_and_taken_out() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    make(&machine, &with_subnet("one", "10.1.0.0/24")).is(201);
+    make(&machine, &with_subnet("two", "10.2.0.0/24")).is(201);
+    run(&machine, "first", &inside("one", SLEEP));
+    let body = json!({"Container": "first"});
+    call(&machine, "POST", "/networks/two/connect", &body).is(200);
+    assert_eq!(address(&machine, "first", "two"), "10.2.0.2");
+    assert!(reaches(&machine, "two", "10.2.0.2"));
+    let twice = call(&machine, "POST", "/networks/two/connect", &body).is(403);
+    assert!(
+        twice.text().contains("already exists in network two"),
+        "{}",
+        twice.text()
+    );
+    machine.kill_agent();
+    machine.greeted();
+    assert!(reaches(&machine, "two", "10.2.0.2"));
+    call(&machine, "POST", "/networks/one/disconnect", &body).is(200);
+    assert_eq!(place(&machine, "first", "one"), Value::Null);
+    // Its address is the next one's.
+    run(&machine, "next", &inside("one", SLEEP));
+    assert_eq!(address(&machine, "next", "one"), "10.1.0.2");
+    remove_by_force(&machine, "next");
+    call(&machine, "DELETE", "/networks/one", &Value::Null).is(204);
+    assert!(reaches(&machine, "two", "10.2.0.2"));
+}
+
+#[test]
+fn twenty_starts_at_once_get_twenty_addresses() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    for number in 0..20 {
+        create(&machine, &format!("c{number}"), &inside("bridge", SLEEP));
+    }
+    std::thread::scope(|scope| {
+        for number in 0..20 {
+            let machine = &machine;
+            scope.spawn(move || {
+                post(machine, &format!("/containers/c{number}/start")).is(204);
+            });
+        }
+    });
+    let addresses: std::collections::BTreeSet<String> = (0..20)
+        .map(|number| address(&machine, &format!("c{number}"), "bridge"))
+        .collect();
+    assert_eq!(addresses.len(), 20, "{addresses:?}");
+    assert!(reaches(&machine, "bridge", addresses.last().unwrap()));
+    for number in 0..20 {
+        remove_by_force(&machine, &format!("c{number}"));
+    }
+    machine.nothing_left();
+}
+
+#[test]
+fn a_restart_by_the_policy_has_an_address_again() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let mut body = inside("bridge", "exit 1");
+    body["HostConfig"]["RestartPolicy"] = json!({"Name": "on-failure", "MaximumRetryCount": 2});
+    run(&machine, "again", &body);
+    post(&machine, "/containers/again/wait").is(200);
+    run(&machine, "other", &inside("bridge", SLEEP));
+    loop {
+        let state = get(&machine, "/containers/again/json").is(200).json();
+        if state["State"]["Status"] == "exited" {
+            assert_eq!(state["RestartCount"], 2);
+            break;
+        }
+        std::thread::yield_now();
+    }
+    post(&machine, "/containers/other/restart?t=0").is(204);
+    assert_eq!(address(&machine, "other", "bridge"), "172.17.0.2");
 }

@@ -84,6 +84,32 @@ fn running(machine: &Machine, name: &str) {
     post(machine, &format!("/containers/{name}/start")).is(204);
 }
 
+fn bridged() -> Value {
+    let mut body = container("exec sleep 100000");
+    body["HostConfig"]["NetworkMode"] = "bridge".into();
+    body
+}
+
+fn make_network(machine: &Machine, name: &str) {
+    let body = json!({ "Name": name });
+    crate::api::call(machine, "POST", "/networks/create", &body).is(201);
+}
+
+/// The address of a container in a network; null where it is not in it.
+fn address(machine: &Machine, name: &str, network: &str) -> Value {
+    let mut shown = get(machine, &inspect(name)).is(200).json();
+    shown["NetworkSettings"]["Networks"][network]["IPAddress"].take()
+}
+
+/// Nobody who is gone has an address of the default network.
+fn first_address_is_free(machine: &Machine, name: &str) {
+    let next = format!("{name}-next");
+    create(machine, &next, &bridged());
+    post(machine, &format!("/containers/{next}/start")).is(204);
+    assert_eq!(address(machine, &next, "bridge"), "172.17.0.2");
+    force(machine, &next);
+}
+
 fn status(machine: &Machine, name: &str) -> Value {
     get(machine, &inspect(name)).is(200).json()["State"]["Status"].take()
 }
@@ -307,6 +333,68 @@ const CHANGES: &[Change] = &[
         },
     },
     Change {
+        name: "start in a network",
+        prepare: |machine, name| create(machine, name, &bridged()),
+        ask: |name| ask("POST", format!("/containers/{name}/start")),
+        check: |machine, name, done| {
+            let status = status(machine, name);
+            assert!(status == "running" || !done, "{status}");
+            if status == "running" {
+                assert_eq!(address(machine, name, "bridge"), "172.17.0.2");
+            }
+            force(machine, name);
+            first_address_is_free(machine, name);
+        },
+    },
+    Change {
+        name: "stop in a network",
+        prepare: |machine, name| {
+            create(machine, name, &bridged());
+            post(machine, &format!("/containers/{name}/start")).is(204);
+        },
+        ask: |name| ask("POST", format!("/containers/{name}/stop?t=0")),
+        check: |machine, name, _| {
+            force(machine, name);
+            first_address_is_free(machine, name);
+        },
+    },
+    Change {
+        name: "connect",
+        prepare: |machine, name| {
+            make_network(machine, name);
+            create(machine, name, &bridged());
+            post(machine, &format!("/containers/{name}/start")).is(204);
+        },
+        ask: |name| {
+            let body = json!({ "Container": name }).to_string();
+            ("POST", format!("/networks/{name}/connect"), body.into())
+        },
+        check: |machine, name, done| {
+            let there = address(machine, name, name);
+            assert!(!done || there == json!("172.18.0.2"), "{there}");
+            force(machine, name);
+            delete(machine, &format!("/networks/{name}"));
+            first_address_is_free(machine, name);
+        },
+    },
+    Change {
+        name: "disconnect",
+        prepare: |machine, name| {
+            create(machine, name, &bridged());
+            post(machine, &format!("/containers/{name}/start")).is(204);
+        },
+        ask: |name| {
+            let body = json!({ "Container": name }).to_string();
+            ("POST", "/networks/bridge/disconnect".into(), body.into())
+        },
+        check: |machine, name, done| {
+            let there = address(machine, name, "bridge");
+            assert!(!done || there.is_null(), "{there}");
+            force(machine, name);
+            first_address_is_free(machine, name);
+        },
+    },
+    Change {
         name: "make a network",
         prepare: none,
         ask: |name| {
@@ -330,10 +418,7 @@ const CHANGES: &[Change] = &[
     },
     Change {
         name: "remove a network",
-        prepare: |machine, name| {
-            let body = json!({ "Name": name });
-            crate::api::call(machine, "POST", "/networks/create", &body).is(201);
-        },
+        prepare: make_network,
         ask: |name| ask("DELETE", format!("/networks/{name}")),
         check: |machine, name, done| {
             let path = format!("/networks/{name}");

@@ -19,6 +19,8 @@ use lighter_runtime::Cgroup;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::endpoints::Places;
+use super::plugs::Lease;
 use super::record::{Record, RunState, Status};
 use crate::io::Hub;
 use crate::logs::{Buffer, LogFile};
@@ -39,6 +41,8 @@ pub struct Container {
     pub(crate) cancel_restart: Notify,
     /// The volumes in memory that its run uses.
     pub(crate) volumes: Mutex<Option<InUse>>,
+    /// Its places in networks, as long as it runs.
+    pub(crate) lease: Mutex<Option<Lease>>,
     /// What is still being cleared away after the last run.
     pub(crate) clearing: Mutex<Option<JoinHandle<()>>>,
 }
@@ -109,6 +113,7 @@ impl Container {
             execs: Mutex::default(),
             cancel_restart: Notify::new(),
             volumes: Mutex::default(),
+            lease: Mutex::default(),
             clearing: Mutex::default(),
         })
     }
@@ -153,6 +158,11 @@ impl Container {
         self.state.send_modify(|state| result = Some(change(state)));
         // `send_modify` calls its argument exactly once.
         result.unwrap_or_else(|| unreachable!("the change was made"))
+    }
+
+    /// Its places in networks; nothing where it has none.
+    pub(crate) fn places(&self) -> Option<Places> {
+        lock(&self.lease).as_ref().map(|lease| lease.places.clone())
     }
 
     pub(crate) fn live(&self) -> Option<Arc<Live>> {

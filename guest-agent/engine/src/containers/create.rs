@@ -293,9 +293,11 @@ impl Engine {
 
     fn warnings(&self, host_config: &HostConfig) -> Vec<String> {
         let mut warnings = Vec::new();
+        if self.wiring().is_some() {
+            return warnings;
+        }
         if host_config.network_mode == "bridge" {
-            warnings
-                .push("The default network has only a loopback interface in this version.".into());
+            warnings.push("The default network has only a loopback interface here.".into());
         }
         let gateway = |host: &String| host.ends_with("host-gateway");
         if host_config.extra_hosts.iter().flatten().any(gateway) {

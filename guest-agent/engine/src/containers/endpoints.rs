@@ -4,24 +4,22 @@
 //! Must never: forget what was asked for when a place is left; the next start asks for it again.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::asked::{check, wanted};
+use super::plugs::Lease;
 use super::record::{Place, RunState, Status};
-use super::{Container, Record, modes};
+use super::{Container, Live, Record, lock, modes};
+use crate::db::Sync;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
-use crate::ids;
 use crate::model::{EndpointSettings, HostConfig};
-use crate::networks::{self, Network, joined};
+use crate::networks::{Network, joined};
 
 /// Places by the names of their networks.
 pub(super) type Places = BTreeMap<String, Place>;
 
 type Asked = BTreeMap<String, EndpointSettings>;
-
-/// What stands for an interface in the settings of an endpoint.
-const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
 
 const SHARED: &str = "container sharing network namespace with another container or host cannot be \
                       connected to any other network";
@@ -30,12 +28,12 @@ const ALONE: &str = "container cannot be connected to multiple networks with one
 const TO_HOST: &str = "cannot connect container to host network - container must be created in host \
                        network mode";
 const FROM_HOST: &str =
-    "container cannot be disconnected from host network or connected to host network";
+    "cannot disconnect container from host network - container was created in host network mode";
 
 /// Leaves every network; which they were stays known.
 pub(super) fn leave(run: &mut RunState) {
     for place in run.places.values_mut() {
-        place.endpoint_id.clear();
+        *place = place.left();
     }
 }
 
@@ -82,26 +80,33 @@ impl Engine {
         Ok(asked)
     }
 
-    /// The places of a run that begins.
+    /// Takes the places of a run that begins.
     pub(super) fn take_places(&self, container: &Container, record: &Record) -> Result<Places> {
+        let failed = |error: Error| {
+            let text = format!("failed to set up container networking: {}", error.text());
+            Error::new(error.kind(), text)
+        };
         let before = container.state().run.places;
-        let mut places = Places::new();
-        for name in record.endpoints.keys() {
+        let mut lease = Lease::new(self.given().clone());
+        // The default network has the first interface, the others have theirs by name.
+        let mut names: Vec<&String> = record.endpoints.keys().collect();
+        names.sort_by_key(|name| *name != "bridge");
+        for name in names {
             let known = before.get(name).map(|place| place.network_id.as_str());
             let reference = known.filter(|id| !id.is_empty()).unwrap_or(name);
-            let failed = |error: Error| {
-                let text = format!("failed to set up container networking: {}", error.text());
-                Error::new(error.kind(), text)
-            };
             let network = self.network_find(reference).map_err(failed)?;
-            if !networks::is_builtin(&network.name) {
-                return Err(unwired(&network));
+            let endpoint = &record.endpoints[name];
+            self.take_place(&mut lease, name, endpoint, &network)
+                .map_err(failed)?;
+        }
+        let places = lease.places.clone();
+        *lock(&container.lease) = Some(lease);
+        // Whoever removes a network sees the places first, or is seen here.
+        for place in places.values() {
+            let id = &place.network_id;
+            if !self.networks().stays(id) {
+                return Err(failed(Error::not_found(format!("network {id} not found"))));
             }
-            let place = Place {
-                network_id: network.id.clone(),
-                endpoint_id: ids::new_id()?,
-            };
-            places.insert(name.clone(), place);
         }
         Ok(places)
     }
@@ -132,20 +137,23 @@ impl Engine {
         }
         let before = container.state().run.places;
         if record.endpoints.contains_key(&network.name) {
-            return if runs && before.contains_key(&network.name) {
-                Err(Error::forbidden(format!(
+            if !runs {
+                return Ok(());
+            }
+            if before.contains_key(&network.name) {
+                return Err(Error::forbidden(format!(
                     "endpoint with name {} already exists in network {}",
                     record.name, network.name
-                )))
-            } else {
-                Ok(())
-            };
+                )));
+            }
         }
         self.check_together(&record, &before, &network)?;
-        if runs {
-            return Err(unwired(&network));
-        }
-        self.keep_place(&container, &network.name, &endpoint).await
+        let live = container.live().filter(|_| runs);
+        let Some(live) = live else {
+            return self.keep_place(&container, &network.name, &endpoint).await;
+        };
+        self.join_running(&container, &live, &network, &endpoint)
+            .await
     }
 
     /// Takes a container out of a network.
@@ -198,7 +206,79 @@ impl Engine {
             );
             return Err(Error::new(Kind::Internal, text));
         }
-        Err(unwired(&network))
+        if let Some(live) = container.live() {
+            self.note_places(&container, Some(&network.name)).await?;
+            self.unplug_one(&container, &live, &record, &network.name)
+                .await?;
+        }
+        record.endpoints.remove(&network.name);
+        self.save_record(&record).await?;
+        container.set_record(record);
+        container.change(|state| state.run.places.remove(&network.name));
+        self.save_state(&container, Sync::Lazy).await?;
+        self.network_event("disconnect", &network, &[("container", container.id())]);
+        Ok(())
+    }
+
+    /// Plugs a container that runs into one more network.
+    async fn join_running(
+        &self,
+        container: &Arc<Container>,
+        live: &Live,
+        network: &Network,
+        endpoint: &EndpointSettings,
+    ) -> Result<()> {
+        let name = &network.name;
+        let mut record = (*container.record()).clone();
+        record.endpoints.insert(name.clone(), wanted(endpoint));
+        {
+            let mut held = lock(&container.lease);
+            let given = self.given().clone();
+            let lease = held.get_or_insert_with(|| Lease::new(given));
+            self.take_place(lease, name, endpoint, network)?;
+        }
+        let joined = if self.networks().stays(&network.id) {
+            self.join_noted(container, live, &record, name).await
+        } else {
+            Err(Error::not_found(format!("network {name} not found")))
+        };
+        if let Err(error) = joined {
+            // Why it failed is worth more than that it could not be undone.
+            let _ = self.unplug_one(container, live, &record, name).await;
+            record.endpoints.remove(name);
+            container.change(|state| state.run.places.remove(name));
+            let _ = self.save_state(container, Sync::Lazy).await;
+            let _ = self.save_record(&record).await;
+            container.set_record(record);
+            return Err(error);
+        }
+        self.network_event("connect", network, &[("container", container.id())]);
+        Ok(())
+    }
+
+    /// Notes the place before it is plugged: the next engine knows whose its addresses are.
+    async fn join_noted(
+        &self,
+        container: &Arc<Container>,
+        live: &Live,
+        record: &Record,
+        name: &str,
+    ) -> Result<()> {
+        self.note_places(container, Some(name)).await?;
+        self.save_record(record).await?;
+        container.set_record(record.clone());
+        self.plug_more(container, live, record, name).await?;
+        self.note_places(container, None).await
+    }
+
+    /// Notes the places of a container that runs, and which of them is being plugged or unplugged.
+    async fn note_places(&self, container: &Arc<Container>, pending: Option<&str>) -> Result<()> {
+        let mut places = container.places().unwrap_or_default();
+        if let Some(place) = pending.and_then(|name| places.get_mut(name)) {
+            place.pending = true;
+        }
+        container.change(|state| state.run.places = places);
+        self.save_state(container, Sync::Lazy).await
     }
 
     fn named_container(&self, reference: &str) -> Result<Arc<Container>> {
@@ -247,14 +327,6 @@ impl Engine {
     }
 }
 
-/// Until containers are joined to networks.
-fn unwired(network: &Network) -> Error {
-    Error::unsupported(format!(
-        "network {}: containers cannot be in networks other than bridge, host and none yet",
-        network.name
-    ))
-}
-
 fn refuse_removed(container: &Container) -> Result<()> {
     match container.status() {
         Status::Removing | Status::Dead => Err(Error::conflict(format!(
@@ -263,109 +335,4 @@ fn refuse_removed(container: &Container) -> Result<()> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// What was asked for, without what only a run can give.
-fn wanted(endpoint: &EndpointSettings) -> EndpointSettings {
-    EndpointSettings {
-        ipam_config: endpoint.ipam_config.clone(),
-        links: endpoint.links.clone(),
-        aliases: endpoint.aliases.clone(),
-        mac_address: endpoint.mac_address.clone(),
-        driver_opts: endpoint.driver_opts.clone(),
-        gw_priority: endpoint.gw_priority,
-        ..EndpointSettings::default()
-    }
-}
-
-/// Judges the settings of a place, in dockerd's words.
-fn check(network: Option<&Network>, name: &str, endpoint: &EndpointSettings) -> Result<(), String> {
-    let ipam = endpoint.ipam_config.clone().unwrap_or_default();
-    let addresses = [&ipam.ipv4_address, &ipam.ipv6_address];
-    let mut wrong: Vec<String> = Vec::new();
-    if networks::is_builtin(name) {
-        if addresses.iter().any(|ip| !ip.is_empty()) {
-            wrong.push(
-                "user specified IP address is supported on user defined networks only".into(),
-            );
-        }
-        if endpoint
-            .aliases
-            .as_ref()
-            .is_some_and(|list| !list.is_empty())
-        {
-            wrong
-                .push("network-scoped aliases are only supported for user-defined networks".into());
-        }
-    }
-    for (ip, v6) in addresses.into_iter().zip([false, true]) {
-        let fits = |ip: IpAddr| ip.is_ipv6() == v6 && !ip.is_unspecified();
-        if !ip.is_empty() && !ip.parse().is_ok_and(fits) {
-            let family = if v6 { "IPv6" } else { "IPv4" };
-            wrong.push(format!("invalid {family} address: {ip}"));
-        }
-    }
-    for ip in ipam.link_local_ips.iter().flatten() {
-        if !ip.parse::<IpAddr>().is_ok_and(|ip| !ip.is_unspecified()) {
-            wrong.push(format!("invalid link-local IP address: {ip}"));
-        }
-    }
-    if let Some(network) = network {
-        let outside = addresses.into_iter().zip([false, true]);
-        wrong.extend(outside.filter_map(|(ip, v6)| check_inside(network, ip, v6)));
-    }
-    if !endpoint.mac_address.is_empty() && parse_mac(&endpoint.mac_address).is_none() {
-        return Err(format!("invalid MAC address {}", endpoint.mac_address));
-    }
-    let sysctls = endpoint.driver_opts.iter().flatten();
-    let sysctls = sysctls.filter(|(key, _)| *key == SYSCTLS);
-    wrong.extend(sysctls.flat_map(|(_, list)| list.split(',').filter_map(check_sysctl)));
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    Err(format!("invalid endpoint settings:\n{}", joined(&wrong)))
-}
-
-fn check_inside(network: &Network, ip: &str, v6: bool) -> Option<String> {
-    if ip.is_empty() {
-        return None;
-    }
-    let pools = network.pools.iter();
-    let named: Vec<_> = pools
-        .filter(|pool| pool.named && pool.subnet.is_v6() == v6)
-        .collect();
-    if named.is_empty() {
-        let text = "user specified IP address is supported only when connecting to networks with \
-                    user configured subnets";
-        return Some(text.into());
-    }
-    let inside = |ip| named.iter().any(|pool| pool.subnet.contains(ip));
-    (!ip.parse().is_ok_and(inside))
-        .then(|| format!("no configured subnet or ip-range contain the IP address {ip}"))
-}
-
-fn check_sysctl(setting: &str) -> Option<String> {
-    let parts: Vec<&str> = setting.splitn(5, '.').collect();
-    let known = matches!(
-        parts.as_slice(),
-        [_, "ipv4" | "ipv6" | "mpls", _, "IFNAME" | "ifname", _]
-    );
-    (!known).then(|| {
-        format!(
-            "unrecognised network interface sysctl '{setting}'; represent 'net.X.Y.ethN.Z=V' as \
-             'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
-        )
-    })
-}
-
-/// Six pairs of digits with colons or dashes between them.
-fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut mac = [0; 6];
-    let separator = if text.contains('-') { '-' } else { ':' };
-    let mut parts = text.split(separator);
-    for byte in &mut mac {
-        let part = parts.next().filter(|part| part.len() == 2)?;
-        *byte = u8::from_str_radix(part, 16).ok()?;
-    }
-    parts.next().is_none().then_some(mac)
 }

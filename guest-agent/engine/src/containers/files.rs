@@ -3,11 +3,14 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use super::endpoints::Places;
 use super::{Record, modes};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::networks::Subnet;
 
 /// The files, and where they are bound.
 pub(crate) const FILES: [(&str, &str); 3] = [
@@ -19,7 +22,7 @@ pub(crate) const FILES: [(&str, &str); 3] = [
 impl Engine {
     /// Writes the files anew, as dockerd does at every start; they are written in place, so that a
     /// mount of them stays what it is.
-    pub(super) fn write_files(&self, record: &Record) -> Result<()> {
+    pub(super) fn write_files(&self, record: &Record, places: &Places) -> Result<()> {
         let dir = self.container_dir(&record.id);
         let write = || -> io::Result<()> {
             std::fs::create_dir_all(&dir)?;
@@ -27,10 +30,45 @@ impl Engine {
                 &dir.join("hostname"),
                 &format!("{}\n", record.config.hostname),
             )?;
-            write(&dir.join("hosts"), &hosts(record))?;
+            write(&dir.join("hosts"), &self.hosts(record, places))?;
             write(&dir.join("resolv.conf"), &self.resolv_conf(record))
         };
         write().map_err(|error| Error::internal("the container's files cannot be written", error))
+    }
+
+    /// Writes what has changed with its networks.
+    pub(super) fn write_hosts(&self, record: &Record, places: &Places) -> Result<()> {
+        let path = self.container_dir(&record.id).join("hosts");
+        write(&path, &self.hosts(record, places))
+            .map_err(|error| Error::internal("the container's files cannot be written", error))
+    }
+
+    fn hosts(&self, record: &Record, places: &Places) -> String {
+        let mut text = first_hosts(record, self.host_gateway());
+        let config = &record.config;
+        let addresses = places.values().flat_map(|place| [place.ipv4, place.ipv6]);
+        let mut addresses: Vec<IpAddr> = addresses.flatten().map(Subnet::ip).collect();
+        // Where there is no network the name has no address, as in dockerd.
+        if record.host_config.network_mode == "bridge" && self.wiring().is_none() {
+            addresses.push(Ipv4Addr::LOCALHOST.into());
+        }
+        if config.hostname.is_empty() || record.host_config.network_mode == "host" {
+            return text;
+        }
+        let mut full = config.hostname.clone();
+        if !config.domainname.is_empty() {
+            full = format!("{full}.{} {full}", config.domainname);
+        }
+        for address in addresses {
+            let _ = writeln!(text, "{address}\t{full}");
+        }
+        text
+    }
+
+    /// The address by which containers know the host.
+    fn host_gateway(&self) -> Option<IpAddr> {
+        self.wiring()?;
+        self.networks().named("bridge")?.router()
     }
 
     /// Whose files a container has: those of the container whose network it shares.
@@ -78,7 +116,8 @@ impl Engine {
     }
 }
 
-fn hosts(record: &Record) -> String {
+/// What is the same in every network.
+fn first_hosts(record: &Record, host_gateway: Option<IpAddr>) -> String {
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -92,23 +131,14 @@ fn hosts(record: &Record) -> String {
         let Some((name, address)) = entry.split_once('=').or_else(|| entry.split_once(':')) else {
             continue;
         };
-        if address != "host-gateway" {
-            let address = address.trim_start_matches('[').trim_end_matches(']');
-            let _ = writeln!(text, "{address}\t{name}");
+        if address == "host-gateway" {
+            if let Some(address) = host_gateway {
+                let _ = writeln!(text, "{address}\t{name}");
+            }
+            continue;
         }
-    }
-    let config = &record.config;
-    // Where there is no network the name has no address, as in dockerd.
-    if record.host_config.network_mode == "bridge" && !config.hostname.is_empty() {
-        let full = if config.domainname.is_empty() {
-            config.hostname.clone()
-        } else {
-            format!(
-                "{}.{} {}",
-                config.hostname, config.domainname, config.hostname
-            )
-        };
-        let _ = writeln!(text, "127.0.0.1\t{full}");
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        let _ = writeln!(text, "{address}\t{name}");
     }
     text
 }

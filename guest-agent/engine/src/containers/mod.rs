@@ -3,6 +3,7 @@
 //! Each file adds its verbs to [`Engine`](crate::Engine); `container` is what they work on,
 //! `registry` finds it by name or id, `run` is the task that owns it while it has a process.
 
+mod asked;
 mod attach;
 mod container;
 mod create;
@@ -17,6 +18,7 @@ mod list;
 mod loose;
 mod modes;
 mod namespaces;
+mod plugs;
 mod record;
 mod registry;
 mod remove;

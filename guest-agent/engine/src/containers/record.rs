@@ -1,15 +1,16 @@
 //! What is kept of a container: what create made, and what its last run left behind.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use lighter_images::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::ids;
-use crate::model::{Config, EndpointSettings, HostConfig};
+use crate::model::{Config, EndpointSettings, HostConfig, is_false};
 use crate::mounts::Mount;
-use crate::networks;
+use crate::networks::{self, Subnet};
 
 /// What create made. Changed only by rename and update.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -117,6 +118,46 @@ pub struct Place {
     pub network_id: String,
     /// Of this run; empty where it does not run.
     pub endpoint_id: String,
+    /// Its hardware address.
+    pub mac_address: String,
+    /// Its address, with the prefix of its subnet.
+    pub ipv4: Option<Subnet>,
+    /// The router; none where there is no way out.
+    pub gateway_v4: Option<IpAddr>,
+    /// Its IPv6 address, with the prefix of its subnet.
+    pub ipv6: Option<Subnet>,
+    /// The router of IPv6.
+    pub gateway_v6: Option<IpAddr>,
+    /// The interface in the container; empty where there is none.
+    pub interface: String,
+    /// Its other end, where that is a port of a bridge.
+    pub port: String,
+    /// Whether it is being plugged or unplugged: an engine that finds it so plugs it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub pending: bool,
+}
+
+impl Place {
+    /// What stays known when it is left.
+    pub(crate) fn left(&self) -> Self {
+        Self {
+            network_id: self.network_id.clone(),
+            ..Self::default()
+        }
+    }
+
+    fn show(self, endpoint: &mut EndpointSettings) {
+        let text = |ip: Option<IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
+        endpoint.network_id = self.network_id;
+        endpoint.endpoint_id = self.endpoint_id;
+        endpoint.gateway = text(self.gateway_v4);
+        endpoint.ip_address = text(self.ipv4.map(Subnet::ip));
+        endpoint.ip_prefix_len = self.ipv4.map_or(0, Subnet::prefix);
+        endpoint.ipv6_gateway = text(self.gateway_v6);
+        endpoint.global_ipv6_address = text(self.ipv6.map(Subnet::ip));
+        endpoint.global_ipv6_prefix_len = self.ipv6.map_or(0, Subnet::prefix);
+        endpoint.mac_address = self.mac_address;
+    }
 }
 
 impl Record {
@@ -124,15 +165,17 @@ impl Record {
     pub fn endpoints_in(&self, run: &RunState) -> BTreeMap<String, EndpointSettings> {
         let mut endpoints = self.endpoints.clone();
         for (name, endpoint) in &mut endpoints {
-            let place = run.places.get(name);
-            // Those that were asked for are known by what was asked until they are first taken.
-            if place.is_some() {
-                endpoint.dns_names = self.dns_names(name, endpoint);
-                endpoint.mac_address.clear();
+            match run.places.get(name).cloned() {
+                Some(place) => {
+                    endpoint.dns_names = self.dns_names(name, endpoint);
+                    place.show(endpoint);
+                }
+                // Known by what was asked until it is first taken.
+                None => {
+                    endpoint.network_id.clear();
+                    endpoint.endpoint_id.clear();
+                }
             }
-            let place = place.cloned().unwrap_or_default();
-            endpoint.network_id = place.network_id;
-            endpoint.endpoint_id = place.endpoint_id;
         }
         endpoints
     }

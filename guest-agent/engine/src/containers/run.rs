@@ -94,6 +94,8 @@ impl Engine {
             return;
         };
         let log = outputs.log.as_ref().and_then(|log| log.buffer.clone());
+        // Its addresses are free for the next one when others hear of the end.
+        self.unplug_all(&container).await;
         self.end_run(&container, &live, outputs, &ended);
         if let Some(log) = log {
             // Who asks for the log once the container has ended is to find all of it. A disk that
@@ -128,6 +130,7 @@ impl Engine {
         }
         *lock(&container.live) = None;
         *lock(&container.volumes) = None;
+        *lock(&container.lease) = None;
         if let Some(log) = &outputs.log {
             log.close();
         }

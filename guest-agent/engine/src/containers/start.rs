@@ -87,6 +87,8 @@ impl Engine {
             Err(failed) => {
                 let (error, code) = failed;
                 *lock(&container.volumes) = None;
+                self.unplug_all(container).await;
+                *lock(&container.lease) = None;
                 container.change(|state| {
                     state.run.error = error.text();
                     state.run.exit_code = code;
@@ -118,14 +120,14 @@ impl Engine {
         let names = record.mounts.iter().filter_map(Mount::volume);
         *lock(&container.volumes) = Some(self.use_volumes(names).map_err(plain)?);
         let places = self.take_places(container, record).map_err(plain)?;
-        let plan = self.plan(record).await.map_err(plain)?;
+        let plan = self.plan(record, &places).await.map_err(plain)?;
         let log = self.open_log(container, record).map_err(plain)?;
         let intent_changes =
             was_stopped && record.host_config.restart_policy.name == "unless-stopped";
         let task = {
             let (engine, container) = (Arc::clone(self), Arc::clone(container));
             tokio::task::spawn_blocking(move || {
-                engine.launch_blocking(&container, plan, places, intent_changes)
+                engine.launch_blocking(&container, plan, intent_changes)
             })
         };
         let joined = task
@@ -165,7 +167,7 @@ impl Engine {
     }
 
     /// Everything that needs waiting: paths of the host, descriptors, the specification.
-    async fn plan(self: &Arc<Self>, record: &Arc<Record>) -> Result<Plan> {
+    async fn plan(self: &Arc<Self>, record: &Arc<Record>, places: &Places) -> Result<Plan> {
         // The setting may have changed since it was made.
         users::check(&record.host_config, &self.config().settings)?;
         let mut spec = spec::build(record)?;
@@ -189,7 +191,7 @@ impl Engine {
             }
             spec.mounts.push(resolved.spec);
         }
-        self.write_files(record)?;
+        self.write_files(record, places)?;
         let dir = self.container_dir(&self.files_owner(record));
         for (name, destination) in files::FILES {
             // A mount of the user's there takes its place.
@@ -230,7 +232,6 @@ impl Engine {
         &self,
         container: &Arc<Container>,
         plan: Plan,
-        places: Places,
         intent_changes: bool,
     ) -> Result<Begun, (Error, i32)> {
         let plain = |error: Error| (error, 128);
@@ -264,6 +265,9 @@ impl Engine {
             if let Some(user) = &user {
                 keeper.put("user", user)?;
             }
+            // On a thread that may block.
+            let plugging = self.plug_all(container, pid);
+            let places = tokio::runtime::Handle::current().block_on(plugging)?;
             container.change(|state| begin(state, pid, places))?;
             // Whether it is to run after a restart of the machine is what its user said.
             let sync = if intent_changes {

@@ -92,6 +92,10 @@ impl Engine {
                 && let Some(pidfd) = kept.remove("pidfd")
                 && self.go_on(container, pidfd, kept)
             {
+                if let Err(error) = self.finish_plugging(container).await {
+                    // It goes on without.
+                    tracing::error!(error = error.text(), "a network is not joined again");
+                }
                 return Ok(false);
             }
             self.ended_unseen(container, same_boot).await;
@@ -185,6 +189,7 @@ impl Engine {
             Ok(used) => *super::lock(&container.volumes) = Some(used),
             Err(error) => tracing::error!(error = error.text(), "a volume in use cannot be held"),
         }
+        self.take_up_places(container);
         let run = container.state().run;
         let pid = run.pid;
         let own = exits::own(Some(pidfd.as_fd()), run.started);

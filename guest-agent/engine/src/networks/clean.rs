@@ -1,12 +1,16 @@
 //! Remove and prune.
 
+use std::sync::Arc;
+
 use super::Network;
+use crate::containers::Container;
 use crate::db::Sync;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::Subject;
 use crate::filters::{Filters, prune_until};
 use crate::ids;
+use crate::model::EndpointSettings;
 
 /// Filters of prune.
 pub const PRUNE_FILTERS: &[&str] = &["label", "label!", "until"];
@@ -33,7 +37,7 @@ impl Engine {
                 "configuration network \"{name}\" is in use"
             )));
         }
-        let inside = self.network_endpoints(&network);
+        let inside = self.network_leave(&network);
         if !inside.is_empty() {
             let inside = inside.iter().map(|(container, endpoint)| {
                 let id = ids::short(&endpoint.endpoint_id);
@@ -61,7 +65,7 @@ impl Engine {
                 || network.config_only
                 || !filters.labels(&network.labels)
                 || until.is_some_and(|until| network.created >= until)
-                || !self.network_endpoints(&network).is_empty()
+                || !self.network_leave(&network).is_empty()
             {
                 continue;
             }
@@ -74,14 +78,28 @@ impl Engine {
         Ok(removed)
     }
 
+    /// Who is in a network that is to go. If that is nobody, nobody gets in any more.
+    fn network_leave(&self, network: &Network) -> Vec<(Arc<Container>, EndpointSettings)> {
+        // First the mark, then the look; whoever gets in does it the other way round.
+        self.networks().set_leaving(&network.id, true);
+        let inside = self.network_endpoints(network);
+        if !inside.is_empty() {
+            self.networks().set_leaving(&network.id, false);
+        }
+        inside
+    }
+
     async fn network_drop(&self, network: &Network) -> Result<()> {
         let id = network.id.clone();
-        self.db()
-            .write(Sync::Durable, move |connection| {
-                connection.execute("DELETE FROM networks WHERE id = ?1", [&id])?;
-                Ok(())
-            })
-            .await?;
+        let deleted = self.db().write(Sync::Durable, move |connection| {
+            connection.execute("DELETE FROM networks WHERE id = ?1", [&id])?;
+            Ok(())
+        });
+        if let Err(error) = deleted.await {
+            self.networks().set_leaving(&network.id, false);
+            return Err(error.into());
+        }
+        self.unwire(network).await;
         self.networks().remove(&network.id);
         self.network_event("destroy", network, &[]);
         Ok(())

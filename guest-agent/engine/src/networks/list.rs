@@ -38,22 +38,17 @@ impl Engine {
                 && filters.exact("scope", &network.scope)
                 && filters.exact("type", kind)
                 && filters.labels(&network.labels)
-                && dangling.is_none_or(|wanted| self.is_dangling(network) == wanted)
+                && dangling.is_none_or(|wanted| is_dangling(network) == wanted)
         });
         Ok(networks)
     }
 
-    fn is_dangling(&self, network: &Network) -> bool {
-        !network.is_builtin() && self.network_endpoints(network).is_empty()
-    }
-
-    /// The containers that are in a network now: those that run.
+    /// The containers that are in a network now: those that run or are being started.
     pub fn network_endpoints(&self, network: &Network) -> Vec<(Arc<Container>, EndpointSettings)> {
         let inside = |container: Arc<Container>| {
-            if !container.status().is_running() {
-                return None;
-            }
-            let run = container.state().run;
+            let mut run = container.state().run;
+            // A start that is under way has its places before others see them.
+            run.places = container.places()?;
             let mut endpoints = container.record().endpoints_in(&run);
             let endpoint = endpoints.remove(&network.name)?;
             (endpoint.network_id == network.id).then_some((container, endpoint))
@@ -64,6 +59,11 @@ impl Engine {
             .filter_map(inside)
             .collect()
     }
+}
+
+/// As dockerd has it, whose list does not look at who is in a network.
+fn is_dangling(network: &Network) -> bool {
+    !network.is_builtin()
 }
 
 fn dangling(filters: &Filters) -> Result<Option<bool>> {

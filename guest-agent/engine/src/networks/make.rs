@@ -47,7 +47,11 @@ impl Engine {
             self.give_pools(&mut network)?;
             self.check_driver(&network)?;
         }
-        self.network_insert(&network).await?;
+        self.wire(&network).await?;
+        if let Err(error) = self.network_insert(&network).await {
+            self.unwire(&network).await;
+            return Err(error);
+        }
         let network = Arc::new(network);
         self.networks().add(Arc::clone(&network));
         self.network_event("create", &network, &[]);

@@ -8,6 +8,7 @@
 mod builtin;
 mod clean;
 mod give;
+mod given;
 mod list;
 mod make;
 mod options;
@@ -16,6 +17,7 @@ mod registry;
 mod request;
 pub mod subnet;
 mod validate;
+mod wired;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,11 +27,13 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use builtin::is_name as is_builtin;
 pub use clean::PRUNE_FILTERS;
+pub(crate) use given::Given;
 pub use list::FILTERS;
 pub(crate) use registry::Networks;
 pub use request::{ConfigReference, IpamConfig, IpamRequest, NetworkCreate};
 pub use subnet::Subnet;
 pub(crate) use validate::joined;
+pub(crate) use wired::{open as open_wiring, refused};
 
 use crate::clock::Timestamp;
 use crate::engine::Engine;

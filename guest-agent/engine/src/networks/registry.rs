@@ -1,6 +1,6 @@
 //! The networks in memory, and how a reference finds one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::pools::Pools;
@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 /// All networks.
 pub(crate) struct Networks {
     by_id: Mutex<BTreeMap<String, Arc<Network>>>,
+    /// Those that are about to go.
+    leaving: Mutex<BTreeSet<String>>,
     pub(super) pools: Pools,
     /// One change of the list at a time.
     pub(super) changing: tokio::sync::Mutex<()>,
@@ -22,6 +24,7 @@ impl Networks {
         let builtin = builtin.map(|network| (network.id.clone(), Arc::new(network)));
         Self {
             by_id: Mutex::new(builtin.into()),
+            leaving: Mutex::default(),
             pools: Pools::new(&config.settings.default_address_pools, &config.machine_id),
             changing: tokio::sync::Mutex::default(),
         }
@@ -39,6 +42,22 @@ impl Networks {
 
     pub(super) fn remove(&self, id: &str) {
         self.lock().remove(id);
+        self.set_leaving(id, false);
+    }
+
+    pub(super) fn set_leaving(&self, id: &str, leaving: bool) {
+        let mut all = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        if leaving {
+            all.insert(id.to_owned());
+        } else {
+            all.remove(id);
+        }
+    }
+
+    /// Whether it is there and nobody is about to remove it.
+    pub(crate) fn stays(&self, id: &str) -> bool {
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        !leaving.contains(id) && self.lock().contains_key(id)
     }
 
     /// All of them, oldest first; those that always exist before the others.

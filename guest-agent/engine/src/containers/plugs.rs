@@ -1,0 +1,348 @@
+//! Interfaces of a container: which addresses a run has, and how it is plugged into its networks.
+//!
+//! Addresses are given out in memory and noted with the run, so that a start writes no more than it did without.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use lighter_network::plan::{IpvlanMode, Joint, Plug, WayOut};
+
+use super::asked::SYSCTLS;
+use super::endpoints::Places;
+use super::record::Place;
+use super::{Container, Live, Record, lock};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::ids;
+use crate::model::EndpointSettings;
+use crate::networks::{self, Given, Network, refused};
+
+/// What an interface is called where its user does not say.
+const IFNAME: &str = "com.docker.network.endpoint.ifname";
+/// What interfaces are called in a network.
+const PREFIX: &str = "com.docker.network.container_iface_prefix";
+
+/// The places of a run; their addresses are given back when it is dropped.
+pub(crate) struct Lease {
+    given: Given,
+    pub(crate) places: Places,
+}
+
+impl Lease {
+    pub(super) fn new(given: Given) -> Self {
+        Self {
+            given,
+            places: Places::new(),
+        }
+    }
+
+    /// Leaves one network.
+    pub(super) fn leave(&mut self, name: &str) {
+        if let Some(place) = self.places.remove(name) {
+            give_back(&self.given, &place);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        for place in self.places.values() {
+            give_back(&self.given, place);
+        }
+    }
+}
+
+fn give_back(given: &Given, place: &Place) {
+    for address in [place.ipv4, place.ipv6].into_iter().flatten() {
+        given.give_back(&place.network_id, address.ip());
+    }
+}
+
+impl Engine {
+    /// Takes a place in a network, with addresses where the network is wired.
+    pub(super) fn take_place(
+        &self,
+        lease: &mut Lease,
+        name: &str,
+        endpoint: &EndpointSettings,
+        network: &Network,
+    ) -> Result<()> {
+        let mut place = Place {
+            network_id: network.id.clone(),
+            endpoint_id: ids::new_id()?,
+            ..Place::default()
+        };
+        let wired = self.wiring().is_some() && !network.pools.is_empty();
+        if !wired && !networks::is_builtin(&network.name) {
+            return Err(Error::unavailable(format!(
+                "network {}: there is no network of the host that it could be in",
+                network.name
+            )));
+        }
+        if wired {
+            let count = lease.places.values();
+            let count = count.filter(|place| !place.interface.is_empty()).count();
+            self.give_addresses(&mut place, endpoint, network)?;
+            let prefix = network.options.get(PREFIX);
+            let prefix = prefix.filter(|prefix| !prefix.is_empty());
+            let options = endpoint.driver_opts.as_ref();
+            let named = options.and_then(|options| options.get(IFNAME)).cloned();
+            let numbered = format!("{}{count}", prefix.map_or("eth", String::as_str));
+            place.interface = named.unwrap_or(numbered);
+            place.port = format!("veth{}", &ids::short(&place.endpoint_id)[..7]);
+        }
+        lease.places.insert(name.to_owned(), place);
+        Ok(())
+    }
+
+    fn give_addresses(
+        &self,
+        place: &mut Place,
+        endpoint: &EndpointSettings,
+        network: &Network,
+    ) -> Result<()> {
+        let asked = endpoint.ipam_config.clone().unwrap_or_default();
+        place.mac_address.clone_from(&endpoint.mac_address);
+        let given = self.given();
+        if network.enable_ipv4 {
+            let (address, gateway) = given.take(network, false, asked.ipv4_address.parse().ok())?;
+            place.ipv4 = Some(address);
+            place.gateway_v4 = gateway.filter(|_| !network.internal);
+        }
+        if network.enable_ipv6 {
+            let taken = given.take(network, true, asked.ipv6_address.parse().ok());
+            let (address, gateway) = taken.inspect_err(|_| give_back(given, place))?;
+            place.ipv6 = Some(address);
+            place.gateway_v6 = gateway.filter(|_| !network.internal);
+        }
+        Ok(())
+    }
+
+    /// Plugs a container whose process waits at its gate into its networks.
+    pub(super) async fn plug_all(&self, container: &Container, pid: i32) -> Result<Places> {
+        let record = container.record();
+        let mut places = container.places().unwrap_or_default();
+        if places.values().any(|place| !place.interface.is_empty()) {
+            let namespace = namespace_of(pid)?;
+            for (name, place) in &mut places {
+                self.plug_one(&namespace, &record, name, place).await?;
+            }
+            self.set_way_out(namespace, &record, &places).await?;
+            if let Some(lease) = &mut *lock(&container.lease) {
+                lease.places.clone_from(&places);
+            }
+        }
+        Ok(places)
+    }
+
+    async fn plug_one(
+        &self,
+        namespace: &OwnedFd,
+        record: &Record,
+        name: &str,
+        place: &mut Place,
+    ) -> Result<()> {
+        if let (Some(wiring), Some(plug)) = (self.wiring(), self.plug_of(record, name, place)?) {
+            let namespace = copy(namespace)?;
+            let mac = wiring.plug(namespace, &plug).await.map_err(refused)?;
+            place.mac_address = mac_text(mac);
+        }
+        Ok(())
+    }
+
+    /// Plugs a container that runs into one more network.
+    pub(super) async fn plug_more(
+        &self,
+        container: &Container,
+        live: &Live,
+        record: &Record,
+        name: &str,
+    ) -> Result<()> {
+        let mut places = container.places().unwrap_or_default();
+        let namespace = namespace_of_live(live)?;
+        if let Some(place) = places.get_mut(name) {
+            self.plug_one(&namespace, record, name, place).await?;
+        }
+        if let Some(lease) = &mut *lock(&container.lease) {
+            lease.places.clone_from(&places);
+        }
+        self.set_way_out(namespace, record, &places).await?;
+        self.write_hosts(record, &places)
+    }
+
+    /// Unplugs a container that runs from one of its networks and gives its addresses back.
+    pub(super) async fn unplug_one(
+        &self,
+        container: &Container,
+        live: &Live,
+        record: &Record,
+        name: &str,
+    ) -> Result<()> {
+        let mut places = container.places().unwrap_or_default();
+        let namespace = namespace_of_live(live)?;
+        if let Some(place) = places.get(name)
+            && let (Some(wiring), Some(plug)) = (self.wiring(), self.plug_of(record, name, place)?)
+        {
+            let own = copy(&namespace)?;
+            wiring.unplug(Some(own), &plug).await.map_err(refused)?;
+        }
+        places.remove(name);
+        if let Some(lease) = &mut *lock(&container.lease) {
+            lease.leave(name);
+        }
+        self.set_way_out(namespace, record, &places).await?;
+        self.write_hosts(record, &places)
+    }
+
+    /// Unplugs a container whose process has ended, or never passed its gate.
+    pub(super) async fn unplug_all(&self, container: &Container) {
+        let places = container.places();
+        let (record, Some(wiring)) = (container.record(), self.wiring()) else {
+            return;
+        };
+        for (name, place) in places.iter().flatten() {
+            let Ok(Some(plug)) = self.plug_of(&record, name, place) else {
+                continue;
+            };
+            if let Err(error) = wiring.unplug(None, &plug).await {
+                tracing::warn!(%error, container = record.name, "an interface stays");
+            }
+        }
+    }
+
+    /// The places of a container that went on without an engine are its own again.
+    pub(super) fn take_up_places(&self, container: &Container) {
+        let mut lease = Lease::new(self.given().clone());
+        lease.places = container.state().run.places;
+        for place in lease.places.values() {
+            for address in [place.ipv4, place.ipv6].into_iter().flatten() {
+                self.given().note(&place.network_id, address.ip());
+            }
+        }
+        *lock(&container.lease) = Some(lease);
+    }
+
+    /// Makes whole what an engine that was killed had begun to plug or unplug.
+    pub(super) async fn finish_plugging(&self, container: &Container) -> Result<()> {
+        let (Some(live), record) = (container.live(), container.record()) else {
+            return Ok(());
+        };
+        let places = container.places().unwrap_or_default();
+        for (name, _) in places.iter().filter(|(_, place)| place.pending) {
+            if let Some(lease) = &mut *lock(&container.lease)
+                && let Some(place) = lease.places.get_mut(name)
+            {
+                place.pending = false;
+            }
+            // What it is to be in is what its record says.
+            if record.endpoints.contains_key(name) {
+                self.plug_more(container, &live, &record, name).await?;
+            } else {
+                self.unplug_one(container, &live, &record, name).await?;
+            }
+        }
+        let places = container.places().unwrap_or_default();
+        container.change(|state| state.run.places = places);
+        Ok(())
+    }
+
+    /// The interface that a place is; nothing where there is none.
+    fn plug_of(&self, record: &Record, name: &str, place: &Place) -> Result<Option<Plug>> {
+        if place.interface.is_empty() {
+            return Ok(None);
+        }
+        let network = self.network_find(&place.network_id)?;
+        let none = EndpointSettings::default();
+        let endpoint = record.endpoints.get(name).unwrap_or(&none);
+        let addresses = [place.ipv4, place.ipv6].into_iter().flatten();
+        Ok(Some(Plug {
+            name: place.interface.clone(),
+            joint: network.joint(&place.port)?,
+            mac: super::asked::parse_mac(&place.mac_address),
+            addresses: addresses.map(Into::into).collect(),
+            mtu: network.mtu(),
+            sysctls: sysctls(endpoint),
+        }))
+    }
+
+    async fn set_way_out(
+        &self,
+        namespace: OwnedFd,
+        record: &Record,
+        places: &Places,
+    ) -> Result<()> {
+        let Some(wiring) = self.wiring() else {
+            return Ok(());
+        };
+        let priority = |name: &str| record.endpoints.get(name).map_or(0, |e| e.gw_priority);
+        let mut order: Vec<_> = places.iter().collect();
+        // Stable: those of one priority stay in the order of their names.
+        order.sort_by_key(|(name, _)| std::cmp::Reverse(priority(name)));
+        let router = |gateway: fn(&Place) -> Option<IpAddr>| {
+            let mut all = order.iter();
+            all.find_map(|(_, place)| Some((gateway(place)?, place.interface.clone())))
+        };
+        let direct = order.iter().filter(|(_, place)| self.is_direct(place));
+        let direct: Vec<String> = direct.map(|(_, place)| place.interface.clone()).collect();
+        let gateways = [
+            router(|place| place.gateway_v4),
+            router(|place| place.gateway_v6),
+        ];
+        let way = WayOut {
+            gateways: gateways.into_iter().flatten().collect(),
+            direct: direct.into_iter().take(1).collect(),
+        };
+        wiring.set_way_out(namespace, &way).await.map_err(refused)
+    }
+
+    /// Whether its interface is itself the way out.
+    fn is_direct(&self, place: &Place) -> bool {
+        let network = self.network_find(&place.network_id).ok();
+        let joint = network.and_then(|network| network.joint(&place.port).ok());
+        let direct = IpvlanMode::L2;
+        matches!(joint, Some(Joint::Ipvlan { mode, .. }) if mode != direct)
+    }
+}
+
+/// The settings that a user gave for the interface, below `net.`.
+fn sysctls(endpoint: &EndpointSettings) -> Vec<(String, String)> {
+    let options = endpoint.driver_opts.as_ref();
+    let list = options.and_then(|options| options.get(SYSCTLS));
+    let settings = list.iter().flat_map(|list| list.split(','));
+    let settings = settings.filter_map(|setting| setting.split_once('='));
+    settings
+        .map(|(name, value)| (name.replace(".ifname.", ".IFNAME."), value.to_owned()))
+        .collect()
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    let mut text = String::new();
+    for byte in mac {
+        let separator = if text.is_empty() { "" } else { ":" };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{byte:02x}");
+    }
+    text
+}
+
+fn copy(namespace: &OwnedFd) -> Result<OwnedFd> {
+    let copied = namespace.try_clone();
+    copied.map_err(|error| Error::internal("a descriptor cannot be copied", error))
+}
+
+/// The network namespace of a process that is known to be there.
+fn namespace_of(pid: i32) -> Result<OwnedFd> {
+    let opened = std::fs::File::open(format!("/proc/{pid}/ns/net"));
+    opened
+        .map(Into::into)
+        .map_err(|error| Error::internal("the container's network cannot be had", error))
+}
+
+/// The same of one that may end at any time: what was opened is its own if it is there afterwards.
+fn namespace_of_live(live: &Live) -> Result<OwnedFd> {
+    let namespace = namespace_of(live.pid)?;
+    lighter_runtime::signal(live.pidfd.as_fd(), 0)
+        .map_err(|error| Error::internal("the container has ended", error))?;
+    Ok(namespace)
+}
