@@ -216,6 +216,10 @@ fn a_container_that_runs_is_put_into_networks_and_taken_out() {
     run(&machine, "next", &inside("one", SLEEP));
     assert_eq!(address(&machine, "next", "one"), "10.1.0.2");
     remove_by_force(&machine, "next");
+    // The name of the interface that was left is free, the other's is not.
+    call(&machine, "POST", "/networks/bridge/connect", &body).is(200);
+    assert_eq!(address(&machine, "first", "bridge"), "172.17.0.2");
+    assert!(reaches(&machine, "bridge", "172.17.0.2"));
     call(&machine, "DELETE", "/networks/one", &Value::Null).is(204);
     assert!(reaches(&machine, "two", "10.2.0.2"));
 }

@@ -81,15 +81,13 @@ impl Engine {
             )));
         }
         if wired {
-            let count = lease.places.values();
-            let count = count.filter(|place| !place.interface.is_empty()).count();
             self.give_addresses(&mut place, endpoint, network)?;
             let prefix = network.options.get(PREFIX);
             let prefix = prefix.filter(|prefix| !prefix.is_empty());
             let options = endpoint.driver_opts.as_ref();
             let named = options.and_then(|options| options.get(IFNAME)).cloned();
-            let numbered = format!("{}{count}", prefix.map_or("eth", String::as_str));
-            place.interface = named.unwrap_or(numbered);
+            let prefix = prefix.map_or("eth", String::as_str);
+            place.interface = named.unwrap_or_else(|| free_name(prefix, &lease.places));
             place.port = format!("veth{}", &ids::short(&place.endpoint_id)[..7]);
         }
         lease.places.insert(name.to_owned(), place);
@@ -302,6 +300,19 @@ impl Engine {
         let joint = network.and_then(|network| network.joint(&place.port).ok());
         let direct = IpvlanMode::L2;
         matches!(joint, Some(Joint::Ipvlan { mode, .. }) if mode != direct)
+    }
+}
+
+/// The first name that no interface has; one that was left is free again.
+fn free_name(prefix: &str, places: &Places) -> String {
+    let taken = |name: &String| places.values().any(|place| &place.interface == name);
+    let mut number = 0;
+    loop {
+        let name = format!("{prefix}{number}");
+        if !taken(&name) {
+            return name;
+        }
+        number += 1;
     }
 }
 
