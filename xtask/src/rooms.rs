@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lighter-platform", &[]),
     ("lighter-vmm", &["lighter-platform"]),
     ("lighter-files", &["lighter-platform", "lighter-protocol"]),
-    ("lighter-net", &["lighter-protocol"]),
+    ("lighter-net", &["lighter-protocol", "lighter-vmm"]),
     (
         "lighter-machine",
         &["lighter-vmm", "lighter-platform", "lighter-protocol"],
@@ -26,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "lighter-machine",
             "lighter-files",
+            "lighter-net",
             "lighter-platform",
             "lighter-protocol",
         ],
@@ -37,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "lighter-daemon",
             "lighter-machine",
             "lighter-files",
+            "lighter-net",
             "lighter-platform",
         ],
     ),
@@ -77,6 +79,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "host/files/",
     "host/machine/src/linux/",
     "host/machine/tests/",
+    "host/net/src/linux/",
     "host/platform/src/sys/",
     "guest-agent/init/",
     "guest-agent/runtime/",
@@ -99,6 +102,7 @@ const OS_PLACES: &[&str] = &[
     "host/vmm/tests/",
     "host/files/src/lib.rs",
     "host/files/tests/",
+    "host/net/src/lib.rs",
 ];
 
 /// Longest a source file may be, in lines without its tests. Tables are listed with the reason.

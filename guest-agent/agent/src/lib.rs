@@ -89,6 +89,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         at.map(|at| held.swap_remove(at).1)
     };
     let boot = take(kept::BOOT);
+    let host_network = take(name::HOST_NETWORK);
     let shutdown = take(kept::SHUTDOWN);
     let mut listener = |wanted: &'static str, only_host: bool| {
         let descriptor = take(wanted).ok_or(AgentError::Missing(wanted))?;
@@ -102,6 +103,14 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     let api = listener(name::LISTEN_API, only_host)?;
     let docker = listener(name::LISTEN_DOCKER, false)?;
     drop(held);
+    if let Some(host_network) = host_network.filter(|_| !places.native) {
+        // Containers without a network are better than none.
+        match lighter_network::card::attach(host_network).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("the machine has no network card"),
+            Err(error) => tracing::error!(%error, "containers have no way out"),
+        }
+    }
 
     let service = Arc::new(Service::new(
         Arc::clone(&places),

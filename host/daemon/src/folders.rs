@@ -95,7 +95,7 @@ impl Folders {
         hide(&control, &recipe.allowed)?;
         let pid = child.id();
         // The process must not stay behind as a zombie.
-        let ended = told(move || {
+        let ended = told("shared folders", move || {
             let status = child.wait();
             tracing::info!(?status, "the process of shared folders ended");
             status.is_ok()
@@ -139,7 +139,9 @@ impl Folders {
         if process.is_none() {
             tracing::warn!(?pid, "nobody can watch the process of shared folders");
         }
-        let ended = told(move || ended_for_certain(process, &run_dir));
+        let ended = told("shared folders", move || {
+            ended_for_certain(process, &run_dir)
+        });
         let folders = Self {
             line: Mutex::new(line),
             pid,
@@ -275,7 +277,10 @@ fn ended_for_certain(process: Option<ProcessWatch>, run_dir: &Path) -> bool {
 
 /// Becomes true when `wait` says that the process has ended, on a thread of its own, which sleeps. Has
 /// no sender any more when it says otherwise.
-fn told(wait: impl FnOnce() -> bool + Send + 'static) -> watch::Receiver<bool> {
+pub(crate) fn told(
+    what: &'static str,
+    wait: impl FnOnce() -> bool + Send + 'static,
+) -> watch::Receiver<bool> {
     let (ended_in, ended) = watch::channel(false);
     let waiter = move || {
         if wait() {
@@ -286,7 +291,7 @@ fn told(wait: impl FnOnce() -> bool + Send + 'static) -> watch::Receiver<bool> {
         .stack_size(128 << 10)
         .spawn(waiter);
     if let Err(error) = spawned {
-        tracing::warn!(%error, "nobody waits for the process of shared folders");
+        tracing::warn!(%error, "nobody waits for the process of {what}");
     }
     ended
 }
@@ -384,7 +389,7 @@ mod tests {
         let [one, other] = watches.map(Option::unwrap);
         let ended = |process, run: &Path| {
             let run = run.to_owned();
-            let mut ended = told(move || ended_for_certain(process, &run));
+            let mut ended = told("shared folders", move || ended_for_certain(process, &run));
             async move { ended.wait_for(|ended| *ended).await.is_ok() }
         };
         assert!(!ended(None, &run).await, "it is not known which one it is");

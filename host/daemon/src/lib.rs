@@ -20,6 +20,7 @@ mod docker_socket;
 mod folders;
 mod host_port;
 mod log;
+mod network;
 pub mod settings;
 pub mod shares;
 mod start;

@@ -45,6 +45,8 @@ pub struct VmParts {
     pub disks: Vec<ClientStream>,
     /// One connected vhost-user socket for each of `spec.shares`.
     pub shares: Vec<ClientStream>,
+    /// The name of a listening vhost-user socket for `spec.network`.
+    pub network: Option<ClientStream>,
     /// The file that keeps the console's end, open for reading and writing.
     pub console: ClientStream,
 }

@@ -26,6 +26,8 @@ pub struct LaunchConfig {
     pub secret: Secret,
     /// One connected vhost-user socket for each of `spec.shares`, in their order.
     pub share_sockets: Vec<ClientStream>,
+    /// The name (an `O_PATH` descriptor) of a listening vhost-user socket for `spec.network`, if that is there.
+    pub network_socket: Option<ClientStream>,
     /// Where the machine process writes its own messages; nowhere without it.
     pub log: Option<std::fs::File>,
     /// Further descriptors the machine process holds for as long as the machine lives and does not

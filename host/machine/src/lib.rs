@@ -35,7 +35,7 @@ pub use error::{Error, HandOverError};
 pub use exit::ExitReason;
 pub use launch::{ClientStream, LaunchConfig};
 pub use secret::Secret;
-pub use spec::{DeviceShare, Disk, VmSpec};
+pub use spec::{DeviceNetwork, DeviceShare, Disk, VmSpec};
 pub use status::{HostCheck, Status};
 pub use sys::{GuestStream, Machine, check_host, process_main};
 

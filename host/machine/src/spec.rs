@@ -37,6 +37,9 @@ pub struct VmSpec {
     /// virtio-fs devices, each served by a process that holds the other end of a socket.
     #[serde(default)]
     pub shares: Vec<DeviceShare>,
+    /// A network card, served by a process that holds the other end of a socket.
+    #[serde(default)]
+    pub network: Option<DeviceNetwork>,
     /// The file that keeps the end of the guest's console.
     pub console_log: PathBuf,
     /// How many bytes of console are kept, at most 1 MiB.
@@ -58,6 +61,13 @@ pub struct Disk {
 pub struct DeviceShare {
     /// The tag the guest mounts.
     pub tag: String,
+}
+
+/// A network card whose other end is another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNetwork {
+    /// Its hardware address.
+    pub mac: [u8; 6],
 }
 
 fn default_console_limit() -> u32 {
@@ -84,8 +94,11 @@ impl VmSpec {
                 MIN_MEMORY >> 20
             ));
         }
-        if self.disks.len() + self.shares.len() > MAX_DEVICES {
-            return wrong(format!("more than {MAX_DEVICES} disks and shares"));
+        let devices = self.disks.len() + self.shares.len() + usize::from(self.network.is_some());
+        if devices > MAX_DEVICES {
+            return wrong(format!(
+                "more than {MAX_DEVICES} disks, shares and network cards"
+            ));
         }
         if !(4096..=1 << 20).contains(&self.console_limit) {
             return wrong(format!(
@@ -133,6 +146,9 @@ mod tests {
             shares: vec![DeviceShare {
                 tag: "lighter".into(),
             }],
+            network: Some(DeviceNetwork {
+                mac: [2, 0, 0, 0, 0, 1],
+            }),
             console_log: "console.log".into(),
             console_limit: default_console_limit(),
         }

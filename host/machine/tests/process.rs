@@ -34,6 +34,7 @@ fn config(kernel: PathBuf, dir: &Path) -> LaunchConfig {
         spec: support::spec(kernel, dir),
         secret: Secret::new([7; 32]),
         share_sockets: Vec::new(),
+        network_socket: None,
         log: None,
         hold: Vec::new(),
     };

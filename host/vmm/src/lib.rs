@@ -1,14 +1,15 @@
 //! Virtual devices of our own, under Linux.
 //!
 //! [`vsock`] is the virtio-vsock device itself, which knows rings in guest memory and stream
-//! sockets of the host; [`vhost_user`] attaches it to a monitor that speaks vhost-user (QEMU).
+//! sockets of the host; [`vhost_user`] attaches a device to a monitor that speaks vhost-user (QEMU).
 //!
-//! Called by: the backends of `lighter-machine`.
+//! Called by: the backends of `lighter-machine`; the network's process, for its card.
 //! The guest is hostile: every number it gives is checked once, where it is read, and nothing here
 //! may panic, block or allocate by such a number.
 
 // Rings and stream descriptors are Linux's; elsewhere the platform's own vsock is used.
 #![cfg(target_os = "linux")]
 
+pub mod ring;
 pub mod vhost_user;
 pub mod vsock;

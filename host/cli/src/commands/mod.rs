@@ -89,6 +89,7 @@ pub fn hidden() -> Vec<Command> {
         Command::new("daemon").hide(true).arg(notify),
         Command::new("machine").hide(true),
         Command::new("files").hide(true),
+        Command::new("net").hide(true),
     ]
 }
 
@@ -98,6 +99,7 @@ pub fn run_hidden(name: &str, arguments: &ArgMatches) -> Option<Code> {
         "daemon" => lighter_daemon::main(arguments.get_flag("notify")),
         "machine" => lighter_machine::process_main(),
         "files" => lighter_files::process_main(),
+        "net" => lighter_net::process_main(),
         _ => return None,
     };
     // `ExitCode` does not tell its number; these processes only ever succeed or fail.

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use lighter_machine::{
-    ClientStream, DeviceShare, Disk, Error as MachineError, LaunchConfig, Machine, VmSpec,
+    ClientStream, DeviceNetwork, DeviceShare, Disk, Error as MachineError, LaunchConfig, Machine,
+    VmSpec,
 };
 use lighter_platform::HostPaths;
 use lighter_platform::sys;
@@ -17,9 +18,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::patience::{LOOK, waits_for_room, within};
 use super::stream::StreamError;
-use super::{Failure, Guest, Launched, Link, MessageStream, chain, prepare};
+use super::{Failure, Guest, Helpers, Launched, Link, MessageStream, chain, prepare};
 use crate::folders::{Folders, Found};
 use crate::host_port::proxy::Proxies;
+use crate::network::Network;
 use crate::settings::Settings;
 use crate::shares::AllowList;
 
@@ -75,17 +77,26 @@ pub async fn boot(
     let settings = Settings::load(&recipe.paths.config_file())
         .map_err(|error| Failure::of(&error, Some(error.hint())))?;
     let prepared = prepare_files(recipe, &settings, fresh, progress).await?;
-    let (machine, folders, folders_ended) = match found {
-        Some(machine) => match take_folders_over(recipe).await {
-            Some(found) => (machine, Some(found.folders), found.ended),
-            None => (machine, None, watch::channel(false).1),
-        },
+    let (machine, folders, helpers) = match found {
+        Some(machine) => {
+            let network = Network::take_over(&recipe.paths.run).await;
+            let (folders, folders_ended) = match take_folders_over(recipe).await {
+                Some(found) => (Some(found.folders), found.ended),
+                None => (None, watch::channel(false).1),
+            };
+            (machine, folders, Helpers::new(folders_ended, network))
+        }
         None => {
             progress("starting the virtual machine");
             let started = Folders::start(recipe).map_err(|error| Failure::of(&error, None))?;
-            let machine = launch(recipe, &settings, &prepared, started.socket).await?;
+            let network = Network::start(recipe)
+                .await
+                .map_err(|error| Failure::of(&error, None))?;
+            let sockets = [started.socket, network.socket, network.lifeline];
+            let machine = launch(recipe, &settings, &prepared, sockets).await?;
             *launched.lock().unwrap_or_else(PoisonError::into_inner) = Some(machine.clone());
-            (machine, Some(started.folders), started.ended)
+            let helpers = Helpers::new(started.ended, network.ended);
+            (machine, Some(started.folders), helpers)
         }
     };
     let folders = folders.map(Arc::new);
@@ -141,7 +152,7 @@ pub async fn boot(
         machine,
         link,
         folders,
-        folders_ended,
+        helpers,
         welcome: Arc::new(welcome),
         since: Instant::now(),
         boot_time,
@@ -242,7 +253,7 @@ async fn launch(
     recipe: &Recipe,
     settings: &Settings,
     prepared: &prepare::Prepared,
-    folders: ClientStream,
+    [folders, network, lifeline]: [ClientStream; 3],
 ) -> Result<Machine, Failure> {
     let failed = |error: MachineError| Failure::of(&error, error.hint().map(str::to_owned));
     let mut secret = [0_u8; 32];
@@ -261,6 +272,9 @@ async fn launch(
         shares: vec![DeviceShare {
             tag: lighter_files::TAG.to_owned(),
         }],
+        network: Some(DeviceNetwork {
+            mac: lighter_protocol::link::GUEST_MAC,
+        }),
         console_log: recipe.paths.console_log(),
         console_limit: 256 << 10,
     };
@@ -272,8 +286,9 @@ async fn launch(
         spec,
         secret: lighter_machine::Secret::new(secret),
         share_sockets: vec![folders],
+        network_socket: Some(network),
         log,
-        hold: Vec::new(),
+        hold: vec![lifeline],
     };
     Machine::launch(config).await.map_err(failed)
 }
@@ -301,7 +316,8 @@ fn hello(
         clock_unix_ns: unix_now(),
         machine_id: prepared.machine_id.clone(),
         hostname: "lighter".to_owned(),
-        dns: resolution.servers.iter().map(ToString::to_string).collect(),
+        // The gateway asks the host's own servers, whichever those are at the time.
+        dns: vec![lighter_protocol::link::GATEWAY_V4.to_string()],
         search: resolution.search,
         trust_roots_pem,
         shares: recipe.allowed.announced(),

@@ -15,6 +15,7 @@
 pub mod boot;
 mod control_link;
 mod failure;
+mod helpers;
 mod patience;
 pub mod prepare;
 mod stream;
@@ -32,6 +33,7 @@ use crate::folders::Folders;
 pub use boot::Recipe;
 pub use control_link::{Link, LinkEnd};
 pub use failure::{Failure, chain};
+pub use helpers::Helpers;
 use patience::{LOOK, lasts, waits_for_room};
 pub use stream::MessageStream;
 
@@ -53,8 +55,8 @@ pub struct Guest {
     pub link: Link,
     /// The door to the process that serves the host's folders; none where there is no process.
     pub folders: Option<Arc<Folders>>,
-    /// Tells when that process ends.
-    pub folders_ended: watch::Receiver<bool>,
+    /// Tell when it, or the network's, ends.
+    pub helpers: Helpers,
     /// How the agent introduced itself.
     pub welcome: Arc<Welcome>,
     /// Since when it can be used.
@@ -326,8 +328,8 @@ impl Owner {
             }
             tokio::select! {
                 reason = guest.machine.exited() => break reason,
-                () = ended(guest.folders_ended.clone()) => {
-                    break self.after_folders(&guest).await;
+                what = guest.helpers.one_ended() => {
+                    break self.after_helper(&guest, what).await;
                 }
                 end = guest.link.ended() => {
                     tracing::warn!(?end, "the conversation with the guest ended");
@@ -343,7 +345,7 @@ impl Owner {
                 },
             }
         };
-        gone(guest.folders_ended.clone()).await;
+        guest.helpers.all_gone().await;
         self.phase.send_replace(match ended {
             ExitReason::Bye { .. } | ExitReason::Killed => Phase::Off,
             other => {
@@ -370,9 +372,9 @@ impl Owner {
         }
     }
 
-    /// The folders' process ends with its machine, and a machine without it has to end: which of
-    /// the two it was shows within moments.
-    async fn after_folders(&self, guest: &Guest) -> ExitReason {
+    /// Such a process ends with its machine, and a machine without it has to end: which of the two it
+    /// was shows within moments.
+    async fn after_helper(&self, guest: &Guest, what: &str) -> ExitReason {
         let moments = Duration::from_secs(2);
         if let Ok(reason) = tokio::time::timeout(moments, guest.machine.exited()).await {
             return reason;
@@ -380,7 +382,7 @@ impl Owner {
         self.phase.send_replace(Phase::Stopping);
         end_at_once(&guest.machine).await;
         ExitReason::Crash {
-            what: "the process that serves shared folders ended".to_owned(),
+            what: format!("the process that serves {what} ended"),
             console_tail: prepare::console_tail(&self.recipe.paths),
         }
     }
@@ -466,21 +468,6 @@ async fn all_gone(processes: Vec<ProcessWatch>) {
     let waited = move || processes.iter().all(|process| process.wait(AFTER_BYE));
     if !matches!(tokio::task::spawn_blocking(waited).await, Ok(true)) {
         tracing::warn!("a process of the machine does not end");
-    }
-}
-
-/// Waits a little for the end of the folders' process: it follows its machine.
-async fn gone(mut flag: watch::Receiver<bool>) {
-    let ended = flag.wait_for(|ended| *ended);
-    if tokio::time::timeout(AFTER_BYE, ended).await.is_err() {
-        tracing::warn!("the process of shared folders does not end");
-    }
-}
-
-async fn ended(mut flag: watch::Receiver<bool>) {
-    if flag.wait_for(|ended| *ended).await.is_err() {
-        // There is no such process.
-        std::future::pending::<()>().await;
     }
 }
 

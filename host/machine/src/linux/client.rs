@@ -93,6 +93,11 @@ impl Machine {
     /// [`Error::System`] with the name of what could not be opened. Nothing is left running.
     pub async fn launch(config: LaunchConfig) -> Result<Self, Error> {
         config.spec.validate()?;
+        if config.network_socket.is_some() != config.spec.network.is_some() {
+            return Err(Error::Spec(
+                "there is not one socket for the network".into(),
+            ));
+        }
         if config.share_sockets.len() != config.spec.shares.len() {
             return Err(Error::Spec("there is not one socket for each share".into()));
         }
@@ -105,6 +110,7 @@ impl Machine {
         let channel =
             Channel::new(ours).map_err(|e| Error::system("watch the machine's socket", e))?;
         fds.extend(config.share_sockets);
+        fds.extend(config.network_socket);
         fds.extend(config.hold);
         let start = Start {
             spec: config.spec,

@@ -441,6 +441,7 @@ fn sort(start: &Start, fds: Vec<OwnedFd>) -> Result<Sorted, Error> {
         .iter()
         .map(|_| next())
         .collect::<Result<_, _>>()?;
+    let network = start.spec.network.map(|_| next()).transpose()?;
     let mut held: Vec<_> = fds.collect();
     held.push(lock);
     Ok((
@@ -449,6 +450,7 @@ fn sort(start: &Start, fds: Vec<OwnedFd>) -> Result<Sorted, Error> {
             initramfs,
             disks,
             shares,
+            network,
             console,
         },
         listener,

@@ -15,7 +15,7 @@ pub const MAX_PACKET: usize = 128 << 10;
 pub const MAX_FDS: usize = 64;
 
 /// The first packet to a new machine process. Beside it, in this order: the lock, the listening
-/// socket, kernel, initramfs, console, then disks, shares, and what is only to be held.
+/// socket, kernel, initramfs, console, then disks, shares, the network, and what is only to be held.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
     /// The machine.

@@ -35,6 +35,7 @@ pub fn open_parts(spec: &VmSpec) -> VmParts {
         initramfs: open(&spec.initramfs),
         disks: spec.disks.iter().map(|disk| writable(&disk.path)).collect(),
         shares: Vec::new(),
+        network: None,
         console: writable(&spec.console_log),
     }
 }

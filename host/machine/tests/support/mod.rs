@@ -158,6 +158,7 @@ pub fn spec(kernel: PathBuf, dir: &Path) -> VmSpec {
             read_only: false,
         }],
         shares: Vec::new(),
+        network: None,
         console_log: dir.join("console.log"),
         console_limit: 64 << 10,
     }

@@ -13,12 +13,13 @@ use std::{
 
 use rustix::{event::epoll::EventFlags, net::Shutdown};
 
+use crate::ring::{BadRing, Ring};
+
 use super::{
     ConnectDone, ConnectError, Incoming,
     guest::Memory,
     host,
     packet::{op, shut},
-    ring::{BadRing, Ring},
     stream::{Buffer, Key, State, Stream},
     table::{Id, Table},
 };

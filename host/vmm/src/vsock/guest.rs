@@ -10,12 +10,11 @@ use std::{
 };
 
 use virtio_queue::{DescriptorChain, desc::split::Descriptor};
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{GuestMemoryBackend, VolatileSlice};
 
 use super::packet::HEADER_LEN;
 
-/// The guest's memory as this process has it mapped.
-pub type Memory = GuestMemoryMmap<()>;
+pub use crate::ring::Memory;
 
 /// The most pieces one packet may be in. Linux makes at most 2 + 17 (a socket buffer's fragments).
 const MAX_PIECES: usize = 64;

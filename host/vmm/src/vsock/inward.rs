@@ -9,13 +9,14 @@ use std::{
 
 use rustix::net::Shutdown;
 
+use crate::ring::{BadRing, Ring};
+
 use super::{
     ConnectError,
     device::{BUDGET, Device},
     guest::{self, Memory, Pieces},
     host,
     packet::{HOST_CID, Header, TYPE_STREAM, op, shut},
-    ring::{BadRing, Ring},
     stream::{Key, State, Stream},
     table::Id,
     upgrade,

@@ -24,7 +24,6 @@ mod host;
 mod inward;
 mod outward;
 mod packet;
-mod ring;
 mod stream;
 mod table;
 mod upgrade;
@@ -35,9 +34,9 @@ mod tests;
 
 use std::os::fd::OwnedFd;
 
+pub use crate::ring::BadRing;
 pub use guest::Memory;
 pub use packet::HOST_CID;
-pub use ring::BadRing;
 pub use table::MAX_STREAMS;
 pub use worker::{Transport, Vsock};
 

@@ -3,11 +3,12 @@
 
 use std::{io::ErrorKind, mem, os::fd::AsFd};
 
+use crate::ring::{BadRing, Ring};
+
 use super::{
     device::{BUDGET, Device},
     guest::{self, Memory, Pieces},
     packet::{HEADER_LEN, Header, op, shut},
-    ring::{BadRing, Ring},
     stream::Stream,
 };
 

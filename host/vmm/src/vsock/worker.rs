@@ -18,12 +18,11 @@ use rustix::{
 };
 use virtio_queue::Queue;
 
+use crate::ring::{BadRing, Ring};
+use crate::vhost_user::Rings;
+
 use super::{
-    ConnectDone, ConnectError, Incoming, RING_RX, RING_TX,
-    device::Device,
-    guest::Memory,
-    ring::{BadRing, Ring},
-    table::Id,
+    ConnectDone, ConnectError, Incoming, RING_RX, RING_TX, device::Device, guest::Memory, table::Id,
 };
 
 /// Events taken from the kernel at a time.
@@ -101,6 +100,7 @@ impl Sender {
 /// A device and its thread. Dropping it ends both and every stream.
 pub struct Vsock {
     sender: Sender,
+    guest_cid: u64,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -136,6 +136,7 @@ impl Vsock {
             .spawn(move || worker.run())?;
         Ok(Self {
             sender,
+            guest_cid,
             shared,
             thread: Some(thread),
         })
@@ -146,6 +147,7 @@ impl Vsock {
     pub fn transport(&self) -> Transport {
         Transport {
             sender: self.sender.clone(),
+            guest_cid: self.guest_cid,
         }
     }
 
@@ -187,23 +189,28 @@ impl Drop for Vsock {
     }
 }
 
-/// What a transport tells the device. Every call returns when the device has acted on it.
+/// What a front tells the device.
 #[derive(Clone)]
 pub struct Transport {
     sender: Sender,
+    guest_cid: u64,
 }
 
-impl Transport {
-    /// Gives the device the guest's memory, now or anew. No ring may run.
-    pub fn set_memory(&self, memory: Arc<Memory>) {
+impl Rings for Transport {
+    const COUNT: usize = super::RINGS;
+    const FEATURES: u64 = 0;
+
+    fn config(&self) -> Vec<u8> {
+        self.guest_cid.to_le_bytes().to_vec()
+    }
+
+    fn set_features(&self, _: u64) {}
+
+    fn set_memory(&self, memory: Arc<Memory>) {
         self.ask(|reply| Command::SetMemory { memory, reply });
     }
 
-    /// Starts a ring; its settings cannot change while it runs.
-    ///
-    /// # Errors
-    /// When it is not wholly in the guest's memory, or the index is none of the device's.
-    pub fn start_ring(
+    fn start_ring(
         &self,
         index: usize,
         queue: Queue,
@@ -219,23 +226,23 @@ impl Transport {
         .unwrap_or(Err(BadRing))
     }
 
-    /// Stops a ring, and says where in it the device stopped. Streams stay: it may be a pause.
-    #[must_use]
-    pub fn stop_ring(&self, index: usize) -> Option<u16> {
+    /// Streams stay: it may be a pause.
+    fn stop_ring(&self, index: usize) -> Option<u16> {
         self.ask(|reply| Command::StopRing { index, reply })
             .flatten()
     }
 
-    /// Changes where a ring's interrupts go.
-    pub fn set_call(&self, index: usize, call: Option<OwnedFd>) {
+    fn set_call(&self, index: usize, call: Option<OwnedFd>) {
         drop(self.sender.send(Command::SetCall { index, call }));
     }
 
-    /// Ends all streams: the guest was reset.
-    pub fn forget_guest(&self) {
+    /// Ends all streams.
+    fn forget_guest(&self) {
         self.ask(|reply| Command::ForgetGuest { reply });
     }
+}
 
+impl Transport {
     fn ask<T>(&self, command: impl FnOnce(mpsc::Sender<T>) -> Command) -> Option<T> {
         let (reply, answer) = mpsc::channel();
         self.sender.send(command(reply)).ok()?;

@@ -45,6 +45,8 @@ pub struct Fds {
     pub disks: Vec<RawFd>,
     /// A connected vhost-user socket for each share.
     pub shares: Vec<RawFd>,
+    /// The name of the network card's vhost-user socket: QEMU takes none that is connected already for this.
+    pub network: Option<RawFd>,
     /// A connected vhost-user socket to our vsock device.
     pub vsock: RawFd,
     /// A connected socket for the serial console.
@@ -120,6 +122,16 @@ pub fn arguments(spec: &VmSpec, accelerator: Accelerator, fds: &Fds) -> Vec<Stri
         );
         args.option("-device", device);
     }
+    if let (Some(network), Some(fd)) = (spec.network, fds.network) {
+        args.option("-chardev", format!("socket,id=net,path=/proc/self/fd/{fd}"));
+        args.option("-netdev", "vhost-user,id=net,chardev=net");
+        let mac = network.mac.map(|byte| format!("{byte:02x}")).join(":");
+        // Without a boot ROM, and with rings in which large frames fit.
+        args.option(
+            "-device",
+            format!("virtio-net-pci,netdev=net,mac={mac},romfile=,mrg_rxbuf=on,rx_queue_size=1024"),
+        );
+    }
     args.0
 }
 
@@ -173,7 +185,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DeviceShare, Disk};
+    use crate::{DeviceNetwork, DeviceShare, Disk};
 
     fn spec() -> VmSpec {
         VmSpec {
@@ -189,6 +201,9 @@ mod tests {
             shares: vec![DeviceShare {
                 tag: "lighter".into(),
             }],
+            network: Some(DeviceNetwork {
+                mac: [2, 0, 0, 0, 0xab, 1],
+            }),
             console_log: "/home/ann/console.log".into(),
             console_limit: 65_536,
         }
@@ -201,6 +216,7 @@ mod tests {
             initramfs: 12,
             disks: vec![13],
             shares: vec![14],
+            network: Some(18),
             vsock: 15,
             console: 16,
             qmp: 17,
@@ -220,6 +236,8 @@ mod tests {
                 "fd=16",
                 "fd=17",
                 "tag=lighter",
+                "socket,id=net,path=/proc/self/fd/18",
+                "mac=02:00:00:00:ab:01",
                 "lighter.debug",
                 "\"discard\":\"unmap\"",
                 "\"detect-zeroes\":\"off\"",
@@ -227,7 +245,7 @@ mod tests {
             ] {
                 assert!(line.contains(part), "{part} is not in {line}");
             }
-            for part in ["netdev", "-net ", "vnc", "-s "] {
+            for part in ["-netdev user", "-net ", "vnc", "-s "] {
                 assert!(!line.contains(part), "{part} is in {line}");
             }
         }

@@ -60,9 +60,12 @@ impl Hypervisor for Qemu {
 
     fn create(&self, spec: &VmSpec, parts: VmParts) -> Result<Box<dyn Vm>, Error> {
         spec.validate()?;
-        if parts.disks.len() != spec.disks.len() || parts.shares.len() != spec.shares.len() {
+        if parts.disks.len() != spec.disks.len()
+            || parts.shares.len() != spec.shares.len()
+            || parts.network.is_some() != spec.network.is_some()
+        {
             return Err(Error::Spec(
-                "there is not one descriptor for each disk and share".into(),
+                "there is not one descriptor for each disk, share and network card".into(),
             ));
         }
         let vsock =
@@ -138,7 +141,7 @@ impl QemuVm {
         let (vsock, vsock_theirs) = UnixStream::pair().map_err(system)?;
         let (console, console_theirs) = UnixStream::pair().map_err(system)?;
         let (qmp, qmp_theirs) = UnixStream::pair().map_err(system)?;
-        vhost_user::serve(vsock, self.vsock.transport(), GUEST_CID).map_err(system)?;
+        vhost_user::serve(vsock, self.vsock.transport()).map_err(system)?;
         let log = Console::new(parts.console, spec.console_limit);
         log.follow(console).map_err(system)?;
         let mut theirs: Vec<OwnedFd> = vec![
@@ -151,6 +154,7 @@ impl QemuVm {
         let mut fds = Fds {
             disks: process::numbers(&parts.disks),
             shares: process::numbers(&parts.shares),
+            network: process::numbers(parts.network.as_slice()).first().copied(),
             ..Fds::default()
         };
         if let [kernel, initramfs, vsock, console, qmp] = process::numbers(&theirs)[..] {
@@ -165,6 +169,7 @@ impl QemuVm {
         }
         theirs.extend(parts.disks);
         theirs.extend(parts.shares);
+        theirs.extend(parts.network);
         let args = args::arguments(spec, self.accelerator, &fds);
         let (child, pidfd) = process::spawn(&program, &args, &process::numbers(&theirs))?;
         // Our copies go, so that the other ends see QEMU's end.

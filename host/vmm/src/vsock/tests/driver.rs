@@ -1,5 +1,6 @@
 //! A guest's driver in a few lines: two rings of 16 in 1 MiB of memory, no thread.
 
+use crate::ring::Ring;
 use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{Arc, mpsc},
@@ -15,7 +16,6 @@ use super::super::{
     device::Device,
     guest::Memory,
     packet::{HEADER_LEN, HOST_CID, Header, TYPE_STREAM, op},
-    ring::Ring,
     table::Id,
 };
 

@@ -1,6 +1,7 @@
 //! What a hostile guest can write into its rings and packets. Nothing here may panic, hang, touch
 //! memory outside the guest's, or make the device keep more than its bounds.
 
+use crate::ring::Ring;
 use std::{io::Write, os::unix::net::UnixStream};
 
 use super::{
@@ -8,7 +9,6 @@ use super::{
         RING_RX, RING_TX,
         guest::Pieces,
         packet::{HEADER_LEN, Header, op, shut},
-        ring::Ring,
     },
     driver::{
         Driver, INDIRECT, Layout, MEMORY, NEXT, RX, SIZE, TX, WRITABLE, event, packet, queue,

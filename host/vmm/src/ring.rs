@@ -3,8 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use vm_memory::GuestMemoryMmap;
 
-use super::guest::Memory;
+/// The guest's memory as this process has it mapped.
+pub type Memory = GuestMemoryMmap<()>;
 
 /// The guest broke the ring itself; nothing more can be read from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

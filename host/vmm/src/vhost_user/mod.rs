@@ -1,14 +1,16 @@
-//! The vhost-user front of the vsock device: what QEMU's `vhost-user-vsock-pci` talks to.
+//! The vhost-user front of a device: what QEMU's `vhost-user-vsock-pci` and `-netdev vhost-user` talk to.
 //!
 //! One thread reads QEMU's messages from a connected socket and turns them into commands for the
-//! device; it ends when QEMU closes the socket. QEMU is trusted to describe the guest's memory; what
+//! device ([`Rings`]); it ends when QEMU closes the socket. QEMU is trusted to describe the guest's memory; what
 //! it passes on from the guest (ring addresses and sizes) is checked again.
+
+mod early;
 
 use std::{
     fs::File,
     io,
     os::{fd::OwnedFd, unix::net::UnixStream},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
 
@@ -28,28 +30,60 @@ use virtio_bindings::{
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestRegionMmap};
 
-use crate::vsock::{Memory, RINGS, Transport};
+use crate::ring::{BadRing, Memory};
 
 /// The longest ring accepted; QEMU makes 128 entries.
 const MAX_RING: u16 = 1024;
 /// The most pieces of guest memory; QEMU sends at most 8 without the slots extension.
 const MAX_REGIONS: usize = 8;
 
+/// A device as its front sees it. Every call returns when the device has acted on it.
+pub trait Rings: Clone + Send + 'static {
+    /// How many rings it serves.
+    const COUNT: usize;
+    /// Features of its own that it offers.
+    const FEATURES: u64;
+
+    /// Its configuration space, as the guest reads it.
+    fn config(&self) -> Vec<u8>;
+    /// Takes note of what the guest's driver accepted of what was offered.
+    fn set_features(&self, features: u64);
+    /// Gives the device the guest's memory, now or anew. No ring may run.
+    fn set_memory(&self, memory: Arc<Memory>);
+    /// Starts a ring; its settings cannot change while it runs.
+    ///
+    /// # Errors
+    /// When it is not wholly in the guest's memory, or the index is none of the device's.
+    fn start_ring(
+        &self,
+        index: usize,
+        queue: Queue,
+        kick: OwnedFd,
+        call: Option<OwnedFd>,
+    ) -> std::result::Result<(), BadRing>;
+    /// Stops a ring, and says where in it the device stopped. It may be a pause.
+    fn stop_ring(&self, index: usize) -> Option<u16>;
+    /// Changes where a ring's interrupts go.
+    fn set_call(&self, index: usize, call: Option<OwnedFd>);
+    /// The guest was reset, or has gone.
+    fn forget_guest(&self);
+}
+
 /// Serves one monitor on a connected socket until it hangs up.
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn serve(
-    socket: UnixStream,
-    transport: Transport,
-    guest_cid: u64,
-) -> io::Result<JoinHandle<()>> {
-    let front = Arc::new(Mutex::new(Front::new(transport.clone(), guest_cid)));
-    let mut handler = BackendReqHandler::from_stream(socket, front);
+pub fn serve<R: Rings>(socket: UnixStream, rings: R) -> io::Result<JoinHandle<()>> {
+    let front = Arc::new(Mutex::new(Front::new(rings.clone())));
+    let mut early = socket.try_clone()?;
+    let mut handler = BackendReqHandler::from_stream(socket, Arc::clone(&front));
     std::thread::Builder::new()
         .name("vhost-user".into())
         .spawn(move || {
             loop {
+                if take_early(&mut early, &front) {
+                    continue;
+                }
                 match handler.handle_request() {
                     Ok(()) => {}
                     // A socket that fails once fails for ever: going on would spin.
@@ -63,11 +97,25 @@ pub fn serve(
                     Err(error) => tracing::warn!(%error, "a vhost-user request failed"),
                 }
             }
-            for index in 0..RINGS {
-                _ = transport.stop_ring(index);
+            for index in 0..R::COUNT {
+                _ = rings.stop_ring(index);
             }
-            transport.forget_guest();
+            rings.forget_guest();
         })
+}
+
+/// Whether the next request was one that the library would not have taken.
+fn take_early<R: Rings>(socket: &mut UnixStream, front: &Mutex<Front<R>>) -> bool {
+    let front = || front.lock().unwrap_or_else(PoisonError::into_inner);
+    if front().has_features {
+        return false;
+    }
+    let taken = early::take(socket, |ring| {
+        let done = front().set_vring_enable(ring.index, ring.enable);
+        done.map_err(drop)
+    });
+    // The library has the same socket, and says what is wrong with it.
+    taken.unwrap_or(false)
 }
 
 /// One ring while it is being configured.
@@ -88,18 +136,19 @@ struct Mapping {
     guest: u64,
 }
 
-struct Front {
-    transport: Transport,
-    guest_cid: u64,
+struct Front<R> {
+    device: R,
     rings: Vec<Vring>,
     mappings: Vec<Mapping>,
     event_index: bool,
+    /// Whether the monitor has said which features it takes.
+    has_features: bool,
     /// Rings are enabled by themselves unless the monitor knows the protocol's features.
     enable_by_message: bool,
 }
 
-impl Front {
-    fn new(transport: Transport, guest_cid: u64) -> Self {
+impl<R: Rings> Front<R> {
+    fn new(device: R) -> Self {
         let ring = || {
             // A power of two below 32,768 is what `Queue::new` asks for.
             let queue = Queue::new(MAX_RING).unwrap_or_default();
@@ -113,11 +162,11 @@ impl Front {
             }
         };
         Self {
-            transport,
-            guest_cid,
-            rings: (0..RINGS).map(|_| ring()).collect(),
+            device,
+            rings: (0..R::COUNT).map(|_| ring()).collect(),
             mappings: Vec::new(),
             event_index: false,
+            has_features: false,
             enable_by_message: false,
         }
     }
@@ -167,9 +216,9 @@ impl Front {
         ring.running = true;
         let queue = copy(&ring.queue);
         if reset {
-            self.transport.forget_guest();
+            self.device.forget_guest();
         }
-        let started = self.transport.start_ring(index as usize, queue, kick, call);
+        let started = self.device.start_ring(index as usize, queue, kick, call);
         if started.is_err() {
             self.ring(index)?.running = false;
         }
@@ -177,7 +226,7 @@ impl Front {
     }
 
     fn stop(&mut self, index: u32) -> Result<u16> {
-        let base = self.transport.stop_ring(index as usize);
+        let base = self.device.stop_ring(index as usize);
         let ring = self.ring(index)?;
         ring.running = false;
         ring.queue.set_ready(false);
@@ -211,7 +260,7 @@ fn unsupported<T>() -> Result<T> {
     Err(Error::InvalidOperation("not offered by this device"))
 }
 
-impl VhostUserBackendReqHandlerMut for Front {
+impl<R: Rings> VhostUserBackendReqHandlerMut for Front<R> {
     fn set_owner(&mut self) -> Result<()> {
         Ok(())
     }
@@ -221,10 +270,10 @@ impl VhostUserBackendReqHandlerMut for Front {
     }
 
     fn reset_device(&mut self) -> Result<()> {
-        for index in 0..RINGS as u32 {
+        for index in 0..R::COUNT as u32 {
             self.stop(index)?;
         }
-        self.transport.forget_guest();
+        self.device.forget_guest();
         Ok(())
     }
 
@@ -232,13 +281,16 @@ impl VhostUserBackendReqHandlerMut for Front {
         Ok(1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_RING_F_EVENT_IDX
             | 1 << VIRTIO_RING_F_INDIRECT_DESC
-            | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
+            | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+            | R::FEATURES)
     }
 
     fn set_features(&mut self, features: u64) -> Result<()> {
         if features & !self.get_features()? != 0 {
             return Err(Error::InvalidParam);
         }
+        self.has_features = true;
+        self.device.set_features(features);
         self.event_index = features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
         self.enable_by_message = features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() != 0;
         Ok(())
@@ -270,7 +322,7 @@ impl VhostUserBackendReqHandlerMut for Front {
             });
         }
         let memory = Memory::from_regions(mapped).map_err(|_| Error::InvalidParam)?;
-        self.transport.set_memory(Arc::new(memory));
+        self.device.set_memory(Arc::new(memory));
         self.mappings = mappings;
         Ok(None)
     }
@@ -347,7 +399,7 @@ impl VhostUserBackendReqHandlerMut for Front {
         let ring = self.ring(index.into())?;
         ring.call = call;
         if ring.running {
-            self.transport.set_call(index.into(), copy);
+            self.device.set_call(index.into(), copy);
         }
         Ok(())
     }
@@ -357,7 +409,12 @@ impl VhostUserBackendReqHandlerMut for Front {
     }
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
-        Ok(VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::REPLY_ACK)
+        // QEMU warns of an offer it has no use for.
+        let config = match self.device.config().is_empty() {
+            true => VhostUserProtocolFeatures::empty(),
+            false => VhostUserProtocolFeatures::CONFIG,
+        };
+        Ok(config | VhostUserProtocolFeatures::REPLY_ACK)
     }
 
     fn set_protocol_features(&mut self, _features: u64) -> Result<()> {
@@ -365,7 +422,7 @@ impl VhostUserBackendReqHandlerMut for Front {
     }
 
     fn get_queue_num(&mut self) -> Result<u64> {
-        Ok(RINGS as u64)
+        Ok(R::COUNT as u64)
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
@@ -382,7 +439,7 @@ impl VhostUserBackendReqHandlerMut for Front {
         size: u32,
         _flags: VhostUserConfigFlags,
     ) -> Result<Vec<u8>> {
-        let config = self.guest_cid.to_le_bytes();
+        let config = self.device.config();
         let end = offset.checked_add(size).ok_or(Error::InvalidParam)?;
         let bytes = config
             .get(offset as usize..end as usize)

@@ -1,0 +1,104 @@
+//! The process that is the machine's network: started with it, found again by the next daemon, and told where the
+//! host asks for names.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use lighter_machine::ClientStream;
+use lighter_net::{NetError, NetProcess, SpawnConfig};
+use lighter_platform::sys::{self, ProcessWatch};
+use tokio::sync::watch;
+
+use crate::folders::told;
+use crate::vm::{Recipe, chain};
+
+/// The port on which servers answer for names.
+const NAMES: u16 = 53;
+
+/// Between two looks at a process whose end is waited for; the wait itself ends with it.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A process that was just started.
+#[derive(Debug)]
+pub struct Network {
+    /// The name of the socket the machine's card is joined to.
+    pub socket: ClientStream,
+    /// What the machine holds as long as it lives.
+    pub lifeline: ClientStream,
+    /// Becomes true when the process ends.
+    pub ended: watch::Receiver<bool>,
+}
+
+impl Network {
+    /// Starts the process for a new machine.
+    ///
+    /// # Errors
+    /// What the start answers.
+    pub async fn start(recipe: &Recipe) -> Result<Self, NetError> {
+        let (exe, run_dir) = (recipe.exe.clone(), recipe.paths.run.clone());
+        let log = sys::open_log(&recipe.paths.daemon_log()).ok();
+        let started = tokio::task::spawn_blocking(move || {
+            let process = NetProcess::spawn(SpawnConfig {
+                exe: &exe,
+                run_dir: &run_dir,
+                log,
+            })?;
+            tell_names(&run_dir);
+            Ok(process)
+        });
+        let NetProcess {
+            mut child,
+            vhost_user,
+            lifeline,
+        } = match started.await {
+            Ok(process) => process?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        // The process must not stay behind as a zombie.
+        let ended = told("the network", move || {
+            let status = child.wait();
+            tracing::info!(?status, "the process of the network ended");
+            status.is_ok()
+        });
+        Ok(Self {
+            socket: vhost_user,
+            lifeline,
+            ended,
+        })
+    }
+
+    /// Watches the process of a machine that an earlier daemon started, and tells it where the host asks for
+    /// names now. One that does not answer, or cannot be watched, does not end as far as anybody is told.
+    pub async fn take_over(run_dir: &Path) -> watch::Receiver<bool> {
+        let (run_dir, at) = (run_dir.to_owned(), run_dir.to_owned());
+        let found = tokio::task::spawn_blocking(move || {
+            let status = lighter_net::status(&run_dir)
+                .inspect_err(|error| {
+                    let error = chain(error);
+                    tracing::warn!(error, "the process of the network does not answer");
+                })
+                .ok()?;
+            tell_names(&run_dir);
+            ProcessWatch::of(status.pid)
+        });
+        match found.await {
+            Ok(Some(process)) => told("the network", move || {
+                while !process.wait(LONG) {}
+                // By that number it may be known elsewhere only, and another one here.
+                lighter_net::status(&at).is_err()
+            }),
+            _ => watch::channel(false).1,
+        }
+    }
+}
+
+/// Tells the process which server the host asks first. Without one containers have no names.
+fn tell_names(run_dir: &Path) {
+    let first: Option<IpAddr> = sys::resolution().servers.first().copied();
+    let server = first.map(|address| SocketAddr::new(address, NAMES));
+    if let Err(error) = lighter_net::set_names(run_dir, server) {
+        let error = chain(&error);
+        tracing::warn!(error, "the network is not told where to ask for names");
+    }
+}
