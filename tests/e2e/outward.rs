@@ -1,7 +1,7 @@
 //! Containers that use the machine's network, out to what the host reaches.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, UdpSocket};
+use std::net::{IpAddr, Shutdown, TcpListener, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,13 +11,16 @@ use sha2::{Digest as _, Sha256};
 /// What leads to the host's loopback.
 const HOST: &str = "198.19.79.254";
 
-/// A command in a container of the host network.
-fn run(host: &Host, command: &str) -> lighter_tests::Finished {
+/// Networks that lead out.
+const NETWORKS: [&str; 2] = ["host", "bridge"];
+
+/// A command in a container of a network.
+fn run(host: &Host, network: &str, command: &str) -> lighter_tests::Finished {
     host.docker(&[
         "run",
         "--rm",
         "--network",
-        "host",
+        network,
         "busybox",
         "sh",
         "-c",
@@ -45,6 +48,12 @@ fn what_a_container_sends_and_reads_is_the_same_byte_for_byte() {
     else {
         return;
     };
+    for network in NETWORKS {
+        there_and_back(host, network);
+    }
+}
+
+fn there_and_back(host: &Host, network: &str) {
     let (port, served) = serve(|mut stream| {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).expect("all of it");
@@ -52,6 +61,7 @@ fn what_a_container_sends_and_reads_is_the_same_byte_for_byte() {
     });
     let sent = run(
         host,
+        network,
         &format!("head -c 20000000 /dev/urandom >/f; sha256sum </f; nc {HOST} {port} </f"),
     );
     let said = sent.ok().out();
@@ -72,6 +82,7 @@ fn what_a_container_sends_and_reads_is_the_same_byte_for_byte() {
     });
     let read = run(
         host,
+        network,
         &format!("echo question | nc {HOST} {port} | sha256sum"),
     );
     assert_eq!(read.ok().out().split(' ').next(), Some(&*expected));
@@ -83,6 +94,21 @@ fn datagrams_go_there_and_back() {
     let Some(host) = Host::shared("datagrams_go_there_and_back") else {
         return;
     };
+    // Its shell speaks datagrams, busybox's nc does not.
+    let Some(archive) = env::path(env::DEBIAN) else {
+        return env::skip(
+            "datagrams_go_there_and_back",
+            "the programs' image is not there: run `cargo xtask test`",
+        );
+    };
+    let bytes = std::fs::read(&archive).expect("readable");
+    host.docker_with(&["load"], &bytes).ok();
+    for network in NETWORKS {
+        asked_and_answered(host, network);
+    }
+}
+
+fn asked_and_answered(host: &Host, network: &str) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket
         .set_read_timeout(Some(Duration::from_secs(60)))
@@ -94,22 +120,13 @@ fn datagrams_go_there_and_back() {
         let answer = [b"re: ", &buffer[..length]].concat();
         socket.send_to(&answer, from).expect("sent");
     });
-    // Its shell speaks datagrams, busybox's nc does not.
-    let Some(archive) = env::path(env::DEBIAN) else {
-        return env::skip(
-            "datagrams_go_there_and_back",
-            "the programs' image is not there: run `cargo xtask test`",
-        );
-    };
-    let bytes = std::fs::read(&archive).expect("readable");
-    host.docker_with(&["load"], &bytes).ok();
     let script =
         format!("exec 3<>/dev/udp/{HOST}/{port}; printf asked >&3; timeout 60 head -c 9 <&3");
     let said = host.docker(&[
         "run",
         "--rm",
         "--network",
-        "host",
+        network,
         "lighter-test/debian",
         "bash",
         "-c",
@@ -130,6 +147,8 @@ fn nothing_close_to_the_host_is_reached_and_a_refusal_comes_at_once() {
     let port = listener.local_addr().expect("bound").port();
     let targets = [
         "198.19.79.1",
+        "198.19.79.2",
+        "172.17.0.1",
         "169.254.169.254",
         "168.63.129.16",
         "127.0.0.53",
@@ -146,17 +165,75 @@ fn nothing_close_to_the_host_is_reached_and_a_refusal_comes_at_once() {
             )
         })
         .collect();
-    let said = run(host, &format!("{script} echo done"));
-    assert_eq!(said.out(), "done\n");
+    for network in NETWORKS {
+        let said = run(host, network, &format!("{script} echo done"));
+        assert_eq!(said.out(), "done\n", "{network}");
+    }
     listener.set_nonblocking(true).expect("set");
     assert!(listener.accept().is_err(), "somebody came");
     // The same listener is reached by the host's name alone.
     listener.set_nonblocking(false).expect("set");
-    let accepted = std::thread::spawn(move || listener.accept().map(drop));
-    let reached = run(
-        host,
-        &format!("nc -w 20 {HOST} {port} </dev/null && echo reached"),
-    );
-    assert_eq!(reached.out(), "reached\n", "{}", reached.err());
-    accepted.join().expect("served").expect("accepted");
+    let accepted = std::thread::spawn(move || {
+        for _ in NETWORKS {
+            listener.accept().expect("accepted");
+        }
+    });
+    for network in NETWORKS {
+        let command = format!("nc -w 20 {HOST} {port} </dev/null && echo reached");
+        let reached = run(host, network, &command);
+        assert_eq!(reached.out(), "reached\n", "{network}: {}", reached.err());
+    }
+    accepted.join().expect("served");
+}
+
+#[test]
+fn names_are_asked_of_the_hosts_own_server() {
+    let Some(host) = Host::shared("names_are_asked_of_the_hosts_own_server") else {
+        return;
+    };
+    if !names_are_answered() {
+        return env::skip(
+            "names_are_asked_of_the_hosts_own_server",
+            "this machine's own server for names does not answer",
+        );
+    }
+    // It needs no answer from the world: that the question came back with one is enough.
+    for network in NETWORKS {
+        let said = run(
+            host,
+            network,
+            "cat /etc/resolv.conf; nslookup localhost. 198.19.79.1 2>&1",
+        );
+        let text = said.out();
+        assert!(text.contains("nameserver 198.19.79.1"), "{network}: {text}");
+        assert!(
+            !text.contains("timed out"),
+            "{network}: nobody answers: {text}"
+        );
+    }
+}
+
+/// Whether the first server of this machine's resolver answers at all.
+fn names_are_answered() -> bool {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let server = text.lines().find_map(|line| {
+        let server = line.trim().strip_prefix("nameserver")?.trim();
+        server.parse::<IpAddr>().ok()
+    });
+    let Some(server) = server else { return false };
+    let any = if server.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
+    // One question, for the address of "localhost." (RFC 1035, section 4.1).
+    let question =
+        b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09localhost\x00\x00\x01\x00\x01";
+    let asked = || -> std::io::Result<usize> {
+        let socket = UdpSocket::bind(any)?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.send_to(question, (server, 53))?;
+        socket.recv(&mut [0; 512])
+    };
+    asked().is_ok()
 }
