@@ -15,6 +15,7 @@ mod own_words;
 mod proxies;
 mod pulling;
 mod registries;
+mod resolver;
 mod service;
 mod settings;
 mod sizes;

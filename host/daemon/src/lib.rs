@@ -196,6 +196,7 @@ async fn live(started: Started) {
         boot_limit,
         allowed: Arc::clone(&allowed),
     };
+    network::follow_names(&paths.run);
     let vm = Vm::spawn(recipe, guests_in);
     let (ending_in, ending) = watch::channel(false);
     let (ended_in, ended) = watch::channel(false);

@@ -1,13 +1,14 @@
 //! The process that is the machine's network: started with it, found again by the next daemon, and told where the
 //! host asks for names.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use lighter_machine::ClientStream;
 use lighter_net::{NetError, NetProcess, SpawnConfig};
-use lighter_platform::sys::{self, ProcessWatch};
+use lighter_platform::sys::{self, ProcessWatch, ResolutionWatch};
 use tokio::sync::watch;
 
 use crate::folders::told;
@@ -93,12 +94,49 @@ impl Network {
     }
 }
 
+/// Tells the process of the network, whichever there is, whenever the host asks for names elsewhere.
+///
+/// Its thread lives as long as the daemon.
+pub fn follow_names(run_dir: &Path) {
+    let run_dir = run_dir.to_owned();
+    let follow = move || -> io::Result<()> {
+        let mut told = first_server();
+        loop {
+            let change = ResolutionWatch::new()?;
+            // What changed before the watch began is seen here.
+            if first_server() == told {
+                change.wait()?;
+            }
+            let now = first_server();
+            // Nobody is there between two machines: the next is told when it starts.
+            if now != told && lighter_net::status(&run_dir).is_ok() {
+                tracing::info!(server = ?now, "the host asks for names elsewhere");
+                tell_names(&run_dir);
+            }
+            told = now;
+        }
+    };
+    let started = std::thread::Builder::new()
+        .name("resolution".into())
+        .spawn(move || {
+            if let Err(error) = follow() {
+                tracing::warn!(%error, "changes of the host's resolver are not followed");
+            }
+        });
+    if let Err(error) = started {
+        tracing::warn!(%error, "changes of the host's resolver are not followed");
+    }
+}
+
 /// Tells the process which server the host asks first. Without one containers have no names.
 fn tell_names(run_dir: &Path) {
-    let first: Option<IpAddr> = sys::resolution().servers.first().copied();
-    let server = first.map(|address| SocketAddr::new(address, NAMES));
-    if let Err(error) = lighter_net::set_names(run_dir, server) {
+    if let Err(error) = lighter_net::set_names(run_dir, first_server()) {
         let error = chain(&error);
         tracing::warn!(error, "the network is not told where to ask for names");
     }
+}
+
+fn first_server() -> Option<SocketAddr> {
+    let first: Option<IpAddr> = sys::resolution().servers.first().copied();
+    first.map(|address| SocketAddr::new(address, NAMES))
 }

@@ -1,5 +1,9 @@
 //! What only Linux does this way.
 
+mod resolution;
+
+pub use resolution::ResolutionWatch;
+
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
