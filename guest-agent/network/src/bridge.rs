@@ -17,7 +17,7 @@ use crate::links::{self, EXTENSIONS, NETWORKS};
 use crate::netlink::{How, Netlink};
 use crate::plan::{Address, Bridge};
 use crate::wires::{Network, Segment, Wires};
-use crate::{NetworkError, check, extension, place, rules};
+use crate::{NetworkError, check, extension, local, place, rules};
 
 impl Wires {
     /// See [`crate::Wiring::set_bridge`].
@@ -74,6 +74,7 @@ impl Wires {
             name,
             bridge.mtu,
         )?;
+        local::wait(&mut self.netlink, &bridge.gateways)?;
         self.remember(bridge, made)
     }
 

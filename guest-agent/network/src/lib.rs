@@ -14,6 +14,7 @@ mod discarded;
 mod error;
 mod extension;
 mod links;
+mod local;
 mod namespace;
 mod netlink;
 mod place;

@@ -12,6 +12,7 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -100,6 +101,23 @@ impl Netlink {
         });
         match read {
             Err(Errno::NODEV) => Ok(None),
+            Err(error) => Err(error),
+            Ok(_) => Ok(found),
+        }
+    }
+
+    /// The route by which a packet to a message's destination goes; nothing if there is none.
+    pub fn route(&mut self, to: RouteMessage) -> Result<Option<RouteMessage>, Errno> {
+        self.send(RouteNetlinkMessage::GetRoute(to), 0)?;
+        let mut found = None;
+        let read = self.read(|answer| {
+            if let RouteNetlinkMessage::NewRoute(route) = answer {
+                found = Some(route);
+            }
+        });
+        match read {
+            // None, or one that refuses, in each of the ways in which routes do.
+            Err(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL) => Ok(None),
             Err(error) => Err(error),
             Ok(_) => Ok(found),
         }

@@ -14,7 +14,11 @@ use crate::links::{self, DISCARDED};
 use crate::netlink::{How, Netlink};
 use crate::plan::{IpvlanMode, Joint, MacvlanMode, Plug};
 use crate::wires::Wires;
-use crate::{NetworkError, bridge, check, place};
+use crate::{NetworkError, bridge, check, local, place};
+
+/// What an interface upon another one is called until it is in its namespace. Kernels before 6.15 look in the parent's
+/// for who has the name, and the card there is called what the first interface of most containers is.
+const BEGUN: &str = "lighter-begun";
 
 impl Wires {
     /// See [`crate::Wiring::plug`].
@@ -107,23 +111,18 @@ impl Wires {
         info: &[LinkInfo],
     ) -> Result<(), NetworkError> {
         let below = links::find(&mut self.netlink, parent)?.header.index;
-        let mut message = inside(container, plug).build();
-        message.attributes.push(LinkAttribute::Link(below));
-        message
-            .attributes
-            .push(LinkAttribute::LinkInfo(info.to_vec()));
-        let made = RouteNetlinkMessage::NewLink(message);
-        let refused = || format!("making {} upon {parent}", plug.name);
-        match self.netlink.add(made.clone(), How::New) {
-            Err(Errno::EXIST) => {}
-            done => return done.map_err(NetworkError::saying(refused)),
-        }
-        // One that was plugged before.
+        // One that was plugged before, which may be all that its parent allows.
         self.unplug(Some(container), plug)?;
-        match self.netlink.add(made, How::New) {
-            Err(Errno::EXIST) => Err(NetworkError::Taken(plug.name.clone())),
-            done => done.map_err(NetworkError::saying(refused)),
+        let made = upon(container, plug, below, info);
+        let refused = || format!("making {} upon {parent}", plug.name);
+        self.netlink
+            .add(RouteNetlinkMessage::NewLink(made), How::New)
+            .map_err(NetworkError::saying(refused))?;
+        let named = place::inside(container, &self.home, || rename(&plug.name));
+        if named.is_err() {
+            self.unplug(Some(container), plug)?;
         }
+        named
     }
 
     /// Gives a new interface what else it has, and brings it up.
@@ -138,6 +137,8 @@ impl Wires {
             } else {
                 links::find(&mut netlink, &plug.name)?;
             }
+            // Nor are neighbours told of an address that is not in use.
+            local::wait(&mut netlink, &plug.addresses)?;
             announce(&mut netlink, plug, mac)?;
             Ok(mac)
         })
@@ -204,9 +205,30 @@ fn pair(container: &OwnedFd, plug: &Plug, port: &str, bridge: u32) -> LinkMessag
         near = near.mtu(mtu);
     }
     near.set_info_data(InfoData::Veth(InfoVeth::Peer(
-        inside(container, plug).build(),
+        inside(container, plug, &plug.name).build(),
     )))
     .build()
+}
+
+/// What is made upon the interface of this number.
+pub(crate) fn upon(container: &OwnedFd, plug: &Plug, below: u32, info: &[LinkInfo]) -> LinkMessage {
+    let mut message = inside(container, plug, BEGUN).build();
+    message.attributes.push(LinkAttribute::Link(below));
+    message
+        .attributes
+        .push(LinkAttribute::LinkInfo(info.to_vec()));
+    message
+}
+
+/// In the container's namespace: gives what was begun there its name.
+fn rename(name: &str) -> Result<(), NetworkError> {
+    let mut netlink = Netlink::open()?;
+    let index = links::find(&mut netlink, BEGUN)?.header.index;
+    let named = LinkUnspec::new_with_index(index).name(name).build();
+    match netlink.add(RouteNetlinkMessage::NewLink(named), How::Change) {
+        Err(Errno::EXIST) => Err(NetworkError::Taken(name.to_owned())),
+        done => done.map_err(NetworkError::saying(|| format!("naming {name}"))),
+    }
 }
 
 fn ipvlan(mode: IpvlanMode) -> InfoData {
@@ -227,8 +249,8 @@ fn macvlan(mode: MacvlanMode) -> InfoData {
 }
 
 /// The container's interface, in its namespace.
-fn inside(container: &OwnedFd, plug: &Plug) -> LinkMessageBuilder<LinkUnspec> {
-    let mut message = links::named(&plug.name).setns_by_fd(container.as_raw_fd());
+fn inside(container: &OwnedFd, plug: &Plug, name: &str) -> LinkMessageBuilder<LinkUnspec> {
+    let mut message = links::named(name).setns_by_fd(container.as_raw_fd());
     if let Some(mac) = plug.mac {
         message = message.address(mac.to_vec());
     }
@@ -290,15 +312,16 @@ fn announce(netlink: &mut Netlink, plug: &Plug, mac: [u8; 6]) -> Result<(), Netw
 
 /// In the container's namespace.
 fn delete(plug: &Plug, kind: &InfoKind) -> Result<(), NetworkError> {
-    let mut netlink = Netlink::open()?;
-    let found = netlink
-        .link(links::named(&plug.name).build())
-        .map_err(NetworkError::saying(|| {
-            format!("looking for {}", plug.name)
-        }))?;
-    // Something else of that name is somebody else's.
-    if found.is_some_and(|link| links::is(&link, kind)) {
-        netlink.delete(links::named(&plug.name).build())?;
+    // One that was begun is not named yet.
+    for name in [plug.name.as_str(), BEGUN] {
+        let mut netlink = Netlink::open()?;
+        let found = netlink
+            .link(links::named(name).build())
+            .map_err(NetworkError::saying(|| format!("looking for {name}")))?;
+        // Something else of that name is somebody else's.
+        if found.is_some_and(|link| links::is(&link, kind)) {
+            netlink.delete(links::named(name).build())?;
+        }
     }
     Ok(())
 }

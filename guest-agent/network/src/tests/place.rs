@@ -169,6 +169,12 @@ impl Place {
         });
     }
 
+    /// Whether packets to this IPv6 address are for the namespace itself.
+    pub fn is_local(&self, ip: &str) -> bool {
+        let ip = ip.parse().unwrap();
+        self.netlink(|netlink| crate::local::is_local(netlink, ip).unwrap())
+    }
+
     /// The default routes, as router or nothing and metric.
     pub fn ways_out(&self) -> Vec<Option<IpAddr>> {
         use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteType};

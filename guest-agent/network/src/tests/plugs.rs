@@ -1,5 +1,7 @@
 //! Interfaces of containers at bridges: what they are given, and that they come and go.
 
+use std::sync::Arc;
+
 use rtnetlink::packet_route::link::LinkAttribute;
 
 use super::*;
@@ -73,6 +75,39 @@ fn packets_pass_when_plugging_is_done() {
         assert_eq!(asks(&place, own, &lab.home, gateway).unwrap(), ip(own));
         lab.wait(lab.wiring.unplug(None, &plug)).unwrap();
     }
+}
+
+#[test]
+fn addresses_are_of_use_when_plugging_is_done() {
+    let Some(lab) = lab() else { return };
+    let bridge = network("br-a", &GATEWAY);
+    // The kernel's own work on addresses has to wait its turn behind that of others.
+    let (other, ends) = (Place::new(), Arc::new(()));
+    std::thread::scope(|scope| {
+        for busy in ["br-b", "br-c", "br-d"] {
+            let (other, ends) = (&other, Arc::downgrade(&ends));
+            scope.spawn(move || {
+                while ends.strong_count() > 0 {
+                    other.netlink(|netlink| {
+                        bridge::make(netlink, busy, links::NETWORKS).unwrap();
+                        let made = RouteNetlinkMessage::DelLink(links::named(busy).build());
+                        netlink.remove(made).unwrap();
+                    });
+                }
+            });
+        }
+        let _ends = ends;
+        for round in 0..10 {
+            lab.set(&bridge);
+            assert!(lab.home.is_local("fd00:1::1"), "{round}");
+            let place = Place::new();
+            let plug = plug("br-a", &format!("v{round}"), &OWN);
+            lab.plug(&place, &plug);
+            assert!(place.is_local("fd00:1::2"), "{round}");
+            lab.wait(lab.wiring.unplug(None, &plug)).unwrap();
+            lab.wait(lab.wiring.remove_bridge("br-a")).unwrap();
+        }
+    });
 }
 
 #[test]

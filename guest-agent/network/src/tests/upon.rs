@@ -1,5 +1,7 @@
 //! Interfaces of containers upon another one.
 
+use rtnetlink::packet_route::link::{InfoMacVlan, LinkInfo, MacVlanMode};
+
 use super::*;
 use crate::NetworkError;
 use crate::plan::{IpvlanMode, MacvlanMode};
@@ -186,4 +188,51 @@ fn wrong_input_names_what_is_wrong_and_leaves_nothing() {
     ));
     assert!(matches!(taken, Err(NetworkError::Taken(name)) if name == "eth0"));
     assert_eq!(place.names(), ["eth0"]);
+}
+
+#[test]
+fn what_the_hosts_card_is_called_is_free_in_containers() {
+    let Some(lab) = lab() else { return };
+    // Kernels before 6.15 look for the name in the namespace from which they are asked, and there is an `eth0`.
+    assert!(lab.home.link("eth0").is_some());
+    let place = Place::new();
+    let wanted = macvlan(MacvlanMode::Bridge, &format!("{}/24", OWN[0]));
+    let asked = crate::plug::upon(&place.descriptor(), &wanted, 7, &[]);
+    let name = links::name(&asked).unwrap();
+    assert!(lab.home.link(name).is_none(), "{name}");
+    lab.plug(&place, &wanted);
+    assert_eq!(place.names(), ["eth0"]);
+}
+
+#[test]
+fn what_was_begun_upon_and_killed_is_made_whole() {
+    let Some(lab) = lab() else { return };
+    let wanted = macvlan(MacvlanMode::Passthru, &format!("{}/24", OWN[0]));
+    let begin = |place: &Place| {
+        let kind = [
+            LinkInfo::Kind(InfoKind::MacVlan),
+            LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(
+                MacVlanMode::Passthrough,
+            )])),
+        ];
+        let descriptor = place.descriptor();
+        lab.home.netlink(|netlink| {
+            let card = links::find(netlink, "eth0").unwrap().header.index;
+            let begun = crate::plug::upon(&descriptor, &wanted, card, &kind);
+            let begun = RouteNetlinkMessage::NewLink(begun);
+            netlink.add(begun, How::New).unwrap();
+        });
+        assert_ne!(place.names(), ["eth0"]);
+    };
+    let place = Place::new();
+    begin(&place);
+    lab.plug(&place, &wanted);
+    assert_eq!(place.names(), ["eth0"]);
+    let other = Place::new();
+    lab.wait(lab.wiring.unplug(Some(place.descriptor()), &wanted))
+        .unwrap();
+    begin(&other);
+    lab.wait(lab.wiring.unplug(Some(other.descriptor()), &wanted))
+        .unwrap();
+    assert!(other.names().is_empty());
 }
