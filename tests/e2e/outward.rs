@@ -213,6 +213,51 @@ fn names_are_asked_of_the_hosts_own_server() {
     }
 }
 
+#[test]
+fn the_host_has_names() {
+    let Some(host) = Host::shared("the_host_has_names") else {
+        return;
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let wanted = ["host.docker.internal", "given"];
+    let accepted = std::thread::spawn(move || {
+        for _ in NETWORKS.iter().flat_map(|_| wanted) {
+            listener.accept().expect("accepted");
+        }
+    });
+    for network in NETWORKS {
+        for name in wanted {
+            let said = host.docker(&[
+                "run",
+                "--rm",
+                "--network",
+                network,
+                "--add-host",
+                "given:host-gateway",
+                "busybox",
+                "sh",
+                "-c",
+                &format!("nc -w 20 {name} {port} </dev/null && echo reached"),
+            ]);
+            assert_eq!(said.out(), "reached\n", "{network} {name}: {}", said.err());
+        }
+    }
+    accepted.join().expect("served");
+}
+
+#[test]
+fn no_network_lies_over_the_link_to_the_host() {
+    let Some(host) = Host::shared("no_network_lies_over_the_link_to_the_host") else {
+        return;
+    };
+    for subnet in ["198.19.79.0/28", "198.19.0.0/16"] {
+        let made = host.docker(&["network", "create", "--subnet", subnet, "over-the-link"]);
+        assert_eq!(made.code, 1, "{subnet}");
+        assert!(made.err().contains("overlaps"), "{}", made.err());
+    }
+}
+
 /// Whether the first server of this machine's resolver answers at all.
 fn names_are_answered() -> bool {
     let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();

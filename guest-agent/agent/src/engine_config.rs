@@ -1,12 +1,14 @@
 //! From what the host says to what the engine is opened with.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use lighter_engine::config::{AddressPool, HostShares, Proxies, Settings};
+use lighter_engine::networks::Subnet;
 use lighter_engine::{EngineConfig, Links};
 use lighter_images::{Dialer, TcpDialer};
 use lighter_init::{Events, Supervisor};
-use lighter_protocol::{EngineSettings, Hello};
+use lighter_protocol::{EngineSettings, Hello, link};
 use lighter_runtime::LauncherConfig;
 
 use crate::host_link::{HostLink, SamePaths};
@@ -26,6 +28,20 @@ pub fn of(
         let link = HostLink::new(hello.secret.clone(), Arc::clone(places));
         (Arc::new(link.clone()), Arc::new(link))
     };
+    // The link to the host is no place for networks; natively there is none.
+    let link: [(IpAddr, u8); 2] = [
+        (link::GATEWAY_V4.into(), link::PREFIX_V4),
+        (link::GATEWAY_V6.into(), link::PREFIX_V6),
+    ];
+    let (outside, host_address) = match places.native {
+        true => (Vec::new(), None),
+        false => {
+            let blocks = link
+                .iter()
+                .filter_map(|(ip, prefix)| Subnet::new(*ip, *prefix));
+            (blocks.collect(), Some(link::HOST_V4.into()))
+        }
+    };
     let config = EngineConfig {
         data_root: places.data_root.clone(),
         run_dir: places.run_dir.clone(),
@@ -35,7 +51,8 @@ pub fn of(
         machine_id: boot.machine_id.clone(),
         dns: boot.dns.clone(),
         dns_search: boot.search.clone(),
-        foreign_subnets: Vec::new(),
+        foreign_subnets: outside,
+        host_address,
         settings: settings(&boot.engine, &boot.proxies),
         built_in_image: Some(places.built_in_image.clone()),
         launcher: LauncherConfig {

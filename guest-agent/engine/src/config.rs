@@ -132,6 +132,8 @@ pub struct EngineConfig {
     pub api_socket_names: Vec<String>,
     /// What the machine reaches otherwise: no network of containers gets a subnet that overlaps one of these.
     pub foreign_subnets: Vec<Subnet>,
+    /// The address by which containers reach the host (`host-gateway`); nothing means the gateway of `bridge`.
+    pub host_address: Option<std::net::IpAddr>,
     /// Settings under the names of `daemon.json`.
     pub settings: Settings,
     /// Starts processes behind the walls.

@@ -68,7 +68,8 @@ impl Engine {
     /// The address by which containers know the host.
     fn host_gateway(&self) -> Option<IpAddr> {
         self.wiring()?;
-        self.networks().named("bridge")?.router()
+        let configured = self.config().host_address;
+        configured.or_else(|| self.networks().named("bridge")?.router())
     }
 
     /// Whose files a container has: those of the container whose network it shares.

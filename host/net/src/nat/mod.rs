@@ -15,6 +15,7 @@
 mod frame;
 mod icmp;
 mod mapping;
+mod names;
 mod neighbours;
 mod pieces;
 pub mod plan;

@@ -10,7 +10,8 @@ use smoltcp::wire::{IpProtocol, UdpPacket};
 use super::frame::{self, Datagram, ETHERNET, LONGEST_HEAD, Offload, Outgoing, Wire};
 use super::icmp::{self, Unreachable};
 use super::mapping::Mappings;
-use super::plan::{NAMES, Plan};
+use super::names;
+use super::plan::{NAMES, Plan, Target};
 use super::tcp::Around;
 use super::timers::Token;
 
@@ -65,20 +66,28 @@ impl Udp {
         datagram: &Datagram<'_>,
         around: &mut Around<'_>,
         token: Token,
-        names: Option<SocketAddr>,
+        server: Option<SocketAddr>,
     ) {
         let Some(packet) = frame::udp(datagram) else {
             return;
         };
         let [guest, remote] = frame::ends(datagram, packet.src_port(), packet.dst_port());
-        let Some(target) = around.plan.destination(remote, names) else {
+        let ends = Ends { guest, remote };
+        if around.plan.target(remote) == Target::Names
+            && let Some(answer) = names::answer(packet.payload(), around.plan)
+        {
+            self.ident = self.ident.wrapping_add(1);
+            // Without room at the guest it is lost, as on any network: it asks again.
+            deliver(&ends, &answer, self.ident, around.plan, around.wire);
+            return;
+        }
+        let Some(target) = around.plan.destination(remote, server) else {
             // Nobody is told about what was for many.
             if !datagram.destination.is_multicast() && !is_broadcast(datagram) {
                 icmp::unreachable(datagram, Unreachable::Prohibited, around.plan, around.wire);
             }
             return;
         };
-        let ends = Ends { guest, remote };
         if !self.mappings.has(&ends) && self.begin(ends, target, around, token).is_none() {
             icmp::unreachable(datagram, Unreachable::Host, around.plan, around.wire);
             return;

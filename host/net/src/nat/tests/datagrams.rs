@@ -200,3 +200,16 @@ fn the_gateway_passes_questions_about_names_on_to_where_the_host_asks() {
         .set_names(Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)));
     round(&mut world, &server, gateway, b"name?");
 }
+
+#[test]
+fn the_gateway_itself_knows_the_hosts_name() {
+    let mut world = World::new();
+    let gateway = SocketAddr::new(link::GATEWAY_V4.into(), 53);
+    let question = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x04host\x06docker\x08internal\0\0\x01\0\x01";
+    let frames = world.frame(&hostile::datagram(5_000, gateway, question));
+    let answer = &frames[0][42..];
+    assert_eq!(answer[..4], [0, 7, 0x85, 0x80]);
+    assert!(answer.ends_with(&link::HOST_V4.octets()), "{answer:?}");
+    // Nobody else was asked for it.
+    assert_eq!(world.nat.counts().udp, 0);
+}
