@@ -19,4 +19,5 @@ mod resolver;
 mod service;
 mod settings;
 mod sizes;
+mod upon;
 mod users;

@@ -1,0 +1,33 @@
+//! Containers whose interface is made upon the machine's card, which is called `eth0` as theirs are.
+
+use lighter_tests::Host;
+
+/// Two containers of a network of this driver find each other at once, by both families.
+fn meet(host: &Host, driver: &str, v4: &str, v6: &str) {
+    let network = format!("upon-{driver}");
+    let (subnet4, subnet6) = (format!("{v4}.0/24"), format!("{v6}::/64"));
+    let (ip4, ip6) = (format!("{v4}.50"), format!("{v6}::50"));
+    let create = ["network", "create", "-d", driver, "-o", "parent=eth0"];
+    let subnets = ["--ipv6", "--subnet", &subnet4, "--subnet", &subnet6];
+    host.docker(&[&create[..], &subnets, &[&network]].concat())
+        .ok();
+    let run = ["run", "-d", "--name", &network, "--network", &network];
+    let served = ["--ip", &ip4, "--ip6", &ip6, "busybox", "sleep", "1000"];
+    host.docker(&[&run[..], &served].concat()).ok();
+    let ask = format!("ls /sys/class/net && ping -c1 -W9 {ip4} && ping -6 -c1 -W9 {ip6}");
+    let run = ["run", "--rm", "--network", &network];
+    let asked = host.docker(&[&run[..], &["busybox", "sh", "-c", &ask]].concat());
+    assert!(asked.ok().out().starts_with("eth0\nlo\n"));
+    host.docker(&["rm", "-f", &network]).ok();
+    host.docker(&["network", "rm", &network]).ok();
+}
+
+/// One after the other: the card carries interfaces of one driver at a time.
+#[test]
+fn containers_upon_the_card_find_each_other() {
+    let Some(host) = Host::shared("containers_upon_the_card_find_each_other") else {
+        return;
+    };
+    meet(host, "macvlan", "10.77.1", "fd77:1");
+    meet(host, "ipvlan", "10.78.1", "fd78:1");
+}
