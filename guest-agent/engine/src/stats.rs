@@ -4,7 +4,7 @@
 //! there while anybody watches and reads the container's group once a second; nobody else pays
 //! anything. A sampler never keeps a container or the engine from anything.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,30 @@ pub struct Usage {
     pub cpus: u64,
     /// Memory of the machine in bytes.
     pub machine_memory: u64,
+    /// What passed its interfaces, by their names in the container.
+    pub interfaces: BTreeMap<String, Interface>,
+}
+
+/// What passed an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Interface {
+    /// To the container.
+    pub received: Passed,
+    /// From it.
+    pub sent: Passed,
+}
+
+/// One way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Passed {
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Packets that were broken.
+    pub errors: u64,
+    /// Packets that nobody took.
+    pub dropped: u64,
 }
 
 /// A sample; nothing if the container did not run.
@@ -71,7 +95,22 @@ impl Engine {
             machine_cpu_ns,
             cpus,
             machine_memory: crate::info::memory_total().map_err(failed)?,
+            interfaces: self.interfaces(container, live.pid),
         })
+    }
+
+    /// Those that are its places in networks; of a container that shares another's, the other's.
+    fn interfaces(&self, container: &Container, pid: i32) -> BTreeMap<String, Interface> {
+        let record = container.record();
+        // Of the container whose network it shares, if it does.
+        let owner = self.containers().find(&self.files_owner(&record)).ok();
+        let run = owner.as_deref().unwrap_or(container).state().run;
+        let is_place = |name: &str| run.places.values().any(|place| place.interface == name);
+        // One that has just ended has none any more.
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
+        let mut all = interfaces(&text);
+        all.retain(|name, _| is_place(name));
+        all
     }
 
     /// A sample of `container` each second, until it is removed.
@@ -122,9 +161,56 @@ fn processors(stat: &str) -> (u64, u64) {
     (ticks * TICK_NS, count as u64)
 }
 
+/// The interfaces of `net/dev` (proc_pid_net(5)): sixteen numbers each, the first half what was received.
+fn interfaces(text: &str) -> BTreeMap<String, Interface> {
+    let of = |line: &str| {
+        let (name, numbers) = line.split_once(':')?;
+        let numbers = numbers.split_ascii_whitespace().map(str::parse::<u64>);
+        let numbers: Vec<u64> = numbers.collect::<Result<_, _>>().ok()?;
+        let passed = |half: &[u64]| match *half {
+            [bytes, packets, errors, dropped, ..] => Some(Passed {
+                bytes,
+                packets,
+                errors,
+                dropped,
+            }),
+            _ => None,
+        };
+        let interface = Interface {
+            received: passed(numbers.get(..8)?)?,
+            sent: passed(numbers.get(8..)?)?,
+        };
+        Some((name.trim().to_owned(), interface))
+    };
+    text.lines().filter_map(of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn interfaces_are_read_with_both_their_ways() {
+        let text = "Inter-|   Receive                    |  Transmit\n \
+                    face |bytes packets errs drop|bytes\n    \
+                    lo:  100       2    0    0    0     0          0         0      100       2    0    0    0     0       0          0\n\
+                    foo.1@2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n  bad: 1 2 x\n";
+        let all = interfaces(text);
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["foo.1@2", "lo"]);
+        let passed = |bytes, packets, errors, dropped| Passed {
+            bytes,
+            packets,
+            errors,
+            dropped,
+        };
+        assert_eq!(
+            all["foo.1@2"],
+            Interface {
+                received: passed(1, 2, 3, 4),
+                sent: passed(9, 10, 11, 12),
+            }
+        );
+    }
 
     #[test]
     fn processors_are_counted_as_dockerd_counts_them() {

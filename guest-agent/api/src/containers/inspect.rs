@@ -186,7 +186,7 @@ pub(super) fn inspect(call: &Call, name: &str) -> Answer {
         size_root_fs: size.map(|(_, all)| all),
         mounts: mounts::points(&call.engine, &record),
         config: &record.config,
-        network_settings: network_settings(&container, &record),
+        network_settings: network_settings(call, &container, &record),
     })
 }
 
@@ -225,9 +225,27 @@ fn graph_driver(call: &Call, record: &Record) -> GraphDriver {
     }
 }
 
-fn network_settings(container: &Container, record: &Record) -> NetworkSettings {
+/// Before API 1.45 the aliases told what the names of the endpoint tell now.
+fn add_older_aliases(record: &Record, networks: &mut BTreeMap<String, EndpointSettings>) {
+    for (name, endpoint) in networks {
+        if ["bridge", "host", "none"].contains(&name.as_str()) {
+            continue;
+        }
+        let aliases = endpoint.aliases.get_or_insert_default();
+        for name in [&record.id[..12], &record.config.hostname] {
+            if !aliases.iter().any(|alias| alias == name) {
+                aliases.push(name.to_owned());
+            }
+        }
+    }
+}
+
+fn network_settings(call: &Call, container: &Container, record: &Record) -> NetworkSettings {
     let running = container.status().is_running();
-    let networks = record.endpoints_in(&container.state().run);
+    let mut networks = record.endpoints_in(&container.state().run);
+    if !call.version.since(45) {
+        add_older_aliases(record, &mut networks);
+    }
     // The fields of before there were networks show the default one.
     let default = networks.get("bridge").cloned().unwrap_or_default();
     let exposed = record.config.exposed_ports.iter().flatten();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::StatusCode;
 use lighter_engine::containers::Container;
-use lighter_engine::stats::{Sample, Stats, Usage};
+use lighter_engine::stats::{Interface, Sample, Stats, Usage};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
@@ -31,6 +31,8 @@ struct Shape {
     cpu_stats: Cpu,
     precpu_stats: Cpu,
     memory_stats: Memory,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    networks: BTreeMap<String, Network>,
 }
 
 #[derive(Serialize, Default)]
@@ -99,6 +101,34 @@ struct Memory {
     failcnt: u64,
     #[serde(skip_serializing_if = "is_zero")]
     limit: u64,
+}
+
+#[derive(Serialize)]
+struct Network {
+    rx_bytes: u64,
+    rx_packets: u64,
+    rx_errors: u64,
+    rx_dropped: u64,
+    tx_bytes: u64,
+    tx_packets: u64,
+    tx_errors: u64,
+    tx_dropped: u64,
+}
+
+impl From<&Interface> for Network {
+    fn from(interface: &Interface) -> Self {
+        let Interface { received, sent } = interface;
+        Self {
+            rx_bytes: received.bytes,
+            rx_packets: received.packets,
+            rx_errors: received.errors,
+            rx_dropped: received.dropped,
+            tx_bytes: sent.bytes,
+            tx_packets: sent.packets,
+            tx_errors: sent.errors,
+            tx_dropped: sent.dropped,
+        }
+    }
 }
 
 /// What dockerd tells of `memory.stat`.
@@ -252,6 +282,10 @@ fn shape(container: &Container, usage: Option<&Usage>) -> Shape {
             .unwrap_or(u64::MAX)
             .min(usage.machine_memory),
     };
+    let interfaces = usage.interfaces.iter();
+    shape.networks = interfaces
+        .map(|(name, interface)| (name.clone(), interface.into()))
+        .collect();
     shape
 }
 
