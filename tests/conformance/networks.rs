@@ -258,7 +258,7 @@ fn containers_that_run_are_in_networks() {
         run --rm --network run1 busybox ip -4 -o addr show eth0 scope global
         run --rm --network run1 busybox ip route
         run --rm --network run2 busybox ip route
-        run --rm --network run2 --network run1 busybox ip route
+        run --rm --network run2 --network run1 busybox sh -c 'ip route | sed s/eth.//'
         run --rm --network name=run1,driver-opt=com.docker.network.endpoint.ifname=foo0 --mac-address 02:42:ac:11:00:99 busybox sh -c 'ip -o link show foo0 | grep -o link/ether.*'
         run --rm --network run1 --ip 10.52.0.1 busybox true
         run --rm --add-host b:1.2.3.4 --network none busybox cat /etc/hosts

@@ -18,6 +18,13 @@ fn meet(host: &Host, driver: &str, v4: &str, v6: &str) {
     let run = ["run", "--rm", "--network", &network];
     let asked = host.docker(&[&run[..], &["busybox", "sh", "-c", &ask]].concat());
     assert!(asked.ok().out().starts_with("eth0\nlo\n"));
+    // Its interface goes while it runs, and its address with it.
+    host.docker(&["network", "disconnect", &network, &network])
+        .ok();
+    let left = host.docker(&["exec", &network, "ls", "/sys/class/net"]);
+    assert_eq!(left.ok().out(), "lo\n");
+    host.docker(&["network", "connect", "--ip", &ip4, &network, &network])
+        .ok();
     host.docker(&["rm", "-f", &network]).ok();
     host.docker(&["network", "rm", &network]).ok();
 }

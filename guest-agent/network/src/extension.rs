@@ -171,8 +171,8 @@ impl Wires {
     }
 }
 
-/// Whether this is the name of an extension, which no network has: those are docker's.
-pub(crate) fn is_name(name: &str) -> bool {
+/// Whether this is the name of an extension, which no network may have.
+pub fn is_name(name: &str) -> bool {
     let number = name.strip_prefix(NAME);
     number.is_some_and(|number| {
         number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit())

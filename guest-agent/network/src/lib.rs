@@ -26,6 +26,7 @@ mod wires;
 mod wiring;
 
 pub use error::NetworkError;
+pub use extension::is_name as is_reserved;
 pub use wiring::Wiring;
 
 #[cfg(test)]

@@ -270,3 +270,55 @@ fn a_restart_by_the_policy_has_an_address_again() {
     post(&machine, "/containers/other/restart?t=0").is(204);
     assert_eq!(address(&machine, "other", "bridge"), "172.17.0.2");
 }
+
+#[test]
+fn a_network_by_its_id_is_the_network() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    make(&machine, &json!({"Name": "named"})).is(201);
+    let network = get(&machine, "/networks/named").is(200).json();
+    let id = network["Id"].as_str().unwrap().to_owned();
+    for (number, reference) in [&id[..12], &id].into_iter().enumerate() {
+        let name = format!("by{number}");
+        run(&machine, &name, &inside(reference, SLEEP));
+        let inspected = get(&machine, &format!("/containers/{name}/json"))
+            .is(200)
+            .json();
+        let networks = inspected["NetworkSettings"]["Networks"]
+            .as_object()
+            .unwrap();
+        assert_eq!(
+            networks.keys().collect::<Vec<_>>(),
+            ["named"],
+            "{reference}"
+        );
+        let shown = get(&machine, "/networks/named").is(200).json();
+        assert_eq!(shown["Containers"].as_object().unwrap().len(), 1);
+        // Nobody takes it away from under a container.
+        call(&machine, "DELETE", "/networks/named", &Value::Null).is(403);
+        remove_by_force(&machine, &name);
+    }
+    call(&machine, "DELETE", "/networks/named", &Value::Null).is(204);
+}
+
+#[test]
+fn no_two_networks_have_one_bridge() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    make(&machine, &json!({"Name": "first"})).is(201);
+    let first = get(&machine, "/networks/first").is(200).json();
+    let bridge = format!("br-{}", &first["Id"].as_str().unwrap()[..12]);
+    let upon = |name: &str, bridge: &str| {
+        let options = json!({"com.docker.network.bridge.name": bridge});
+        make(&machine, &json!({"Name": name, "Options": options}))
+    };
+    let refused = upon("second", &bridge).is(403);
+    assert!(
+        refused.text().contains("same bridge name"),
+        "{}",
+        refused.text()
+    );
+    // What extensions of bridges are called.
+    upon("third", "lx0123abcd").is(400);
+    upon("fourth", "lx0123abc").is(201);
+}

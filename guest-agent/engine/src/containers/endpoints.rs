@@ -62,14 +62,17 @@ impl Engine {
         if !wrong.is_empty() {
             return Err(Error::invalid(joined(&wrong)));
         }
+        // A network may be named by its id, or by the beginning of one; its place is known by its name.
+        let mut asked = asked
+            .into_iter()
+            .fold(Asked::new(), |mut named, (name, endpoint)| {
+                let network = self.network_find(&name).ok();
+                let name = network.map_or(name, |network| network.name.clone());
+                named.entry(name).or_insert(endpoint);
+                named
+            });
         let network = self.network_find(mode).ok();
         let name = network.as_ref().map_or(mode, |network| &network.name);
-        if let Some(network) = &network
-            && !asked.contains_key(name)
-            && let Some(endpoint) = asked.remove(&network.id)
-        {
-            asked.insert(name.clone(), endpoint);
-        }
         if asked.is_empty() {
             asked.insert(name.clone(), EndpointSettings::default());
         }

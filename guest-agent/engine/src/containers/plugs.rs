@@ -254,10 +254,14 @@ impl Engine {
         let none = EndpointSettings::default();
         let endpoint = record.endpoints.get(name).unwrap_or(&none);
         let addresses = [place.ipv4, place.ipv6].into_iter().flatten();
+        let joint = network.joint(&place.port)?;
+        // That of ipvlan is its parent's: it is known once it is plugged, and cannot be asked for.
+        let own = !matches!(joint, Joint::Ipvlan { .. });
+        let mac = super::asked::parse_mac(&place.mac_address);
         Ok(Some(Plug {
             name: place.interface.clone(),
-            joint: network.joint(&place.port)?,
-            mac: super::asked::parse_mac(&place.mac_address),
+            joint,
+            mac: mac.filter(|_| own),
             addresses: addresses.map(Into::into).collect(),
             mtu: network.mtu(),
             sysctls: sysctls(endpoint),

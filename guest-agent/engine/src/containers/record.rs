@@ -146,7 +146,7 @@ impl Place {
         }
     }
 
-    fn show(self, endpoint: &mut EndpointSettings) {
+    pub(crate) fn show(self, endpoint: &mut EndpointSettings) {
         let text = |ip: Option<IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
         endpoint.network_id = self.network_id;
         endpoint.endpoint_id = self.endpoint_id;

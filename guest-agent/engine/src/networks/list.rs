@@ -47,11 +47,18 @@ impl Engine {
     pub fn network_endpoints(&self, network: &Network) -> Vec<(Arc<Container>, EndpointSettings)> {
         let inside = |container: Arc<Container>| {
             let mut run = container.state().run;
-            // A start that is under way has its places before others see them.
+            // A start or connect that is under way has its places before others see them, and before its record
+            // says so.
             run.places = container.places()?;
+            let mut places = run.places.iter();
+            let (name, place) = places.find(|(_, place)| place.network_id == network.id)?;
             let mut endpoints = container.record().endpoints_in(&run);
-            let endpoint = endpoints.remove(&network.name)?;
-            (endpoint.network_id == network.id).then_some((container, endpoint))
+            let endpoint = endpoints.remove(name).unwrap_or_else(|| {
+                let mut endpoint = EndpointSettings::default();
+                place.clone().show(&mut endpoint);
+                endpoint
+            });
+            Some((container, endpoint))
         };
         self.containers()
             .all()

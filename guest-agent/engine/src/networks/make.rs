@@ -113,20 +113,26 @@ impl Engine {
                 "bridge driver doesn't support multiple subnets",
             ));
         }
-        let own = options::bridge(&network.options, network.internal)?;
+        options::bridge(&network.options, network.internal)?;
         for pool in &network.pools {
             check_v6(pool)?;
         }
+        // The one it has, chosen or made of its id: two networks on one bridge would be one.
+        let name = network.bridge().map(|bridge| bridge.name);
         let same = |other: &&Arc<Network>| {
-            let named = other.options.get(options::NAME);
-            other.driver == "bridge" && named.is_some() && named == own.name.as_ref()
+            name.is_some() && other.bridge().map(|bridge| bridge.name) == name
         };
         if let Some(other) = self.networks().all().iter().find(same) {
-            let (name, id) = (own.name.unwrap_or_default(), &other.id);
+            let (name, id) = (name.unwrap_or_default(), &other.id);
             return Err(Error::forbidden(format!(
                 "cannot create network {} ({name}): conflicts with network {id} ({name}): networks \
                  have same bridge name",
                 network.id
+            )));
+        }
+        if let Some(name) = name.filter(|name| lighter_network::is_reserved(name)) {
+            return Err(Error::invalid(format!(
+                "invalid bridge name {name}: names of this form are the engine's own"
             )));
         }
         Ok(())

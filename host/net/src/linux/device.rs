@@ -283,13 +283,8 @@ impl Card {
                 Err(BadRing) => *from_guest = broken("from"),
             }
         }
-        let mut due = self.nat.flush(true, &mut wire, now);
-        while self.nat.wants_room()
-            && let Some((ring, memory)) = &mut wire.ring
-            && ring.enable_kicks(memory).unwrap_or(false)
-        {
-            due = self.nat.flush(true, &mut wire, now);
-        }
+        // Where the guest has no room for what waits, it was asked to ring when it makes some.
+        let due = self.nat.flush(true, &mut wire, now);
         let told = match &mut wire.ring {
             Some((ring, memory)) => ring.notify(memory),
             None => Ok(()),

@@ -53,7 +53,8 @@ impl ToGuest<'_> {
     }
 }
 
-/// Takes chains that together hold `length` bytes; none if there are not enough.
+/// Takes chains that together hold `length` bytes; none if there are not enough, and then the guest rings when it
+/// has made another one available.
 fn take<'m>(
     ring: &mut Ring,
     memory: &'m Memory,
@@ -73,7 +74,12 @@ fn take<'m>(
     if room >= length && taken.first().is_some_and(|(_, size)| *size >= HEADER) {
         return Ok(Some(taken));
     }
+    // Asked for at the end of what there is: a guest that has passed that point rings for nothing before it.
+    let come_meanwhile = taken.len() < most && ring.enable_kicks(memory)?;
     ring.put_back(taken.len() as u16);
+    if come_meanwhile {
+        return take(ring, memory, length, most);
+    }
     Ok(None)
 }
 
@@ -165,4 +171,112 @@ fn read(memory: &Memory, chain: DescriptorChain<&Memory>, buffer: &mut [u8]) -> 
     let frame = buffer.get_mut(..length)?;
     reader.read_exact(frame).ok()?;
     Some(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use rustix::event::{EventfdFlags, eventfd};
+    use virtio_queue::{Queue, QueueT};
+    use vm_memory::{Bytes, GuestAddress};
+
+    use super::*;
+
+    const SIZE: u16 = 16;
+    const TABLE: u64 = 0x1000;
+    const AVAILABLE: u64 = 0x2000;
+    const USED: u64 = 0x3000;
+    const BUFFERS: u64 = 0x1_0000;
+    const WRITABLE: u16 = 2;
+
+    /// A guest with one ring, into which it puts buffers.
+    struct Guest {
+        memory: Memory,
+        ring: Ring,
+        buffers: u16,
+    }
+
+    impl Guest {
+        fn new() -> Self {
+            let memory = Memory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+            let mut queue = Queue::new(SIZE).unwrap();
+            queue.set_size(SIZE);
+            queue.set_desc_table_address(Some(TABLE as u32), Some(0));
+            queue.set_avail_ring_address(Some(AVAILABLE as u32), Some(0));
+            queue.set_used_ring_address(Some(USED as u32), Some(0));
+            queue.set_event_idx(true);
+            queue.set_ready(true);
+            let bell = || -> OwnedFd { eventfd(0, EventfdFlags::NONBLOCK).unwrap() };
+            let ring = Ring::new(&memory, queue, bell(), Some(bell())).unwrap();
+            Self {
+                memory,
+                ring,
+                buffers: 0,
+            }
+        }
+
+        /// Makes room for `length` bytes more; whether the guest rings the bell for it.
+        fn make_room(&mut self, length: u32) -> bool {
+            let at = self.buffers;
+            let place = |address: u64| GuestAddress(address);
+            let write = |address, value: u16| self.memory.write_obj(value, place(address)).unwrap();
+            let descriptor = TABLE + u64::from(at) * 16;
+            let buffer = BUFFERS + u64::from(at) * 0x1000;
+            self.memory.write_obj(buffer, place(descriptor)).unwrap();
+            self.memory
+                .write_obj(length, place(descriptor + 8))
+                .unwrap();
+            write(descriptor + 12, WRITABLE);
+            write(AVAILABLE + 4 + u64::from(at) * 2, at);
+            write(AVAILABLE + 2, at + 1);
+            self.buffers += 1;
+            // Virtio 1.2, section 2.7.10: it rings when it passes the index that was asked for.
+            let asked: u16 = self
+                .memory
+                .read_obj(place(USED + 4 + u64::from(SIZE) * 8))
+                .unwrap();
+            asked == at
+        }
+
+        fn send(&mut self, length: usize) -> bool {
+            let content = vec![7; length];
+            let mut wire = ToGuest {
+                ring: Some((&mut self.ring, &self.memory)),
+                merges: true,
+                broken: false,
+            };
+            let sent = wire.send(&Outgoing {
+                head: &[],
+                content: [&content, &[]],
+                offload: Offload::None,
+            });
+            assert!(!wire.broken);
+            sent
+        }
+
+        fn used(&self) -> u16 {
+            self.memory.read_obj(GuestAddress(USED + 2)).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_frame_that_has_too_little_room_waits_and_the_guest_rings_when_it_has_made_more() {
+        let mut guest = Guest::new();
+        guest.make_room(100);
+        guest.make_room(100);
+        assert!(!guest.send(500));
+        assert_eq!(
+            (guest.used(), guest.ring.base()),
+            (0, 0),
+            "nothing is taken"
+        );
+        assert!(guest.make_room(100), "the guest rings");
+        assert!(!guest.send(500));
+        assert!(guest.make_room(1000), "and again");
+        assert!(guest.send(500));
+        assert_eq!((guest.used(), guest.ring.base()), (4, 4));
+        let header: u16 = guest.memory.read_obj(GuestAddress(BUFFERS + 10)).unwrap();
+        assert_eq!(header, 4, "it says how many buffers it took");
+    }
 }
