@@ -31,7 +31,6 @@ fn sizes(host: &Host) -> Vec<u64> {
 }
 
 #[test]
-#[ignore = "the limit of a volume made just before the machine is killed can be missing afterwards"]
 fn limits_are_those_of_what_there_is_whoever_dies() {
     let name = "limits_are_those_of_what_there_is_whoever_dies";
     let Some(host) = Host::started(name) else {

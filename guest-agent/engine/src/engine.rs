@@ -136,6 +136,7 @@ impl Engine {
         });
         engine.load_images().await?;
         engine.volumes.load(records.volumes);
+        engine.restore_limits();
         engine.networks.load(records.networks);
         engine.wire_networks().await?;
         engine

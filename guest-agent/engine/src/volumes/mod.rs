@@ -165,6 +165,18 @@ impl Engine {
         make(&path)
     }
 
+    /// Gives volumes the limits that a crash of the machine has lost: they are set after the record is synced, and
+    /// are on the disk only with whatever is synced next. Called before anybody is served.
+    pub(crate) fn restore_limits(&self) {
+        for volume in self.volumes().all() {
+            let limited = options::size(volume.options.as_ref()).is_ok_and(|size| size.is_some());
+            if limited && let Err(error) = self.make_folder(&volume) {
+                let (name, error) = (&volume.name, error.text());
+                tracing::warn!(name, error, "a volume has its limit when it is used again");
+            }
+        }
+    }
+
     /// The folder of a volume, which is there when this returns.
     pub(crate) fn volume_folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.volume_path(name);
