@@ -16,7 +16,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lighter-platform", &[]),
     ("lighter-vmm", &["lighter-platform"]),
     ("lighter-files", &["lighter-platform", "lighter-protocol"]),
-    ("lighter-net", &["lighter-protocol", "lighter-vmm"]),
+    (
+        "lighter-net",
+        &["lighter-platform", "lighter-protocol", "lighter-vmm"],
+    ),
     (
         "lighter-machine",
         &["lighter-vmm", "lighter-platform", "lighter-protocol"],

@@ -6,18 +6,12 @@
 
 use std::io;
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
-};
-
+use lighter_platform::sys::sandbox;
+pub use lighter_platform::sys::sandbox::close_inherited;
 use rustix::fs::Mode;
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
-};
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
-};
+use rustix::process::umask;
+use rustix::thread::CapabilitySet;
+use seccompiler::BpfProgram;
 
 /// Rights over files that the host's root has and a files process of root keeps: reading, writing and
 /// changing what others own. All else goes, setting setuid bits (FSETID) and making devices (MKNOD) first.
@@ -25,42 +19,11 @@ const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE
     .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::FOWNER);
 
-/// Closes every descriptor but the standard ones, whatever the parent forgot to close.
-///
-/// To be called before this process has opened anything itself.
-pub fn close_inherited() {
-    // SAFETY: nothing in this process owns a descriptor above 2 yet, so none can be used after this.
-    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
-}
-
 /// Gives up privileges, raises the number of descriptors to the most allowed and returns it.
 pub fn prepare() -> io::Result<usize> {
     // Modes come from the guest, whose kernel has applied the caller's umask.
     umask(Mode::empty());
-    set_no_new_privs(true)?;
-    // No other process of this user may read guest memory out of this one.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    let held = capabilities(None)?;
-    let kept = held.permitted & KEPT;
-    set_capabilities(
-        None,
-        CapabilitySets {
-            effective: kept,
-            permitted: kept,
-            inheritable: CapabilitySet::empty(),
-        },
-    )?;
-    let limit = getrlimit(Resource::Nofile);
-    // A limit without end is still an int to the kernel; a million descriptors is more than is ever used.
-    let most = limit.maximum.unwrap_or(1 << 20).min(1 << 20);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(most),
-            maximum: Some(most),
-        },
-    )?;
-    Ok(usize::try_from(most).unwrap_or(1024))
+    sandbox::give_up_all_but(KEPT)
 }
 
 /// Bounds every thread to the system calls that serving takes; any other ends the process.
@@ -77,37 +40,7 @@ pub fn confine_thread() {
 }
 
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
-    let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> = CALLS
-        .iter()
-        .chain(OLD_CALLS)
-        .map(|call| (*call, Vec::new()))
-        .collect();
-    // Memory may be had, but none that can be executed.
-    let not_executable = SeccompCondition::new(
-        2,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64),
-        0,
-    )?;
-    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(call, vec![SeccompRule::new(vec![not_executable.clone()])?]);
-    }
-    // A thread that was started just before names itself.
-    let name = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Eq,
-        libc::PR_SET_NAME as u64,
-    )?;
-    rules.insert(libc::SYS_prctl, vec![SeccompRule::new(vec![name])?]);
-    let architecture = std::env::consts::ARCH.try_into()?;
-    let filter = SeccompFilter::new(
-        rules,
-        SeccompAction::KillProcess,
-        SeccompAction::Allow,
-        architecture,
-    )?;
-    filter.try_into()
+    sandbox::filter(&[CALLS, OLD_CALLS], [])
 }
 
 /// What serving takes, by purpose. No process or thread is started, no credential changed, no socket made
@@ -161,30 +94,6 @@ const CALLS: &[i64] = &[
     libc::SYS_ppoll,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
-    // memory, threads, time, the end
-    libc::SYS_brk,
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_madvise,
-    libc::SYS_futex,
-    // these by threads that were started just before
-    libc::SYS_sched_getaffinity,
-    libc::SYS_rseq,
-    libc::SYS_set_robust_list,
-    libc::SYS_sched_yield,
-    libc::SYS_getrandom,
-    libc::SYS_gettid,
-    libc::SYS_getpid,
-    libc::SYS_geteuid,
-    libc::SYS_clock_gettime,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_restart_syscall,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigaction,
-    libc::SYS_sigaltstack,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
 ];
 
 /// Calls that only this architecture has beside the newer ones.

@@ -1,6 +1,7 @@
 //! What only Linux does this way.
 
 mod resolution;
+pub mod sandbox;
 
 pub use resolution::ResolutionWatch;
 

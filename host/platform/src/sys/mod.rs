@@ -21,6 +21,11 @@ mod windows;
 #[cfg(windows)]
 pub use windows::*;
 
+#[cfg(not(target_os = "linux"))]
+mod unwatched;
+#[cfg(not(target_os = "linux"))]
+pub use unwatched::ResolutionWatch;
+
 #[cfg(target_os = "linux")]
 use linux::keep_standard_streams_only;
 #[cfg(target_os = "macos")]

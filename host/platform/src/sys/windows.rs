@@ -449,25 +449,3 @@ impl ProcessWatch {
         waited == WAIT_OBJECT_0
     }
 }
-
-/// Tells of the next change of how the host asks for names: not built for this system.
-#[derive(Debug)]
-pub struct ResolutionWatch;
-
-impl ResolutionWatch {
-    /// Begins to watch.
-    ///
-    /// # Errors
-    /// Always `Unsupported`.
-    pub fn new() -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Waits until something has changed.
-    ///
-    /// # Errors
-    /// Always `Unsupported`.
-    pub fn wait(&self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}

@@ -1,0 +1,125 @@
+//! What the processes that serve a virtual machine give up, as far as it is the same for all of them.
+//!
+//! Called by those of shared folders and of the network, once at their start; each names what it needs beside this.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
+};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule,
+};
+
+/// Closes every descriptor but the standard ones, whatever the parent forgot to close.
+///
+/// To be called before this process has opened anything itself.
+pub fn close_inherited() {
+    // SAFETY: nothing in this process owns a descriptor above 2 yet, so none can be used after this.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+}
+
+/// Gives up every privilege but those of `kept` that it has, raises the number of descriptors to the most allowed
+/// and returns it.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn give_up_all_but(kept: CapabilitySet) -> io::Result<usize> {
+    set_no_new_privs(true)?;
+    // No other process of this user may read guest memory out of this one.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let held = capabilities(None)?;
+    let kept = held.permitted & kept;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    let limit = getrlimit(Resource::Nofile);
+    // A limit without end is still an int to the kernel; a million descriptors is more than is ever used.
+    let most = limit.maximum.unwrap_or(1 << 20).min(1 << 20);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        },
+    )?;
+    Ok(usize::try_from(most).unwrap_or(1024))
+}
+
+/// A filter that lets through these calls, those of [`EVERYBODYS`], and those of `ruled` as far as one of their
+/// rules holds. Any other call ends the process.
+///
+/// # Errors
+/// On an architecture that has no filters.
+pub fn filter(
+    calls: &[&[i64]],
+    ruled: impl IntoIterator<Item = (i64, Vec<SeccompRule>)>,
+) -> Result<BpfProgram, BackendError> {
+    let calls = calls.iter().copied().flatten().chain(EVERYBODYS);
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        calls.map(|call| (*call, Vec::new())).collect();
+    // Memory may be had, but none that can be executed.
+    let not_executable = SeccompCondition::new(
+        2,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64),
+        0,
+    )?;
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![SeccompRule::new(vec![not_executable.clone()])?]);
+    }
+    // A thread that was started just before names itself.
+    let name = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Eq,
+        libc::PR_SET_NAME as u64,
+    )?;
+    rules.insert(libc::SYS_prctl, vec![SeccompRule::new(vec![name])?]);
+    rules.extend(ruled);
+    let architecture = std::env::consts::ARCH.try_into()?;
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::KillProcess,
+        SeccompAction::Allow,
+        architecture,
+    )?;
+    filter.try_into()
+}
+
+/// Memory, threads, time, the end: what every one of these processes makes.
+const EVERYBODYS: &[i64] = &[
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    // these by threads that were started just before
+    libc::SYS_sched_getaffinity,
+    libc::SYS_rseq,
+    libc::SYS_set_robust_list,
+    libc::SYS_sched_yield,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_geteuid,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigaction,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
