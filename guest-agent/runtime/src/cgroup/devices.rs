@@ -5,11 +5,10 @@
 //! refused.
 
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::io::Errno;
-
+use super::bpf::{self, Instruction, Kind, instruction};
 use crate::sys;
 use crate::{DeviceKind, DeviceRule};
 
@@ -27,23 +26,13 @@ impl FilterCache {
         if let Some(program) = self.programs.get(rules) {
             return Ok(Arc::clone(program));
         }
-        let program = Arc::new(load(&compile(rules))?);
+        let program = Arc::new(bpf::load(KIND, &compile(rules))?);
         if self.programs.len() >= Self::LIMIT {
             self.programs.clear();
         }
         self.programs.insert(rules.to_vec(), Arc::clone(&program));
         Ok(program)
     }
-}
-
-/// One eBPF instruction.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Instruction {
-    code: u8,
-    registers: u8,
-    offset: i16,
-    immediate: i32,
 }
 
 const BPF_DEVCG_DEV_BLOCK: i32 = 1;
@@ -60,15 +49,6 @@ const AND_IMMEDIATE: u8 = 0x54;
 const SHIFT_RIGHT: u8 = 0x74;
 const JUMP_IF_NOT_EQUAL: u8 = 0x56;
 const EXIT: u8 = 0x95;
-
-const fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction {
-        code,
-        registers: from << 4 | to,
-        offset,
-        immediate,
-    }
-}
 
 /// `struct bpf_cgroup_dev_ctx` is { access << 16 | kind, major, minor }.
 fn compile(rules: &[DeviceRule]) -> Vec<Instruction> {
@@ -153,62 +133,13 @@ fn rule_code(rule: &DeviceRule, program: &mut Vec<Instruction>) -> bool {
 
 const JUMP_IF_EQUAL: u8 = 0x16;
 
-#[repr(C, align(8))]
-#[derive(Default)]
-struct LoadAttr {
-    program_type: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log_buffer: u64,
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-    interface_index: u32,
-    expected_attach_type: u32,
-}
-
-#[repr(C, align(8))]
-#[derive(Default)]
-struct AttachAttr {
-    target: u32,
-    program: u32,
-    attach_type: u32,
-    flags: u32,
-    replaced: u32,
-    // Spelt out, as the kernel refuses anything but zeros in what it does not know.
-    relative: u32,
-}
-
-const BPF_PROG_LOAD: libc::c_int = 5;
-const BPF_PROG_ATTACH: libc::c_int = 8;
-const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
-const BPF_CGROUP_DEVICE: u32 = 6;
-/// A group below may add a filter of its own, and both must allow.
-const BPF_F_ALLOW_MULTI: u32 = 2;
-
-fn load(program: &[Instruction]) -> sys::Result<OwnedFd> {
-    let mut attr = LoadAttr {
-        program_type: BPF_PROG_TYPE_CGROUP_DEVICE,
-        instruction_count: u32::try_from(program.len()).map_err(|_| Errno::TOOBIG)?,
-        instructions: program.as_ptr() as u64,
-        license: c"Apache-2.0".as_ptr() as u64,
-        expected_attach_type: BPF_CGROUP_DEVICE,
-        ..LoadAttr::default()
-    };
-    attr.name[..15].copy_from_slice(b"lighter_devices");
-    sys::bpf(BPF_PROG_LOAD, &mut attr).map(sys::own)
-}
+const KIND: Kind = Kind {
+    // BPF_PROG_TYPE_CGROUP_DEVICE and BPF_CGROUP_DEVICE
+    program: 15,
+    attach: 6,
+    name: "lighter_devices",
+};
 
 pub(super) fn attach(group: BorrowedFd<'_>, program: BorrowedFd<'_>) -> sys::Result<()> {
-    let mut attr = AttachAttr {
-        target: group.as_raw_fd() as u32,
-        program: program.as_raw_fd() as u32,
-        attach_type: BPF_CGROUP_DEVICE,
-        flags: BPF_F_ALLOW_MULTI,
-        ..AttachAttr::default()
-    };
-    sys::bpf(BPF_PROG_ATTACH, &mut attr).map(drop)
+    bpf::attach(group, program, KIND)
 }

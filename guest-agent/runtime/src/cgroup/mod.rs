@@ -6,8 +6,10 @@
 //!
 //! Files are opened below the group's directory descriptor; names come from this module alone.
 
+mod bpf;
 mod devices;
 mod limits;
+mod names;
 mod stats;
 
 use std::io;
@@ -20,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+pub use names::NameRedirect;
 pub use stats::{CpuStats, DeviceIo, MemoryStats, PidsStats, Stats};
 
 use devices::FilterCache;

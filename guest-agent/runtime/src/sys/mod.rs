@@ -417,6 +417,23 @@ pub fn bpf<T>(command: libc::c_int, attr: &mut T) -> Result<libc::c_long> {
     })
 }
 
+/// The kernel's number of the network namespace that a socket is of; none is given twice.
+pub fn network_cookie(socket: BorrowedFd<'_>) -> Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes of `cookie` and the new length, both live.
+    check(i64::from(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &raw mut length,
+        )
+    }))
+    .map(|_| cookie)
+}
+
 /// Takes ownership of a descriptor number that a call of this module has just returned.
 pub fn own(fd: libc::c_long) -> OwnedFd {
     // SAFETY: the caller passes what the kernel returned a moment ago: open and owned by nobody.
