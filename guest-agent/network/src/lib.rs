@@ -2,7 +2,7 @@
 //!
 //! Two network namespaces are the machine's: the engine's own, which has nothing but a loopback, and the one that
 //! containers know as the host's, where the card is ([`card`]) and where the networks of containers are bridges
-//! ([`Wiring`]). Everything is said to the kernel by netlink.
+//! ([`Wiring`]). Everything is said to the kernel by netlink. Containers find each other by name ([`names`]).
 //!
 //! Called by: the agent when it starts, the engine for networks. Calls: nothing of ours.
 //! Must never: give the engine's own namespace a way to anywhere, or one network a way to another.
@@ -15,6 +15,7 @@ mod error;
 mod extension;
 mod links;
 mod local;
+pub mod names;
 mod namespace;
 mod netlink;
 mod place;

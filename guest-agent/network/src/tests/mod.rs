@@ -4,7 +4,7 @@
 mod bridges;
 mod isolation;
 mod many;
-mod place;
+pub(crate) mod place;
 mod plugs;
 mod speed;
 mod upon;
@@ -26,7 +26,7 @@ use place::Place;
 /// An address of the world.
 const WORLD: [&str; 2] = ["203.0.113.8", "2001:db8::8"];
 
-pub(super) struct Lab {
+pub(crate) struct Lab {
     runtime: tokio::runtime::Runtime,
     pub home: Place,
     pub world: Place,
@@ -34,7 +34,7 @@ pub(super) struct Lab {
 }
 
 /// Nothing, and a word, where this user may not make namespaces.
-pub(super) fn lab() -> Option<Lab> {
+pub(crate) fn lab() -> Option<Lab> {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: needs root to make network namespaces");
         return None;
