@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use lighter_images::{Digest, LayerMounts, Seals, Store, StoreOptions};
 use lighter_init::Supervisor;
 use lighter_network::Wiring;
-use lighter_runtime::{Launcher, verity};
+use lighter_runtime::{Launcher, NameRedirect, verity};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -52,7 +52,10 @@ pub struct Engine {
     networks: Networks,
     given: Given,
     wiring: Option<Wiring>,
-    host_network: Option<OwnedFd>,
+    host_network: Option<Arc<OwnedFd>>,
+    redirect: OnceLock<Option<Arc<NameRedirect>>>,
+    /// For what outlives a call and must not keep the engine.
+    own: Weak<Self>,
     stopping: AtomicBool,
     /// Whether the containers that are to run again have been started.
     settled: watch::Sender<bool>,
@@ -109,16 +112,19 @@ impl Engine {
         let bench = Bench::new()
             .map_err(|error| Error::internal("the engine's pipes cannot be made", error))?;
         let records = load(&db).await?;
-        let engine = Arc::new(Self {
+        let wiring = networks::open_wiring(left.host_network.as_ref()).await?;
+        let projects = Arc::new(Projects::open(&config.data_root));
+        let host_network = left.host_network.take().map(Arc::new);
+        let engine = Arc::new_cyclic(|own| Self {
             networks: Networks::new(&config),
             given: Given::default(),
-            wiring: networks::open_wiring(left.host_network.as_ref()).await?,
+            wiring,
             supervisor,
             launcher,
             db,
             store: Arc::new(store),
             layers: Layers::new(mounts),
-            projects: Arc::new(Projects::open(&config.data_root)),
+            projects,
             images: Images::default(),
             exits,
             bench: Mutex::new(bench),
@@ -129,7 +135,9 @@ impl Engine {
             volumes_lock: tokio::sync::Mutex::default(),
             execs: Execs::default(),
             samplers: Samplers::default(),
-            host_network: left.host_network.take(),
+            host_network,
+            redirect: OnceLock::new(),
+            own: Weak::clone(own),
             stopping: AtomicBool::new(false),
             settled: watch::Sender::new(false),
             config,
@@ -280,8 +288,25 @@ impl Engine {
         &self.samplers
     }
 
-    pub(crate) fn host_network(&self) -> Option<&OwnedFd> {
+    pub(crate) fn host_network(&self) -> Option<&Arc<OwnedFd>> {
         self.host_network.as_ref()
+    }
+
+    /// The way to containers' name servers, loaded when the first needs it; none where the kernel has no such thing.
+    pub(crate) fn redirect(&self) -> Option<&Arc<NameRedirect>> {
+        let load = || match NameRedirect::load() {
+            Ok(loaded) => Some(Arc::new(loaded)),
+            Err(error) => {
+                tracing::warn!(%error, "containers cannot have port 53 for themselves");
+                None
+            }
+        };
+        self.redirect.get_or_init(load).as_ref()
+    }
+
+    /// This engine, as long as it is open.
+    pub(crate) fn own(&self) -> Weak<Self> {
+        Weak::clone(&self.own)
     }
 
     /// Addresses that are given out.

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::endpoints::Places;
+use super::name_server::NameServer;
 use super::plugs::Lease;
 use super::record::{Record, RunState, Status};
 use crate::io::Hub;
@@ -43,6 +44,8 @@ pub struct Container {
     pub(crate) volumes: Mutex<Option<InUse>>,
     /// Its places in networks, as long as it runs.
     pub(crate) lease: Mutex<Option<Lease>>,
+    /// What answers its questions for names, as long as it runs.
+    pub(crate) name_server: Mutex<Option<NameServer>>,
     /// What is still being cleared away after the last run.
     pub(crate) clearing: Mutex<Option<JoinHandle<()>>>,
 }
@@ -114,6 +117,7 @@ impl Container {
             cancel_restart: Notify::new(),
             volumes: Mutex::default(),
             lease: Mutex::default(),
+            name_server: Mutex::default(),
             clearing: Mutex::default(),
         })
     }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use super::endpoints::Places;
-use super::{Record, modes};
+use super::{Record, modes, name_server};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::networks::Subnet;
@@ -31,7 +31,8 @@ impl Engine {
                 &format!("{}\n", record.config.hostname),
             )?;
             write(&dir.join("hosts"), &self.hosts(record, places))?;
-            write(&dir.join("resolv.conf"), &self.resolv_conf(record))
+            let resolv_conf = self.resolv_conf(record, name_server::is_wanted(places));
+            write(&dir.join("resolv.conf"), &resolv_conf)
         };
         write().map_err(|error| Error::internal("the container's files cannot be written", error))
     }
@@ -40,6 +41,17 @@ impl Engine {
     pub(super) fn write_hosts(&self, record: &Record, places: &Places) -> Result<()> {
         let path = self.container_dir(&record.id).join("hosts");
         write(&path, &self.hosts(record, places))
+            .map_err(|error| Error::internal("the container's files cannot be written", error))
+    }
+
+    /// Has a container that runs ask the name server that it has now, unless it asks whom it chose itself.
+    pub(super) fn write_name_server(&self, record: &Record) -> Result<()> {
+        let path = self.container_dir(&record.id).join("resolv.conf");
+        let now = std::fs::read_to_string(&path).unwrap_or_default();
+        if now != self.resolv_conf(record, false) {
+            return Ok(());
+        }
+        write(&path, &self.resolv_conf(record, true))
             .map_err(|error| Error::internal("the container's files cannot be written", error))
     }
 
@@ -77,43 +89,6 @@ impl Engine {
         let other = modes::donor(&record.host_config.network_mode)
             .and_then(|other| self.containers().find(other).ok());
         other.map_or_else(|| record.id.clone(), |other| other.id().to_owned())
-    }
-
-    fn resolv_conf(&self, record: &Record) -> String {
-        let host_config = &record.host_config;
-        let config = self.config();
-        let first = |lists: [&[String]; 3]| {
-            lists
-                .into_iter()
-                .find(|list| !list.is_empty())
-                .unwrap_or_default()
-                .to_vec()
-        };
-        let own = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
-        let servers = first([&own(&host_config.dns), &config.settings.dns, &config.dns]);
-        let search = first([
-            &own(&host_config.dns_search),
-            &config.settings.dns_search,
-            &config.dns_search,
-        ]);
-        let options = first([
-            &own(&host_config.dns_options),
-            &config.settings.dns_opts,
-            &[],
-        ]);
-        let mut text = String::new();
-        for server in &servers {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "nameserver {server}");
-        }
-        // A single dot stands for no search domain at all.
-        if !search.is_empty() && search != ["."] {
-            let _ = writeln!(text, "search {}", search.join(" "));
-        }
-        if !options.is_empty() {
-            let _ = writeln!(text, "options {}", options.join(" "));
-        }
-        text
     }
 }
 

@@ -126,11 +126,14 @@ impl Engine {
             for (name, place) in &mut places {
                 self.plug_one(&namespace, &record, name, place).await?;
             }
-            self.set_way_out(namespace, &record, &places).await?;
+            self.set_way_out(copy(&namespace)?, &record, &places)
+                .await?;
             if let Some(lease) = &mut *lock(&container.lease) {
                 lease.places.clone_from(&places);
             }
+            self.serve_names(container, &namespace, &places).await?;
         }
+        self.share_names(container, &record)?;
         Ok(places)
     }
 
@@ -165,8 +168,12 @@ impl Engine {
         if let Some(lease) = &mut *lock(&container.lease) {
             lease.places.clone_from(&places);
         }
-        self.set_way_out(namespace, record, &places).await?;
-        self.write_hosts(record, &places)
+        self.set_way_out(copy(&namespace)?, record, &places).await?;
+        self.write_hosts(record, &places)?;
+        if self.serve_names(container, &namespace, &places).await? {
+            self.write_name_server(record)?;
+        }
+        Ok(())
     }
 
     /// Unplugs a container that runs from one of its networks and gives its addresses back.
@@ -341,7 +348,7 @@ fn mac_text(mac: [u8; 6]) -> String {
     text
 }
 
-fn copy(namespace: &OwnedFd) -> Result<OwnedFd> {
+pub(super) fn copy(namespace: &OwnedFd) -> Result<OwnedFd> {
     let copied = namespace.try_clone();
     copied.map_err(|error| Error::internal("a descriptor cannot be copied", error))
 }
@@ -355,7 +362,7 @@ fn namespace_of(pid: i32) -> Result<OwnedFd> {
 }
 
 /// The same of one that may end at any time: what was opened is its own if it is there afterwards.
-fn namespace_of_live(live: &Live) -> Result<OwnedFd> {
+pub(super) fn namespace_of_live(live: &Live) -> Result<OwnedFd> {
     let namespace = namespace_of(live.pid)?;
     lighter_runtime::signal(live.pidfd.as_fd(), 0)
         .map_err(|error| Error::internal("the container has ended", error))?;

@@ -87,6 +87,7 @@ impl Engine {
             Err(failed) => {
                 let (error, code) = failed;
                 *lock(&container.volumes) = None;
+                *lock(&container.name_server) = None;
                 self.unplug_all(container).await;
                 *lock(&container.lease) = None;
                 container.change(|state| {

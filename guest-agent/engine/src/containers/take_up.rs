@@ -165,7 +165,7 @@ impl Engine {
         }
     }
 
-    fn group_of(&self, container: &Container) -> Option<Cgroup> {
+    pub(super) fn group_of(&self, container: &Container) -> Option<Cgroup> {
         let record = container.record();
         let parent = record.host_config.cgroup_parent.trim_matches('/');
         let parent = (!parent.is_empty()).then_some(parent);
@@ -223,6 +223,7 @@ impl Engine {
             pty: ends.pty,
         });
         container.hub.set_stdin(stdin);
+        self.serve_names_again(container, &live, &mut kept);
         *super::lock(&container.live) = Some(Arc::clone(&live));
         container.change(|state| {
             state.run.status = if frozen {

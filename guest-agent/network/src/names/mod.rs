@@ -30,6 +30,9 @@ pub use sockets::{PORT, Sockets};
 /// The address that containers ask.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
+/// Whom the host's namespace asks where nobody says: the host's end of the link.
+pub const HOST_SERVER: IpAddr = IpAddr::V4(lighter_protocol::link::GATEWAY_V4);
+
 /// Questions of one container that are on their way to another server at once; dockerd's.
 pub const QUESTIONS: usize = 1_024;
 
