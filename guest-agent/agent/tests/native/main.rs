@@ -13,6 +13,7 @@ mod loads;
 mod lost;
 mod machine;
 mod makes;
+mod naming;
 mod networks;
 mod passing;
 mod scale;
