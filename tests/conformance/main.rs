@@ -6,6 +6,7 @@ mod generations;
 mod layers;
 mod limits;
 mod living;
+mod naming;
 mod networks;
 mod normal;
 mod pushing;

@@ -7,6 +7,7 @@ mod ending;
 mod folders;
 mod interactive;
 mod lifecycle;
+mod naming;
 mod outward;
 mod own_cli;
 mod own_copies;
