@@ -36,10 +36,11 @@ fn network(machine: &Machine, name: &str, subnet: &str, more: &Value) {
 
 /// What a command in a container says.
 fn says(machine: &Machine, name: &str, command: &str) -> String {
-    let command: Vec<&str> = ["/bin/busybox"]
-        .into_iter()
-        .chain(command.split(' '))
-        .collect();
+    let words = ["/bin/busybox"].into_iter().chain(command.split(' '));
+    said_by(machine, name, &words.collect::<Vec<_>>())
+}
+
+fn said_by(machine: &Machine, name: &str, command: &[&str]) -> String {
     let body = json!({"AttachStdout": true, "AttachStderr": true, "Cmd": command});
     let made = call(machine, "POST", &format!("/containers/{name}/exec"), &body).is(201);
     let id = made.json()["Id"].as_str().unwrap().to_owned();
@@ -161,13 +162,9 @@ fn a_container_may_have_port_53_for_itself_and_share_its_network() {
     let machine = started(dir.path());
     network(&machine, "one", "10.1.0.0/24", &Value::Null);
     run(&machine, "server", &inside(&["one"], &[]));
-    // As whoever is in the container does.
-    let body = json!({"AttachStdout": true, "AttachStderr": true, "Cmd":
-        ["/bin/busybox", "timeout", "1", "/bin/busybox", "nc", "-u", "-l", "-p", "53", "-s", "0.0.0.0"]});
-    let made = call(&machine, "POST", "/containers/server/exec", &body).is(201);
-    let id = made.json()["Id"].as_str().unwrap().to_owned();
-    let said = call(&machine, "POST", &format!("/exec/{id}/start"), &json!({})).is(200);
-    assert!(!String::from_utf8_lossy(&payload(&said.body)).contains("in use"));
+    // As whoever is in the container does: it waits for somebody to come.
+    let said = says(&machine, "server", "timeout 1 /bin/busybox nc -l -p 53");
+    assert_eq!(said, "");
     let own = socket(&machine, "server", ([0, 0, 0, 0], 53).into());
     assert_eq!(finds(&machine, "server", "server"), ["10.1.0.2"]);
     let asked_by = answers(own);
@@ -180,6 +177,55 @@ fn a_container_may_have_port_53_for_itself_and_share_its_network() {
     shares["HostConfig"]["NetworkMode"] = "container:server".into();
     run(&machine, "shares", &shares);
     assert_eq!(finds(&machine, "shares", "server"), ["10.1.0.2"]);
+}
+
+#[test]
+fn names_are_asked_over_connections_and_networks_within_a_container_are_its_own() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    network(&machine, "one", "10.1.0.0/24", &Value::Null);
+    let mut body = inside(&["one"], &[]);
+    body["HostConfig"]["Privileged"] = true.into();
+    run(&machine, "web", &body);
+    let question = r"\0\025\022\064\1\0\0\1\0\0\0\0\0\0\3web\0\0\1\0\1";
+    let script = format!(
+        "printf '{question}' | /bin/busybox nc 127.0.0.11 53 | /bin/busybox hexdump -v -e '/1 \"%02x\"'"
+    );
+    let said = said_by(&machine, "web", &["/bin/busybox", "sh", "-c", &script]);
+    assert!(
+        said.contains("1234818000010001") && said.ends_with("00040a010002"),
+        "{said}"
+    );
+    // A machine in the container, with a server of its own.
+    let script = "b=/bin/busybox; $b ip link set lo up; (echo inner | $b nc -l -p 53) & \
+        while ! $b nc 127.0.0.11 53 </dev/null 2>/dev/null; do :; done";
+    let apart = [
+        "/bin/busybox",
+        "timeout",
+        "30",
+        "/bin/busybox",
+        "unshare",
+        "-n",
+    ];
+    let apart = [&apart[..], &["/bin/busybox", "sh", "-c", script]].concat();
+    let said = said_by(&machine, "web", &apart);
+    assert!(said.ends_with("inner\n"), "{said}");
+}
+
+#[test]
+fn users_of_other_namespaces_find_names_too() {
+    let dir = tempdir().unwrap();
+    let machine = Machine::start(dir.path());
+    let mut settings = hello();
+    settings.boot.engine.userns_remap = true;
+    machine.greeted_with(settings);
+    load_image(&machine, dir.path());
+    network(&machine, "one", "10.1.0.0/24", &Value::Null);
+    run(&machine, "web", &inside(&["one"], &["al"]));
+    assert_eq!(finds(&machine, "web", "al"), ["10.1.0.2"]);
+    machine.kill_agent();
+    machine.greeted();
+    assert_eq!(finds(&machine, "web", "al"), ["10.1.0.2"]);
 }
 
 #[test]
