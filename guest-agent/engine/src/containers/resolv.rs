@@ -138,7 +138,9 @@ impl Engine {
     /// Servers that are asked for what is no container.
     pub(super) fn outer_servers(&self, resolving: &Resolving) -> Vec<IpAddr> {
         let servers = resolving.servers.iter();
-        let servers: Vec<IpAddr> = servers.filter_map(|text| text.parse().ok()).collect();
+        let servers = servers.filter_map(|text| text.parse().ok());
+        // It would ask itself.
+        let servers: Vec<IpAddr> = servers.filter(|server| *server != SERVER).collect();
         if servers.is_empty() && !resolving.own_servers {
             return vec![HOST_SERVER];
         }

@@ -1,6 +1,7 @@
 //! The rules: what is said to a question, as plain data. What comes in is hostile.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR};
@@ -46,13 +47,25 @@ pub(super) struct Asked {
     pub(super) limit: usize,
 }
 
-/// Judges a message of a container. `turn` chooses who comes first of several.
+/// Who comes first of several that have one name, by family: clients ask for both in pairs.
+#[derive(Debug, Default)]
+pub(super) struct Turns([AtomicUsize; 2]);
+
+impl Turns {
+    fn next(&self, v6: bool) -> usize {
+        let [v4_turn, v6_turn] = &self.0;
+        let turn = if v6 { v6_turn } else { v4_turn };
+        turn.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Judges a message of a container.
 pub(super) fn judge(
     bytes: &[u8],
     over: Over,
     zone: &dyn Zone,
     asker: &str,
-    turn: usize,
+    turns: &Turns,
 ) -> Verdict {
     let [id0, id1, flags, _, count0, count1, ..] = *bytes else {
         return Verdict::Silence;
@@ -90,8 +103,11 @@ pub(super) fn judge(
     };
     match known(&asked.question, zone, asker) {
         Some(mut records) => {
-            let count = records.len();
-            records.rotate_left(if count > 1 { turn % count } else { 0 });
+            if records.len() > 1 {
+                let turn = turns.next(asked.question.query_type == RecordType::AAAA);
+                let count = records.len();
+                records.rotate_left(turn % count);
+            }
             Verdict::Reply(asked.reply(ResponseCode::NoError, records))
         }
         None => Verdict::Onward(Box::new(asked)),

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
@@ -12,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::answer::{Asked, Over, Verdict, judge};
+use super::answer::{Asked, Over, Turns, Verdict, judge};
 use super::{CONNECTIONS, Places, QUESTIONS, Sockets, Zone, onward};
 use crate::NetworkError;
 
@@ -40,7 +39,7 @@ struct Desk {
     asker: String,
     zone: Arc<dyn Zone>,
     places: Places,
-    turn: AtomicUsize,
+    turns: Turns,
     questions: Semaphore,
 }
 
@@ -65,7 +64,7 @@ pub fn serve(
         asker,
         zone,
         places,
-        turn: AtomicUsize::new(0),
+        turns: Turns::default(),
         questions: Semaphore::new(QUESTIONS),
     });
     Ok(Service(tokio::spawn(async move {
@@ -181,8 +180,7 @@ async fn question(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 
 impl Desk {
     fn judge(&self, bytes: &[u8], over: Over) -> Verdict {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        judge(bytes, over, &*self.zone, &self.asker, turn)
+        judge(bytes, over, &*self.zone, &self.asker, &self.turns)
     }
 
     async fn ask(&self, bytes: &[u8], asked: &Asked, over: Over) -> Vec<u8> {
