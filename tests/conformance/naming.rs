@@ -41,6 +41,7 @@ fn names_that_containers_find() {
         run -d --name f1 -h hosted --network find1 --network-alias al busybox sleep 1000
         run -d --name f2 --network find2 --network-alias al busybox sleep 1000
         run -d --name f3 --network find1 --link f1:linked busybox sleep 1000
+        inspect -f '{{json .HostConfig.Links}} {{range .NetworkSettings.Networks}}{{json .Links}}{{end}}' f3
         exec f3 nslookup -type=a f1
         exec f3 nslookup -type=a F1
         exec f3 nslookup -type=a al

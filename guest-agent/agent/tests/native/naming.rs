@@ -121,6 +121,13 @@ fn containers_find_each_other_by_every_name_they_have() {
         assert_eq!(finds(&machine, "asks", name), ["10.1.0.2"], "{name}");
     }
     assert_eq!(finds(&machine, "asks", "asks"), ["10.1.0.4"]);
+    let mut links = inside(&["one"], &[]);
+    links["NetworkingConfig"]["EndpointsConfig"]["one"]["Links"] = json!(["/web:linked"]);
+    links["HostConfig"]["Links"] = json!(["/web:linked"]);
+    run(&machine, "links", &links);
+    assert_eq!(finds(&machine, "links", "linked"), ["10.1.0.2"]);
+    assert_eq!(finds(&machine, "asks", "linked"), ["SERVFAIL"]);
+    remove_by_force(&machine, "links");
     let mut two = finds(&machine, "asks", "al");
     let firsts: std::collections::BTreeSet<String> = (0..4)
         .map(|_| finds(&machine, "asks", "al")[0].clone())

@@ -12,6 +12,11 @@ pub(super) fn donor(mode: &str) -> Option<&str> {
     mode.strip_prefix("container:")
 }
 
+/// Whether a network mode names a network that somebody made.
+pub(super) fn is_user_defined(mode: &str) -> bool {
+    donor(mode).is_none() && !["", "default", "bridge", "host", "none"].contains(&mode)
+}
+
 /// What the client's own request contradicts; the image's settings must not be in it yet.
 pub(super) fn conflicts(config: &Config, host_config: &HostConfig) -> Result<()> {
     fn some<T>(list: Option<&Vec<T>>) -> bool {

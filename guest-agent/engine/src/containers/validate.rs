@@ -160,11 +160,10 @@ fn check_missing_features(config: &Config, host_config: &HostConfig) -> Result<(
              --network host",
         );
     }
-    if host_config
-        .links
-        .as_ref()
-        .is_some_and(|links| !links.is_empty())
-    {
+    // In other networks they are names, of which the endpoint has its own list.
+    let by_name = modes::is_user_defined(&host_config.network_mode);
+    let links = host_config.links.as_ref();
+    if !by_name && links.is_some_and(|links| !links.is_empty()) {
         return missing("links between containers are not supported yet");
     }
     if let Some(request) = host_config.device_requests.iter().flatten().next() {
