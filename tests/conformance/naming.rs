@@ -48,8 +48,9 @@ fn names_that_containers_find() {
         exec f3 nslookup -type=a hosted
         exec f3 nslookup -type=a linked
         exec f3 nslookup -type=a f1.find1
-        exec f3 nslookup -type=a f1.find2
-        exec f3 nslookup -type=a f2
+        # Nobody of its networks: found by neither, and dockerd here has nobody to ask.
+        ~ exec f3 nslookup -type=a f1.find2
+        ~ exec f3 nslookup -type=a f2
         exec f3 nslookup -type=aaaa f1
         exec f3 nslookup -type=mx f1
         exec f3 nslookup 10.56.0.2
@@ -61,7 +62,8 @@ fn names_that_containers_find() {
         exec f3 nslookup -type=a al
         rename f1 f9
         exec f3 nslookup -type=a f9
-        exec f3 nslookup -type=a linked
+        # The name that the link leads to is nobody's now.
+        ~ exec f3 nslookup -type=a linked
         stop -t 0 f9
         exec f3 nslookup -type=a al
         rm -f f9 f2 f3

@@ -125,6 +125,8 @@ fn containers_find_each_other_by_every_name_they_have() {
     links["NetworkingConfig"]["EndpointsConfig"]["one"]["Links"] = json!(["/web:linked"]);
     links["HostConfig"]["Links"] = json!(["/web:linked"]);
     run(&machine, "links", &links);
+    let shown = get(&machine, "/containers/links/json").is(200).json();
+    assert_eq!(shown["HostConfig"]["Links"], Value::Null);
     assert_eq!(finds(&machine, "links", "linked"), ["10.1.0.2"]);
     assert_eq!(finds(&machine, "asks", "linked"), ["SERVFAIL"]);
     remove_by_force(&machine, "links");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lighter_images::config::RunConfig;
 
+use super::modes;
 use crate::config::Settings;
 use crate::model::{Config, HostConfig, StrSlice};
 
@@ -109,6 +110,10 @@ fn merge_health(config: &mut Config, image: &RunConfig) {
 pub(super) fn adapt(host_config: &mut HostConfig, settings: &Settings) {
     if matches!(host_config.network_mode.as_str(), "" | "default") {
         host_config.network_mode = "bridge".into();
+    }
+    if modes::is_user_defined(&host_config.network_mode) {
+        // The endpoint has them, and nobody shows them twice.
+        host_config.links = None;
     }
     for (mode, default) in [
         (&mut host_config.ipc_mode, "private"),
