@@ -16,11 +16,13 @@
 //! * [`port::HOST`]: the guest connects and sends one [`Open`]; the host answers [`Opened`] or
 //!   [`Failed`]. After an opened [`Request::Dial`] the stream carries raw bytes both ways, each
 //!   direction ended by its own half-close.
+//!   After an opened [`Request::Publish`] it goes on with [`Bind`] and [`Bound`].
+//! * [`port::PUBLISHED`]: the host connects and sends [`Accepted`], then raw bytes follow both ways.
 //! * [`port::API`]: HTTP from the first byte on; no frame of ours.
 //!
 //! # Adding a message
 //!
-//! 1. Write its struct in `control.rs` or `open.rs`. A field added to an existing struct gets
+//! 1. Write its struct in `control.rs`, `open.rs` or `ports.rs`. A field added to an existing struct gets
 //!    `#[serde(default)]`: unknown fields are ignored and missing ones must have a meaning.
 //! 2. Add one line with a fresh type number to the table in `message.rs`. Numbers are never
 //!    used twice, not even after a message is gone.
@@ -34,6 +36,7 @@ mod frame;
 pub mod link;
 mod message;
 mod open;
+mod ports;
 mod secret;
 mod settings;
 
@@ -44,6 +47,7 @@ pub use control::{
 pub use frame::{Decoder, Frame, FrameError, HEADER_LENGTH, MAX_FRAME, encode_frame};
 pub use message::{Message, MessageError, fuzz_decoder};
 pub use open::{ActivateShare, Dial, DialPurpose, Failed, FailedCode, Open, Opened, Request};
+pub use ports::{Accepted, Bind, Bound, MAX_DATAGRAM, Publish, Transport};
 pub use secret::{Secret, SecretError};
 pub use settings::{AddressPool, BootSettings, EngineSettings, HostUser, Proxies, Share};
 
@@ -65,6 +69,8 @@ pub mod port {
     pub const CONTROL: u32 = 1024;
     /// The guest listens: the Docker Engine API, HTTP from the first byte.
     pub const API: u32 = 1025;
+    /// The guest listens: one [`Accepted`](crate::Accepted) frame, then what a client of a published port says.
+    pub const PUBLISHED: u32 = 1027;
     /// The host listens: one [`Open`](crate::Open) frame, then what it asked for.
     pub const HOST: u32 = 1026;
 

@@ -7,6 +7,7 @@ use crate::control::{
     Bye, ByeOk, Clock, Health, HealthOk, Hello, Refused, Shutdown, Status, StatusOk, Welcome,
 };
 use crate::open::{Failed, Open, Opened};
+use crate::ports::{Accepted, Bind, Bound};
 use crate::{Decoder, Frame, FrameError, OLDEST_VERSION, VERSION, encode_frame};
 
 /// A frame or body that is no message of ours.
@@ -105,6 +106,9 @@ messages! {
     0x40 Open,
     0x41 Opened,
     0x42 Failed,
+    0x50 Bind,
+    0x51 Bound,
+    0x52 Accepted,
 }
 
 /// What a message checks of itself when it comes from the wire.

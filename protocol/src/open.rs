@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Secret;
 use crate::check;
 use crate::message::Check;
+use crate::ports::Publish;
 
 /// Guest to host, the first frame of a guest-initiated stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,7 @@ impl Check for Open {
                 }
             }
             Request::ActivateShare(share) => check::path(&share.path),
+            Request::Publish(publish) => publish.check(),
             Request::Unknown => Ok(()),
         }
     }
@@ -44,6 +46,8 @@ pub enum Request {
     Dial(Dial),
     /// Make a host path reachable under the shares' mount.
     ActivateShare(ActivateShare),
+    /// Listen for a container.
+    Publish(Publish),
     /// A request newer than this program; answered with [`FailedCode::Unsupported`].
     #[serde(other)]
     Unknown,
@@ -113,11 +117,13 @@ pub enum Opened {
         /// True where the host refuses writes.
         read_only: bool,
     },
+    /// Ports may be bound.
+    Publish,
 }
 
 impl Check for Opened {}
 
-/// Host to guest: not done. The host closes the stream after it.
+/// Host to guest: not done. The host closes the stream after it, where it is not in another message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     /// Why, for programs.
@@ -144,7 +150,9 @@ pub enum FailedCode {
     Resolve,
     /// Nobody listens there.
     ConnectionRefused,
-    /// No way to that address.
+    /// Somebody else has that port.
+    InUse,
+    /// No way to that address, or none of the host's own.
     Unreachable,
     /// No answer in time.
     Timeout,

@@ -101,6 +101,8 @@ pub struct EngineSettings {
     pub dns_opts: Vec<String>,
     /// Where the subnets of new networks are taken from.
     pub default_address_pools: Vec<AddressPool>,
+    /// The host's address that ports are published on where nobody says; empty means all.
+    pub ip: String,
     /// Labels shown by `docker info`.
     pub labels: Vec<String>,
     /// True for containers in user namespaces, in which their root is nobody outside.

@@ -86,7 +86,7 @@ fn hello() {
         r#""engine":{"registry-mirrors":["https://mirror.example"],"#,
         r#""insecure-registries":["localhost:5000"],"log-driver":"json-file","#,
         r#""log-opts":{"max-size":"10m"},"dns":[],"dns-search":[],"dns-opts":[],"#,
-        r#""default-address-pools":[{"base":"172.30.0.0/16","size":24}],"labels":[],"#,
+        r#""default-address-pools":[{"base":"172.30.0.0/16","size":24}],"ip":"","labels":[],"#,
         r#""userns-remap":true,"shutdown-timeout":15,"max-concurrent-downloads":null,"debug":false},"#,
         r#""disk_size_bytes":68719476736,"#,
         r#""host_user":{"uid":1000,"gid":100,"name":"ann","home":"/home/ann"}}}"#,
@@ -253,4 +253,83 @@ fn open_and_answers() {
         message: "shares".into(),
     };
     golden(failed, 0x42, r#"{"code":"denied","message":"shares"}"#);
+}
+
+#[test]
+fn published_ports() {
+    let publish = Publish {
+        id: "0123abcd".into(),
+        name: "web".into(),
+    };
+    let json = format!(
+        "{{\"secret\":\"{SECRET}\",{}}}",
+        r#""request":{"kind":"publish","id":"0123abcd","name":"web"}"#
+    );
+    let request = Request::Publish(publish);
+    let secret = secret();
+    golden(Open { secret, request }, 0x40, &json);
+    golden(Opened::Publish, 0x41, r#"{"kind":"publish"}"#);
+
+    let bind = Bind {
+        number: 1,
+        transport: Transport::Udp,
+        addresses: vec!["0.0.0.0".parse().unwrap(), "::".parse().unwrap()],
+        port: 53,
+    };
+    let json = r#"{"number":1,"transport":"udp","addresses":["0.0.0.0","::"],"port":53}"#;
+    golden(bind, 0x50, json);
+    let (number, failed) = (1, None);
+    golden(
+        Bound { number, failed },
+        0x51,
+        r#"{"number":1,"failed":null}"#,
+    );
+    let failed = Some(Failed {
+        code: FailedCode::InUse,
+        message: "address already in use".into(),
+    });
+    let json = r#"{"number":1,"failed":{"code":"in_use","message":"address already in use"}}"#;
+    golden(Bound { number, failed }, 0x51, json);
+    let accepted = Accepted {
+        id: "0123abcd".into(),
+        number: 1,
+        transport: Transport::Tcp,
+        client: Some("192.0.2.9:40000".parse().unwrap()),
+        v6: false,
+    };
+    let json = concat!(
+        r#"{"id":"0123abcd","number":1,"transport":"tcp","client":"192.0.2.9:40000","#,
+        r#""v6":false}"#,
+    );
+    golden(accepted, 0x52, json);
+}
+
+#[test]
+fn bounds_of_published_ports() {
+    let refused = |message: Message| {
+        let mut decoder = Decoder::new();
+        decoder.push(&message.encode().unwrap());
+        matches!(decoder.next_message(), Err(MessageError::Bounds { .. }))
+    };
+    let bind = |port, addresses: usize| Bind {
+        number: 1,
+        transport: Transport::Tcp,
+        addresses: vec!["::1".parse().unwrap(); addresses],
+        port,
+    };
+    assert!(!refused(bind(1, 16).into()));
+    assert!(refused(bind(0, 1).into()));
+    assert!(refused(bind(1, 0).into()));
+    assert!(refused(bind(1, 17).into()));
+    let publish = |id: &str, name: &str| Open {
+        secret: secret(),
+        request: Request::Publish(Publish {
+            id: id.into(),
+            name: name.into(),
+        }),
+    };
+    assert!(!refused(publish("ab", "a_b-c.1").into()));
+    assert!(refused(publish("", "a").into()));
+    assert!(refused(publish("ab", "a\x1b[2J").into()));
+    assert!(refused(publish(&"a".repeat(257), "a").into()));
 }

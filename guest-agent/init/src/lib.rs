@@ -42,6 +42,8 @@ pub mod name {
     pub const LISTEN_CONTROL: &str = "listen/control";
     /// Listener of the API for the host: vsock, or a Unix socket in native mode.
     pub const LISTEN_API: &str = "listen/api";
+    /// Listener for clients of published ports, as the host hands them on: vsock, or a Unix socket in native mode.
+    pub const LISTEN_PUBLISHED: &str = "listen/published";
     /// Listener of the API for containers: a Unix socket.
     pub const LISTEN_DOCKER: &str = "listen/docker.sock";
     /// The network namespace that containers know as the host's.

@@ -31,6 +31,7 @@ const BACKLOG: i32 = 4096;
 /// Ports as `lighter-protocol` has them; init does without the crate and its JSON.
 const CONTROL_PORT: u32 = 1024;
 const API_PORT: u32 = 1025;
+const PUBLISHED_PORT: u32 = 1027;
 
 /// The socket that containers are given.
 const DOCKER_SOCKET: &str = "/run/docker.sock";
@@ -71,6 +72,8 @@ pub fn guest() -> Result<Booted, BootError> {
     root::make_pivotable()?;
     let control = vsock::listen(CONTROL_PORT, BACKLOG).at("listening for the host (control)")?;
     let api = vsock::listen(API_PORT, BACKLOG).at("listening for the host (API)")?;
+    let published =
+        vsock::listen(PUBLISHED_PORT, BACKLOG).at("listening for the host (published ports)")?;
     mounts::mount_all()?;
     raise_limits();
     sysctl::apply();
@@ -83,7 +86,7 @@ pub fn guest() -> Result<Booted, BootError> {
     let since_start = clock_gettime(ClockId::Boottime);
     let ms = since_start.tv_sec * 1000 + since_start.tv_nsec / 1_000_000;
     say(format_args!("the agent starts, {ms} ms after the kernel"));
-    Ok(named(control, api, docker, hostnet))
+    Ok(named([control, api, published, docker, hostnet]))
 }
 
 /// Does the same for tests: Unix sockets instead of vsock, a folder instead of a disk.
@@ -94,20 +97,28 @@ pub fn native(options: &Native) -> Result<Booted, BootError> {
     }
     let control = unix_listener(&options.dir.join("control.sock"))?;
     let api = unix_listener(&options.dir.join("api.sock"))?;
+    let published = unix_listener(&options.dir.join("published.sock"))?;
     let docker = unix_listener(&options.dir.join("docker.sock"))?;
     raise_limits();
     network::loopback_up().at("bringing up the loopback")?;
     let hostnet = network::second_namespace()?;
-    Ok(named(control, api, docker, hostnet))
+    Ok(named([control, api, published, docker, hostnet]))
 }
 
-fn named(control: OwnedFd, api: OwnedFd, docker: OwnedFd, hostnet: OwnedFd) -> Booted {
-    vec![
-        (name::LISTEN_CONTROL.to_owned(), control),
-        (name::LISTEN_API.to_owned(), api),
-        (name::LISTEN_DOCKER.to_owned(), docker),
-        (name::HOST_NETWORK.to_owned(), hostnet),
-    ]
+/// The names of these, which come in this order.
+fn named(descriptors: [OwnedFd; 5]) -> Booted {
+    let names = [
+        name::LISTEN_CONTROL,
+        name::LISTEN_API,
+        name::LISTEN_PUBLISHED,
+        name::LISTEN_DOCKER,
+        name::HOST_NETWORK,
+    ];
+    names
+        .map(str::to_owned)
+        .into_iter()
+        .zip(descriptors)
+        .collect()
 }
 
 /// A listener at a path, for its owner and group.

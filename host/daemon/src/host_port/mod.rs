@@ -98,7 +98,7 @@ impl HostPort {
                     }
                 }
             }
-            Request::Unknown => {
+            Request::Publish(_) | Request::Unknown => {
                 let text = "this host does not know that request".to_owned();
                 refuse(stream, failed(FailedCode::Unsupported, text)).await;
             }
