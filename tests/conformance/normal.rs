@@ -15,11 +15,22 @@ pub fn text(text: &str) -> String {
         {
             continue;
         }
-        let words: Vec<String> = line.split(' ').map(word).collect();
+        let listed = endpoints_sorted(line);
+        let words: Vec<String> = listed.split(' ').map(word).collect();
         out.push_str(words.join(" ").trim_end());
         out.push('\n');
     }
     out
+}
+
+/// Networks that a message lists in the order of a Go map.
+fn endpoints_sorted(line: &str) -> String {
+    let Some((before, list)) = line.split_once("multiple network endpoints: ") else {
+        return line.to_owned();
+    };
+    let mut names: Vec<&str> = list.trim_end_matches('.').split(", ").collect();
+    names.sort_unstable();
+    format!("{before}multiple network endpoints: {}", names.join(", "))
 }
 
 fn word(word: &str) -> String {
@@ -30,7 +41,7 @@ fn word(word: &str) -> String {
         sorted.sort();
         return sorted.join(",");
     }
-    plain(word)
+    parts.into_iter().map(plain).collect::<Vec<_>>().join(",")
 }
 
 fn plain(word: &str) -> String {

@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use lighter_engine::model::{Config, CreateRequest};
 use serde::Serialize;
 
+use super::older;
 use crate::body::json;
 use crate::call::Call;
 use crate::error::ApiError;
@@ -22,17 +23,19 @@ pub(super) async fn create(mut call: Call) -> Answer {
         // Older clients send sizes they do not mean.
         request.host_config.console_size = (0, 0);
     }
+    let mut warnings = older::adapt(&mut request, call.version)?;
     let name = call.query.filled("name");
     let platform = call.query.filled("platform");
     let created = call
         .engine
         .container_create(request, name, platform)
         .await?;
+    warnings.extend(created.warnings);
     json(
         StatusCode::CREATED,
         &Shape {
             id: created.id,
-            warnings: created.warnings,
+            warnings,
         },
     )
 }

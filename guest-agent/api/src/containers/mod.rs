@@ -10,6 +10,7 @@ mod lifecycle;
 mod list;
 mod logs;
 mod mounts;
+mod older;
 mod stats;
 mod top;
 mod wait;

@@ -46,8 +46,7 @@ pub(crate) fn bridge(options: &Options, internal: bool) -> Result<BridgeOptions>
             (_, Some("name")) => read.name = Some(value.clone()).filter(|name| !name.is_empty()),
             (MTU, _) => mtu = number(key, value)?,
             (_, Some("enable_icc")) => read.icc = boolean(key, value)?,
-            ("com.docker.network.enable_ipv4" | "com.docker.network.enable_ipv6", _)
-            | (_, Some("enable_ip_masquerade" | "inhibit_ipv4" | "default_bridge")) => {
+            (_, Some("enable_ip_masquerade" | "inhibit_ipv4" | "default_bridge")) => {
                 boolean(key, value)?;
             }
             (_, Some("gateway_mode_ipv4" | "gateway_mode_ipv6")) => match value.as_str() {
