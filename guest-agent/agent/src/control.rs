@@ -95,10 +95,12 @@ impl Control {
                 Verdict::First(hello) => {
                     self.service.start(&hello);
                     stream.send(welcome()).await?;
+                    self.service.greeted();
                     return Ok(true);
                 }
                 Verdict::Again => {
                     stream.send(welcome()).await?;
+                    self.service.greeted();
                     return Ok(true);
                 }
                 Verdict::Refused(refused) => {

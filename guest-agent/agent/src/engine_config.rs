@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use lighter_engine::config::{AddressPool, HostShares, Proxies, Settings};
 use lighter_engine::networks::Subnet;
+use lighter_engine::ports::{HostPorts, OnlyHere};
 use lighter_engine::{EngineConfig, Links};
 use lighter_images::{Dialer, TcpDialer};
 use lighter_init::{Events, Supervisor};
 use lighter_protocol::{EngineSettings, Hello, link};
 use lighter_runtime::LauncherConfig;
+use tokio::sync::watch;
 
 use crate::host_link::{HostLink, SamePaths};
+use crate::host_ports;
 use crate::places::Places;
 
 /// The engine's configuration in this boot.
@@ -20,13 +23,19 @@ pub fn of(
     hello: &Hello,
     supervisor: &Arc<Supervisor>,
     events: Events,
+    hosts: watch::Receiver<u64>,
 ) -> (EngineConfig, Links) {
     let boot = &hello.boot;
-    let (host_shares, dialer): (Arc<dyn HostShares>, Arc<dyn Dialer>) = if places.native {
-        (Arc::new(SamePaths), Arc::new(TcpDialer))
+    let (host_shares, dialer, host_ports): (
+        Arc<dyn HostShares>,
+        Arc<dyn Dialer>,
+        Arc<dyn HostPorts>,
+    ) = if places.native {
+        (Arc::new(SamePaths), Arc::new(TcpDialer), Arc::new(OnlyHere))
     } else {
         let link = HostLink::new(hello.secret.clone(), Arc::clone(places));
-        (Arc::new(link.clone()), Arc::new(link))
+        let ports = host_ports::OnHost::new(link.clone(), hosts);
+        (Arc::new(link.clone()), Arc::new(link), Arc::new(ports))
     };
     // The link to the host is no place for networks; natively there is none.
     let link: [(IpAddr, u8); 2] = [
@@ -62,6 +71,7 @@ pub fn of(
         dialer,
         trust_roots_pem: boot.trust_roots_pem.clone(),
         host_shares,
+        host_ports,
     };
     let links = Links {
         supervisor: Arc::clone(supervisor),
@@ -87,6 +97,7 @@ fn settings(said: &EngineSettings, proxies: &lighter_protocol::Proxies) -> Setti
                 size: pool.size,
             })
             .collect(),
+        ip: said.ip.clone(),
         labels: said.labels.clone(),
         userns_remap: said.userns_remap,
         proxies: Proxies {

@@ -80,7 +80,11 @@ impl HostLink {
         Self { secret, places }
     }
 
-    async fn open(&self, request: Request) -> Result<(MessageStream, Opened), LinkError> {
+    /// Asks for something; the stream on which it was granted.
+    ///
+    /// # Errors
+    /// The host is not there, or says no.
+    pub async fn open(&self, request: Request) -> Result<(MessageStream, Opened), LinkError> {
         tokio::time::timeout(PATIENCE, self.converse(request))
             .await
             .map_err(|_| LinkError::Timeout)?

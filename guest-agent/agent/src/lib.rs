@@ -5,6 +5,8 @@
 //!   host ══ API     ══════════════════════════════════════► │
 //!   container ── docker.sock ───────────────────────────────┘
 //!   engine ──► [host_link] ══ dial, share ══► host
+//!          ──► [host_ports] ══ publish ═════►
+//!   host ══ who came ══► [published] ──► engine
 //! ```
 //!
 //! Started by `lighter-init`, which starts it again whenever it dies; so everything that must
@@ -21,10 +23,12 @@ pub mod control;
 pub mod disk;
 pub mod engine_config;
 pub mod host_link;
+pub mod host_ports;
 pub mod kept;
 pub mod listener;
 pub mod options;
 pub mod places;
+pub mod published;
 pub mod service;
 pub mod shares;
 pub mod shutdown;
@@ -102,6 +106,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     let control = listener(name::LISTEN_CONTROL, only_host)?;
     let api = listener(name::LISTEN_API, only_host)?;
     let docker = listener(name::LISTEN_DOCKER, false)?;
+    let published = listener(name::LISTEN_PUBLISHED, only_host)?;
     drop(held);
     if let Some(host_network) = host_network.filter(|_| !places.native) {
         // Containers without a network are better than none.
@@ -118,6 +123,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         events,
         vec![api, docker],
     ));
+    tokio::spawn(published::serve(published, Arc::clone(&service)));
     let boot = Arc::new(Boot::new(places, Arc::clone(&supervisor), boot));
     let earlier = boot.accepted().await;
     if let Some(hello) = &earlier {

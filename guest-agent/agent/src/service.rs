@@ -35,6 +35,8 @@ pub struct Service {
     supplies: Mutex<Option<Supplies>>,
     engine: Mutex<Option<Arc<Engine>>>,
     state: watch::Sender<EngineState>,
+    /// Counts the times that a host said hello.
+    hosts: watch::Sender<u64>,
 }
 
 impl Service {
@@ -51,6 +53,7 @@ impl Service {
             supplies: Mutex::new(Some(Supplies { events, listeners })),
             engine: Mutex::new(None),
             state: watch::Sender::new(EngineState::Starting),
+            hosts: watch::Sender::new(0),
         }
     }
 
@@ -73,6 +76,19 @@ impl Service {
             .await;
     }
 
+    /// Notes that a host is there, perhaps another one.
+    pub fn greeted(&self) {
+        self.hosts.send_modify(|count| *count += 1);
+    }
+
+    /// The engine, once it is open.
+    pub fn engine(&self) -> Option<Arc<Engine>> {
+        self.engine
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Opens the engine in the background. A second call does nothing.
     pub fn start(self: &Arc<Self>, hello: &Arc<Hello>) {
         let supplies = self
@@ -86,8 +102,13 @@ impl Service {
     }
 
     async fn run(&self, hello: &Hello, supplies: Supplies) {
-        let (config, links) =
-            engine_config::of(&self.places, hello, &self.supervisor, supplies.events);
+        let (config, links) = engine_config::of(
+            &self.places,
+            hello,
+            &self.supervisor,
+            supplies.events,
+            self.hosts.subscribe(),
+        );
         let engine = match Engine::open(config, links).await {
             Ok(engine) => engine,
             Err(error) => return self.fail(&error, supplies.listeners),
@@ -154,12 +175,7 @@ impl Service {
         if before == EngineState::Stopping {
             return false;
         }
-        let engine = self
-            .engine
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if let Some(engine) = engine {
+        if let Some(engine) = self.engine() {
             // Each container gets the time it was promised, as far as the host waits for it.
             let most = NO_LIMIT.max(limit);
             let limit = engine.stop_limit(limit).unwrap_or(most).min(most);

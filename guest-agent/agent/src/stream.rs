@@ -1,6 +1,7 @@
 //! Messages over one stream.
 
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use lighter_protocol::{Decoder, Message, MessageError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,6 +57,16 @@ impl MessageStream {
                 Some(bytes) => self.decoder.push(bytes),
             }
         }
+    }
+
+    /// The socket.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// Ends what this side says.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
     }
 
     /// The stream, and what was read beyond the last message.

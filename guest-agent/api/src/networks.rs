@@ -155,10 +155,12 @@ async fn create(mut call: Call) -> Answer {
         warning: &'static str,
     }
     let request: Option<NetworkCreate> = call.json().await?;
-    let network = call
-        .engine
-        .network_create(request.unwrap_or_default())
-        .await?;
+    let mut request = request.unwrap_or_default();
+    if !call.version.since(48) {
+        // Older clients cannot say that, and an option can.
+        request.enable_ipv4 = None;
+    }
+    let network = call.engine.network_create(request).await?;
     json(
         StatusCode::CREATED,
         &Created {

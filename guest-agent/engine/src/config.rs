@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::networks::Subnet;
+use crate::ports::HostPorts;
 
 /// A boxed future, for the few traits that are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub dns_opts: Vec<String>,
     /// Address pools of user-defined networks.
     pub default_address_pools: Vec<AddressPool>,
+    /// The host's address that ports are published on where nobody says; empty means all.
+    pub ip: String,
     /// Labels of the engine, shown by `docker info`.
     pub labels: Vec<String>,
     /// Whether containers get user namespaces, in which their root is nobody outside.
@@ -144,4 +147,6 @@ pub struct EngineConfig {
     pub trust_roots_pem: String,
     /// Folders of the host.
     pub host_shares: Arc<dyn HostShares>,
+    /// Has the host listen for containers.
+    pub host_ports: Arc<dyn HostPorts>,
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use lighter_images::{Digest, LayerMounts, Seals, Store, StoreOptions};
 use lighter_init::Supervisor;
 use lighter_network::Wiring;
+use lighter_network::ports::Ports;
 use lighter_runtime::{Launcher, NameRedirect, verity};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,6 +26,7 @@ use crate::images::Images;
 use crate::io::Bench;
 use crate::keeper;
 use crate::networks::{self, Given, Networks};
+use crate::ports::Book;
 use crate::quota::Projects;
 use crate::stats::Samplers;
 use crate::volumes::{Passing, Volumes};
@@ -53,6 +55,9 @@ pub struct Engine {
     given: Given,
     wiring: Option<Wiring>,
     host_network: Option<Arc<OwnedFd>>,
+    /// Published ports; none where there is no network of the host's.
+    ports: Option<Ports>,
+    book: Book,
     redirect: OnceLock<Option<Arc<NameRedirect>>>,
     /// For what outlives a call and must not keep the engine.
     own: Weak<Self>,
@@ -115,6 +120,7 @@ impl Engine {
         let wiring = networks::open_wiring(left.host_network.as_ref()).await?;
         let projects = Arc::new(Projects::open(&config.data_root));
         let host_network = left.host_network.take().map(Arc::new);
+        let ports = networks::open_ports(host_network.as_deref(), wiring.as_ref())?;
         let engine = Arc::new_cyclic(|own| Self {
             networks: Networks::new(&config),
             given: Given::default(),
@@ -136,6 +142,8 @@ impl Engine {
             execs: Execs::default(),
             samplers: Samplers::default(),
             host_network,
+            ports,
+            book: Book::default(),
             redirect: OnceLock::new(),
             own: Weak::clone(own),
             stopping: AtomicBool::new(false),
@@ -290,6 +298,16 @@ impl Engine {
 
     pub(crate) fn host_network(&self) -> Option<&Arc<OwnedFd>> {
         self.host_network.as_ref()
+    }
+
+    /// Published ports; none where there is no network of the host's.
+    pub(crate) fn ports(&self) -> Option<&Ports> {
+        self.ports.as_ref()
+    }
+
+    /// Which ports containers have.
+    pub(crate) fn book(&self) -> &Book {
+        &self.book
     }
 
     /// The way to containers' name servers, loaded when the first needs it; none where the kernel has no such thing.

@@ -32,6 +32,7 @@ pub mod model;
 pub mod mounts;
 pub mod names;
 pub mod networks;
+pub mod ports;
 mod quota;
 mod removal;
 pub mod stats;

@@ -116,6 +116,14 @@ impl Wiring {
             .await
     }
 
+    /// Has packets that are for clients of published ports come back to whoever carries them on.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) async fn lead_back(&self) -> Result<(), NetworkError> {
+        self.ask(Wires::lead_back).await
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Wires) -> Result<T, NetworkError> + Send + 'static,

@@ -36,7 +36,7 @@ impl Machine {
     /// Starts with what the folder holds from an earlier time.
     pub fn start(dir: &Path) -> Self {
         // An old socket must not be taken for the new one.
-        for name in ["control.sock", "api.sock", "docker.sock"] {
+        for name in ["control.sock", "api.sock", "published.sock", "docker.sock"] {
             let _ = std::fs::remove_file(dir.join(name));
         }
         let enter = dir.join("lighter-enter");

@@ -16,6 +16,7 @@ mod makes;
 mod naming;
 mod networks;
 mod passing;
+mod ports;
 mod scale;
 mod shared;
 mod sizes;

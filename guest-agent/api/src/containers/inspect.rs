@@ -248,12 +248,7 @@ fn network_settings(call: &Call, container: &Container, record: &Record) -> Netw
     }
     // The fields of before there were networks show the default one.
     let default = networks.get("bridge").cloned().unwrap_or_default();
-    let exposed = record.config.exposed_ports.iter().flatten();
-    let ports = if running {
-        exposed.map(|(port, _)| (port.clone(), None)).collect()
-    } else {
-        BTreeMap::new()
-    };
+    let ports = call.engine.port_map(record, &container.state().run);
     let sandbox = if running {
         record.id.clone()
     } else {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use lighter_engine::containers::{FILTERS, ListOptions, Listed, Record, RunState, Status};
 use lighter_engine::filters::Filters;
-use lighter_engine::model::{EndpointSettings, MountPoint};
+use lighter_engine::model::{EndpointSettings, MountPoint, PortBinding};
+use lighter_engine::ports;
 use serde::Serialize;
 
 use super::mounts;
@@ -40,7 +41,11 @@ pub(crate) struct Shape {
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Port {
+    #[serde(rename = "IP", skip_serializing_if = "Option::is_none")]
+    ip: Option<String>,
     private_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_port: Option<u16>,
     #[serde(rename = "Type")]
     kind: String,
 }
@@ -85,7 +90,7 @@ pub(crate) fn shape(call: &Call, listed: &Listed) -> Shape {
         image_id: record.image_id.clone(),
         command: command(record),
         created: record.created.unix(),
-        ports: ports(record, run),
+        ports: ports(call, record, run),
         size_rw: listed.size.map(|(own, _)| own).filter(|own| *own > 0),
         size_root_fs: listed.size.map(|(_, all)| all),
         labels: record.config.labels.clone(),
@@ -102,19 +107,22 @@ pub(crate) fn shape(call: &Call, listed: &Listed) -> Shape {
     }
 }
 
-fn ports(record: &Record, run: &RunState) -> Vec<Port> {
-    if !run.status.is_running() {
-        return Vec::new();
+fn ports(call: &Call, record: &Record, run: &RunState) -> Vec<Port> {
+    let mut all = Vec::new();
+    for (key, bindings) in call.engine.port_map(record, run) {
+        let (private_port, kind) = ports::key(&key);
+        let port = |binding: Option<PortBinding>| Port {
+            ip: binding.as_ref().map(|binding| binding.host_ip.clone()),
+            private_port,
+            public_port: binding.and_then(|binding| binding.host_port.parse().ok()),
+            kind: kind.clone(),
+        };
+        match bindings {
+            Some(bindings) => all.extend(bindings.into_iter().map(|one| port(Some(one)))),
+            None => all.push(port(None)),
+        }
     }
-    let exposed = record.config.exposed_ports.iter().flatten();
-    let port = |(text, _): (&String, _)| {
-        let (number, kind) = text.split_once('/').unwrap_or((text, "tcp"));
-        Some(Port {
-            private_port: number.parse().ok()?,
-            kind: kind.to_owned(),
-        })
-    };
-    exposed.filter_map(port).collect()
+    all
 }
 
 /// The program and its arguments, those with spaces in quotes.

@@ -25,6 +25,7 @@ use super::plugs::Lease;
 use super::record::{Record, RunState, Status};
 use crate::io::Hub;
 use crate::logs::{Buffer, LogFile};
+use crate::ports::Published;
 use crate::volumes::InUse;
 
 /// A container.
@@ -46,6 +47,8 @@ pub struct Container {
     pub(crate) lease: Mutex<Option<Lease>>,
     /// What answers its questions for names, as long as it runs.
     pub(crate) name_server: Mutex<Option<NameServer>>,
+    /// What is published of it, as long as it runs.
+    pub(crate) published: Mutex<Option<Published>>,
     /// What is still being cleared away after the last run.
     pub(crate) clearing: Mutex<Option<JoinHandle<()>>>,
 }
@@ -118,6 +121,7 @@ impl Container {
             volumes: Mutex::default(),
             lease: Mutex::default(),
             name_server: Mutex::default(),
+            published: Mutex::default(),
             clearing: Mutex::default(),
         })
     }

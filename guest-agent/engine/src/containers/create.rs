@@ -17,7 +17,7 @@ use crate::model::{Config, CreateRequest, HostConfig};
 use crate::mounts::{self, Mount, Source};
 use crate::quota::obeying;
 use crate::volumes::{ANONYMOUS, Content, Volume};
-use crate::{ids, names};
+use crate::{ids, names, ports};
 
 type Words = BTreeMap<String, String>;
 
@@ -56,6 +56,7 @@ impl Engine {
         let mut warnings = limits::discard(&mut host_config, self.has_weights());
         defaults::adapt(&mut host_config, &self.config().settings);
         validate::check(&config, &host_config)?;
+        ports::check(&host_config)?;
         users::check(&host_config, &self.config().settings)?;
         warnings.extend(self.warnings(&host_config));
         self.settle_donors(&mut host_config)?;
@@ -293,6 +294,11 @@ impl Engine {
 
     fn warnings(&self, host_config: &HostConfig) -> Vec<String> {
         let mut warnings = Vec::new();
+        let bound = host_config.port_bindings.as_ref();
+        if host_config.network_mode == "host" && bound.is_some_and(|ports| !ports.is_empty()) {
+            let text = "Published ports are discarded when using host network mode";
+            warnings.push(text.into());
+        }
         if self.wiring().is_some() {
             return warnings;
         }

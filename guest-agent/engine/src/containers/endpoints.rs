@@ -32,6 +32,7 @@ const FROM_HOST: &str =
 
 /// Leaves every network; which they were stays known.
 pub(super) fn leave(run: &mut RunState) {
+    run.ports.clear();
     for place in run.places.values_mut() {
         *place = place.left();
     }
@@ -213,6 +214,7 @@ impl Engine {
             self.note_places(&container, Some(&network.name)).await?;
             self.unplug_one(&container, &live, &record, &network.name)
                 .await?;
+            self.settle_ports(&container).await?;
         }
         record.endpoints.remove(&network.name);
         self.save_record(&record).await?;
@@ -271,6 +273,7 @@ impl Engine {
         self.save_record(record).await?;
         container.set_record(record.clone());
         self.plug_more(container, live, record, name).await?;
+        self.settle_ports(container).await?;
         self.note_places(container, None).await
     }
 

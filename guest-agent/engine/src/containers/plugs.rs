@@ -275,6 +275,15 @@ impl Engine {
         }))
     }
 
+    /// Places in the order in which they are the way out.
+    pub(crate) fn ways_out<'a>(&self, record: &Record, places: &'a Places) -> Vec<&'a Place> {
+        let priority = |name: &str| record.endpoints.get(name).map_or(0, |e| e.gw_priority);
+        let mut order: Vec<_> = places.iter().collect();
+        // Stable: those of one priority stay in the order of their names.
+        order.sort_by_key(|(name, _)| std::cmp::Reverse(priority(name)));
+        order.into_iter().map(|(_, place)| place).collect()
+    }
+
     async fn set_way_out(
         &self,
         namespace: OwnedFd,
@@ -284,16 +293,13 @@ impl Engine {
         let Some(wiring) = self.wiring() else {
             return Ok(());
         };
-        let priority = |name: &str| record.endpoints.get(name).map_or(0, |e| e.gw_priority);
-        let mut order: Vec<_> = places.iter().collect();
-        // Stable: those of one priority stay in the order of their names.
-        order.sort_by_key(|(name, _)| std::cmp::Reverse(priority(name)));
+        let order = self.ways_out(record, places);
         let router = |gateway: fn(&Place) -> Option<IpAddr>| {
             let mut all = order.iter();
-            all.find_map(|(_, place)| Some((gateway(place)?, place.interface.clone())))
+            all.find_map(|place| Some((gateway(place)?, place.interface.clone())))
         };
-        let direct = order.iter().filter(|(_, place)| self.is_direct(place));
-        let direct: Vec<String> = direct.map(|(_, place)| place.interface.clone()).collect();
+        let direct = order.iter().filter(|place| self.is_direct(place));
+        let direct: Vec<String> = direct.map(|place| place.interface.clone()).collect();
         let gateways = [
             router(|place| place.gateway_v4),
             router(|place| place.gateway_v6),

@@ -11,6 +11,7 @@ use crate::ids;
 use crate::model::{Config, EndpointSettings, HostConfig, is_false};
 use crate::mounts::Mount;
 use crate::networks::{self, Subnet};
+use crate::ports::PublishedPort;
 
 /// What create made. Changed only by rename and update.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,6 +109,8 @@ pub struct RunState {
     pub health: Option<Health>,
     /// Its places in networks, by their names.
     pub places: BTreeMap<String, Place>,
+    /// Its published ports, while it runs.
+    pub ports: Vec<PublishedPort>,
 }
 
 /// A container's place in a network; of one that does not run, the network alone.

@@ -94,6 +94,7 @@ impl Engine {
             return;
         };
         let log = outputs.log.as_ref().and_then(|log| log.buffer.clone());
+        self.unpublish(&container).await;
         *lock(&container.name_server) = None;
         // Its addresses are free for the next one when others hear of the end.
         self.unplug_all(&container).await;

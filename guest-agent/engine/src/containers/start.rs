@@ -20,6 +20,7 @@ use crate::keeper::Keeper;
 use crate::logs::{Buffer, Identity, LogFile, LogOptions};
 use crate::mounts::Mount;
 use crate::mounts::resolve::{self, Owners};
+use crate::ports::PublishedPort;
 
 impl Engine {
     /// Starts a container that does not run.
@@ -87,6 +88,7 @@ impl Engine {
             Err(failed) => {
                 let (error, code) = failed;
                 *lock(&container.volumes) = None;
+                self.unpublish(container).await;
                 *lock(&container.name_server) = None;
                 self.unplug_all(container).await;
                 *lock(&container.lease) = None;
@@ -95,6 +97,7 @@ impl Engine {
                     state.run.exit_code = code;
                     state.run.pid = 0;
                     state.run.places = before.places;
+                    state.run.ports.clear();
                     // It is as it was: only a start that came about takes the stop back.
                     state.run.manually_stopped |= was_stopped;
                     (state.run.started, state.run.finished) = (before.started, before.finished);
@@ -267,9 +270,10 @@ impl Engine {
                 keeper.put("user", user)?;
             }
             // On a thread that may block.
-            let plugging = self.plug_all(container, pid);
-            let places = tokio::runtime::Handle::current().block_on(plugging)?;
-            container.change(|state| begin(state, pid, places))?;
+            let runtime = tokio::runtime::Handle::current();
+            let places = runtime.block_on(self.plug_all(container, pid))?;
+            let ports = runtime.block_on(self.publish(container, &record))?;
+            container.change(|state| begin(state, pid, places, ports))?;
             // Whether it is to run after a restart of the machine is what its user said.
             let sync = if intent_changes {
                 Sync::Durable
@@ -375,13 +379,14 @@ struct Begun {
 
 /// Notes a process that is about to pass its gate, unless somebody stopped the container while it
 /// was made: nobody but its user takes that back.
-fn begin(state: &mut State, pid: i32, places: Places) -> Result<()> {
+fn begin(state: &mut State, pid: i32, places: Places, ports: Vec<PublishedPort>) -> Result<()> {
     let run = &mut state.run;
     if run.manually_stopped {
         return Err(Error::conflict("the container was stopped meanwhile"));
     }
     run.pid = pid;
     run.places = places;
+    run.ports = ports;
     run.started = Timestamp::now();
     run.finished = Timestamp::NEVER;
     state.recorded = Some(Status::Running);
@@ -413,11 +418,11 @@ mod tests {
     #[test]
     fn a_start_does_not_undo_a_stop_that_came_meanwhile() {
         let mut state = State::default();
-        begin(&mut state, 7, Places::new()).unwrap();
+        begin(&mut state, 7, Places::new(), Vec::new()).unwrap();
         assert_eq!(state.row().status, Status::Running);
         let mut state = State::default();
         state.run.manually_stopped = true;
-        assert!(begin(&mut state, 7, Places::new()).is_err());
+        assert!(begin(&mut state, 7, Places::new(), Vec::new()).is_err());
         assert!(state.run.manually_stopped);
         assert_eq!((state.run.pid, state.recorded), (0, None));
     }

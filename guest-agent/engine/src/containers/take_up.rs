@@ -20,6 +20,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exits;
 use crate::keeper::{Kept, Left};
+use crate::ports;
 
 /// The exit code of a container whose end nobody saw; dockerd's too.
 const UNSEEN: i32 = 255;
@@ -90,9 +91,15 @@ impl Engine {
         if run.status.is_running() {
             if let Some(mut kept) = kept
                 && let Some(pidfd) = kept.remove("pidfd")
+                && let published = ports::kept(&mut kept)
                 && self.go_on(container, pidfd, kept)
             {
-                if let Err(error) = self.finish_plugging(container).await {
+                self.publish_again(container, published).await;
+                let finished = match self.finish_plugging(container).await {
+                    Ok(()) => self.settle_ports(container).await,
+                    failed => failed,
+                };
+                if let Err(error) = finished {
                     // It goes on without.
                     tracing::error!(error = error.text(), "a network is not joined again");
                 }

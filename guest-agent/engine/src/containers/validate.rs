@@ -11,7 +11,7 @@ pub(crate) fn check(config: &Config, host_config: &HostConfig) -> Result<()> {
     check_policy(host_config)?;
     check_security(host_config)?;
     modes::check(host_config)?;
-    check_missing_features(config, host_config)?;
+    check_missing_features(host_config)?;
     if host_config.uts_mode == "host" && !config.hostname.is_empty() {
         return Err(Error::invalid(
             "conflicting options: hostname and the UTS mode",
@@ -144,22 +144,8 @@ pub(crate) fn security_options(host_config: &HostConfig) -> Result<Security> {
     Ok(security)
 }
 
-fn check_missing_features(config: &Config, host_config: &HostConfig) -> Result<()> {
+fn check_missing_features(host_config: &HostConfig) -> Result<()> {
     let missing = |text: &str| Err(Error::unsupported(text));
-    let published = host_config
-        .port_bindings
-        .as_ref()
-        .is_some_and(|ports| !ports.is_empty());
-    let exposed = config
-        .exposed_ports
-        .as_ref()
-        .is_some_and(|ports| !ports.is_empty());
-    if published || (host_config.publish_all_ports && exposed) {
-        return missing(
-            "published ports are not supported yet: containers have no network but loopback and \
-             --network host",
-        );
-    }
     // In other networks they are names, of which the endpoint has its own list.
     let by_name = modes::is_user_defined(&host_config.network_mode);
     let links = host_config.links.as_ref();

@@ -21,10 +21,10 @@ impl Engine {
     ///
     /// # Errors
     /// What is wrong with the request, in dockerd's words; the name or an address of another network.
-    pub async fn network_create(&self, request: NetworkCreate) -> Result<Arc<Network>> {
+    pub async fn network_create(&self, mut request: NetworkCreate) -> Result<Arc<Network>> {
         self.require_open()?;
         check_name_and_driver(&request)?;
-        let families = families(&request)?;
+        let families = families(&mut request)?;
         validate::ipam(request.ipam.as_ref(), families.1)?;
         if request.name.trim().is_empty() {
             return Err(Error::invalid("invalid name: name is empty"));
@@ -156,17 +156,18 @@ fn check_name_and_driver(request: &NetworkCreate) -> Result<()> {
 }
 
 /// Whether it has IPv4 and IPv6.
-fn families(request: &NetworkCreate) -> Result<(bool, bool)> {
-    let none = BTreeMap::new();
-    let options = request.options.as_ref().unwrap_or(&none);
-    let v4 = match request.enable_ipv4 {
-        Some(v4) => Some(v4),
-        None => options::switch(options, "com.docker.network.enable_ipv4")?,
+fn families(request: &mut NetworkCreate) -> Result<(bool, bool)> {
+    let options = request.options.get_or_insert_default();
+    let mut family = |said: Option<bool>, option: &str| match said {
+        // What was said both ways is kept once.
+        Some(said) => {
+            options.remove(option);
+            Ok(Some(said))
+        }
+        None => options::switch(options, option),
     };
-    let v6 = match request.enable_ipv6 {
-        Some(v6) => Some(v6),
-        None => options::switch(options, "com.docker.network.enable_ipv6")?,
-    };
+    let v4 = family(request.enable_ipv4, "com.docker.network.enable_ipv4")?;
+    let v6 = family(request.enable_ipv6, "com.docker.network.enable_ipv6")?;
     Ok((v4.unwrap_or(true), v6.unwrap_or(false)))
 }
 

@@ -33,7 +33,7 @@ pub(crate) use registry::Networks;
 pub use request::{ConfigReference, IpamConfig, IpamRequest, NetworkCreate};
 pub use subnet::Subnet;
 pub(crate) use validate::joined;
-pub(crate) use wired::{open as open_wiring, refused};
+pub(crate) use wired::{open as open_wiring, open_ports, refused};
 
 use crate::clock::Timestamp;
 use crate::engine::Engine;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use lighter_network::plan::{Address, Bridge, Joint};
+use lighter_network::ports::Ports;
 use lighter_network::{NetworkError, Wiring};
 
 use super::{Network, Subnet, options};
@@ -93,6 +94,20 @@ pub(crate) async fn open(host_network: Option<&OwnedFd>) -> Result<Option<Wiring
         .try_clone()
         .map_err(|error| Error::internal("the host's network cannot be had", error))?;
     Wiring::open(own).await.map(Some).map_err(refused)
+}
+
+/// Opens what publishes ports there.
+pub(crate) fn open_ports(
+    host_network: Option<&OwnedFd>,
+    wiring: Option<&Wiring>,
+) -> Result<Option<Ports>> {
+    let (Some(host_network), Some(wiring)) = (host_network, wiring) else {
+        return Ok(None);
+    };
+    let own = host_network
+        .try_clone()
+        .map_err(|error| Error::internal("the host's network cannot be had", error))?;
+    Ports::start(own, wiring.clone()).map(Some).map_err(refused)
 }
 
 impl Engine {

@@ -1,0 +1,174 @@
+//! Datagrams of published ports: one conversation for each client.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lighter_protocol::MAX_DATAGRAM;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UdpSocket, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::sockets::Sockets;
+use super::{Way, room};
+
+/// How long nobody says anything before a conversation is over; docker-proxy's.
+const QUIET: Duration = Duration::from_secs(90);
+/// Conversations of one port at once; whoever was quiet the longest makes room.
+const CONVERSATIONS: usize = 1_024;
+/// Datagrams that wait for a conversation that just begins; more are lost, as they are on a network.
+const WAITING: usize = 64;
+
+/// One client's datagrams, which the host sends on, and the container's, until either side ends.
+pub(super) async fn converse(
+    early: Vec<u8>,
+    stream: UnixStream,
+    socket: &UdpSocket,
+    mut ended: watch::Receiver<bool>,
+) {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = io::Cursor::new(early).chain(reader);
+    let forth = async {
+        let mut datagram = Vec::new();
+        loop {
+            let length = usize::from(reader.read_u16_le().await?);
+            datagram.resize(length, 0);
+            reader.read_exact(&mut datagram).await?;
+            // Nobody there: a datagram is lost.
+            let _ = socket.send(&datagram).await;
+        }
+    };
+    let back = async {
+        let mut frame = vec![0; 2 + MAX_DATAGRAM];
+        loop {
+            // That nobody listens in the container says nothing about the next one.
+            let Ok(count) = socket.recv(&mut frame[2..]).await else {
+                continue;
+            };
+            let length = u16::try_from(count).unwrap_or(u16::MAX);
+            frame[..2].copy_from_slice(&length.to_le_bytes());
+            writer.write_all(&frame[..2 + count]).await?;
+        }
+    };
+    let over: Result<(), io::Error> = tokio::select! {
+        over = forth => over,
+        over = back => over,
+        // An error says that nobody can tell any more.
+        _ = ended.wait_for(|ended| *ended) => Ok(()),
+    };
+    if let Err(error) = over {
+        tracing::trace!(%error, "a conversation is over");
+    }
+}
+
+/// Somebody's conversation through a socket of the machine.
+struct Conversation {
+    said: mpsc::Sender<Vec<u8>>,
+    last: watch::Receiver<Instant>,
+}
+
+/// Datagrams that come to a socket of the machine.
+pub(super) async fn exchange(socket: UdpSocket, sockets: Sockets, way: Arc<dyn Way>) {
+    let socket = Arc::new(socket);
+    let mut conversations: HashMap<SocketAddr, Conversation> = HashMap::new();
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    loop {
+        let (count, client) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            // An answer that did not arrive.
+            Err(error) => {
+                tracing::trace!(%error, "a published port");
+                continue;
+            }
+        };
+        let datagram = buffer.get(..count).unwrap_or_default().to_vec();
+        conversations.retain(|_, conversation| !conversation.said.is_closed());
+        let conversation = match conversations.get(&client) {
+            Some(conversation) => conversation,
+            None => {
+                make_room(&mut conversations);
+                let begun = begin(&socket, client, &sockets, &way);
+                conversations.entry(client).or_insert(begun)
+            }
+        };
+        // What finds no room is lost.
+        let _ = conversation.said.try_send(datagram);
+    }
+}
+
+fn make_room(conversations: &mut HashMap<SocketAddr, Conversation>) {
+    if conversations.len() < CONVERSATIONS {
+        return;
+    }
+    let quiet = conversations
+        .iter()
+        .min_by_key(|(_, conversation)| *conversation.last.borrow())
+        .map(|(client, _)| *client);
+    if let Some(client) = quiet {
+        conversations.remove(&client);
+    }
+}
+
+/// Begins one; it ends when nobody says anything, and when its sender is dropped.
+fn begin(
+    socket: &Arc<UdpSocket>,
+    client: SocketAddr,
+    sockets: &Sockets,
+    way: &Arc<dyn Way>,
+) -> Conversation {
+    let (said, heard) = mpsc::channel(WAITING);
+    let (last, seen) = watch::channel(Instant::now());
+    let (socket, sockets, way) = (Arc::clone(socket), sockets.clone(), Arc::clone(way));
+    tokio::spawn(async move {
+        let Some(_room) = room() else { return };
+        let who = Some(client).filter(|client| !client.ip().is_loopback());
+        let Some(route) = way.route(who, client.is_ipv6()) else {
+            return;
+        };
+        match sockets.converse(route.to, route.client).await {
+            Ok(container) => {
+                let mut ended = way.ended();
+                tokio::select! {
+                    () = talk(&socket, client, &container, heard, &last) => {}
+                    _ = ended.wait_for(|ended| *ended) => {}
+                }
+            }
+            Err(error) => tracing::debug!(%error, to = %route.to, "a container is not reached"),
+        }
+    });
+    Conversation { said, last: seen }
+}
+
+async fn talk(
+    socket: &UdpSocket,
+    client: SocketAddr,
+    container: &UdpSocket,
+    mut heard: mpsc::Receiver<Vec<u8>>,
+    last: &watch::Sender<Instant>,
+) {
+    let mut answer = vec![0; MAX_DATAGRAM];
+    loop {
+        let quiet = *last.borrow() + QUIET;
+        let next = async {
+            tokio::select! {
+                datagram = heard.recv() => datagram.map(Ok),
+                received = container.recv(&mut answer) => Some(Err(received)),
+            }
+        };
+        match timeout_at(quiet, next).await {
+            // Lost where there is nobody.
+            Ok(Some(Ok(datagram))) => drop(container.send(&datagram).await),
+            Ok(Some(Err(Ok(count)))) => {
+                let answer = answer.get(..count).unwrap_or_default();
+                drop(socket.send_to(answer, client).await);
+            }
+            // Nobody listens there; somebody may later.
+            Ok(Some(Err(Err(_)))) => continue,
+            Ok(None) | Err(_) => return,
+        }
+        last.send_replace(Instant::now());
+    }
+}

@@ -1,0 +1,87 @@
+//! Listeners in the host's namespace.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lighter_protocol::Transport;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::sockets::{Sockets, is_any};
+use super::{Way, carry, datagrams, room};
+
+/// Until connections are accepted again where there was no descriptor for one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What listens; it ends when this is dropped. Connections go on until their containers end.
+#[derive(Debug)]
+pub struct Listening(#[expect(dead_code, reason = "held")] JoinSet<()>);
+
+pub(super) async fn listen(
+    sockets: &Sockets,
+    transport: Transport,
+    addresses: &[IpAddr],
+    port: u16,
+    way: &Arc<dyn Way>,
+) -> io::Result<Listening> {
+    let mut streams = Vec::new();
+    let mut datagrams = Vec::new();
+    for address in addresses {
+        let address = SocketAddr::new(*address, port);
+        match transport {
+            Transport::Tcp => streams.push(sockets.listen(address).await?),
+            Transport::Udp => datagrams.push(sockets.take_datagrams(address).await?),
+        }
+    }
+    let mut tasks = JoinSet::new();
+    for listener in streams {
+        tasks.spawn(accept(listener, sockets.clone(), Arc::clone(way)));
+    }
+    for socket in datagrams {
+        tasks.spawn(datagrams::exchange(
+            socket,
+            sockets.clone(),
+            Arc::clone(way),
+        ));
+    }
+    Ok(Listening(tasks))
+}
+
+async fn accept(listener: TcpListener, sockets: Sockets, way: Arc<dyn Way>) {
+    loop {
+        match listener.accept().await {
+            Ok((client, from)) => {
+                tokio::spawn(bring(client, from, sockets.clone(), Arc::clone(&way)));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a client of a published port is not accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn bring(client: TcpStream, from: SocketAddr, sockets: Sockets, way: Arc<dyn Way>) {
+    let Some(_room) = room() else { return };
+    // What does not matter is not worth a refusal.
+    let _ = client.set_nodelay(true);
+    let own = client.local_addr().is_ok_and(|own| own.ip() == from.ip());
+    let who = Some(from).filter(|_| !own && !from.ip().is_loopback());
+    let Some(route) = way.route(who, from.is_ipv6()) else {
+        return;
+    };
+    match sockets.connect(route.to, route.client).await {
+        Ok(container) => carry::carry(client, container, way.ended()).await,
+        Err(error) => {
+            tracing::debug!(%error, to = %route.to, "a container is not reached");
+            carry::Stream::break_off(&client);
+        }
+    }
+}
+
+/// What of the addresses that the host is to listen on is listened on here too: all of a family, and loopbacks.
+pub fn is_here_too(address: IpAddr) -> bool {
+    is_any(address) || address.is_loopback()
+}

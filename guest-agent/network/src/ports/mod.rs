@@ -1,0 +1,155 @@
+//! Published ports: clients of the host and of the machine itself, on their way to a container.
+//!
+//! ```text
+//!   client ──► host ══ vsock ══► [Ports::serve]    ──┐
+//!   container ──► gateway of a network ─► [listen] ──┴─► carry, datagrams ──► sockets ──► address of the container
+//!                                                             (in the host's namespace, from the client's own address)
+//! ```
+//!
+//! A container sees the address of whoever comes from elsewhere, and its gateway's where that is the machine or the
+//! host itself; [`transparent`] has its answers come back. Nobody reaches what listens on a container's loopback:
+//! connections are made from outside of it.
+//!
+//! Called by: the engine when containers start and end, the agent for those whom the host hands on.
+//! Must never: connect to anything but what a [`Way`] says, or have more than [`CONNECTIONS`] at once.
+
+mod carry;
+mod datagrams;
+mod listen;
+mod nested;
+mod sockets;
+mod transparent;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use lighter_protocol::Transport;
+use tokio::net::UnixStream;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
+
+pub use carry::Stream;
+pub use listen::{Listening, is_here_too};
+
+use crate::{NetworkError, Wiring};
+use sockets::Sockets;
+
+/// Connections and conversations of all containers at once.
+pub const CONNECTIONS: usize = 32_768;
+
+static ROOM: Semaphore = Semaphore::const_new(CONNECTIONS);
+
+/// Where a port leads.
+pub trait Way: Send + Sync + 'static {
+    /// How somebody reaches the container, now; nothing where it cannot be reached. A client that is nobody is the
+    /// host itself, and came to an IPv6 address of it or did not.
+    fn route(&self, client: Option<SocketAddr>, v6: bool) -> Option<Route>;
+
+    /// Becomes true when the container ends.
+    fn ended(&self) -> watch::Receiver<bool>;
+}
+
+/// How somebody reaches a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Its address and port.
+    pub to: SocketAddr,
+    /// Whose address it sees; nothing is its gateway's.
+    pub client: Option<SocketAddr>,
+}
+
+/// Somebody whom the host hands on.
+#[derive(Debug)]
+pub struct Arrival {
+    /// What is said.
+    pub stream: UnixStream,
+    /// What was read of it already.
+    pub early: Vec<u8>,
+    /// How it is said.
+    pub transport: Transport,
+    /// Who it is; nothing is the host itself.
+    pub client: Option<SocketAddr>,
+    /// Whether an IPv6 address of the host was asked for.
+    pub v6: bool,
+}
+
+/// All that is published.
+#[derive(Debug)]
+pub struct Ports {
+    sockets: Sockets,
+    wiring: Wiring,
+    led_back: OnceCell<()>,
+}
+
+impl Ports {
+    /// Of the networks that are wired in this namespace.
+    ///
+    /// # Errors
+    /// There is no room for a thread.
+    pub fn start(host_network: OwnedFd, wiring: Wiring) -> Result<Self, NetworkError> {
+        Ok(Self {
+            sockets: Sockets::start(host_network)?,
+            wiring,
+            led_back: OnceCell::new(),
+        })
+    }
+
+    /// Has the answers to clients of elsewhere come back; done once, before the first port is published.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub async fn lead_back(&self) -> Result<(), NetworkError> {
+        let led = self.led_back.get_or_try_init(|| self.wiring.lead_back());
+        led.await.copied()
+    }
+
+    /// Listens in the host's namespace, where containers reach it by the gateways of their networks.
+    ///
+    /// # Errors
+    /// The port is taken, or one of the addresses is not there. Nothing is listened on then.
+    pub async fn listen(
+        &self,
+        transport: Transport,
+        addresses: &[IpAddr],
+        port: u16,
+        way: &Arc<dyn Way>,
+    ) -> io::Result<Listening> {
+        listen::listen(&self.sockets, transport, addresses, port, way).await
+    }
+
+    /// Brings somebody to a container and returns when they have parted.
+    pub async fn serve(&self, arrival: Arrival, way: &dyn Way) {
+        let Some(_room) = room() else { return };
+        let Arrival {
+            stream,
+            early,
+            transport,
+            client,
+            v6,
+        } = arrival;
+        let Some(route) = way.route(client, v6) else {
+            return;
+        };
+        let ended = way.ended();
+        let (sockets, to, client) = (&self.sockets, route.to, route.client);
+        let failed = match transport {
+            Transport::Tcp => match sockets.connect(to, client).await {
+                Ok(container) => return carry::carry_from(early, stream, container, ended).await,
+                Err(error) => error,
+            },
+            Transport::Udp => match sockets.converse(to, client).await {
+                Ok(socket) => return datagrams::converse(early, stream, &socket, ended).await,
+                Err(error) => error,
+            },
+        };
+        tracing::debug!(error = %failed, %to, "a container is not reached");
+    }
+}
+
+/// Room for one more; what is too much is turned away.
+fn room() -> Option<SemaphorePermit<'static>> {
+    let room = ROOM.try_acquire();
+    room.inspect_err(|_| tracing::warn!("more than {CONNECTIONS} connections to containers"))
+        .ok()
+}

@@ -1,0 +1,175 @@
+//! Sockets in the host's namespace, which the engine itself is not in.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Sender, channel};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::oneshot;
+
+use crate::{NetworkError, place};
+
+/// Connections that wait to be accepted; the kernel's own limit.
+const BACKLOG: i32 = 4_096;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Makes sockets there. Cheap to clone; its thread ends with the last one.
+#[derive(Debug, Clone)]
+pub(super) struct Sockets(Sender<Job>);
+
+impl Sockets {
+    /// Starts the thread that is there.
+    pub fn start(host_network: OwnedFd) -> Result<Self, NetworkError> {
+        let (jobs, work) = channel::<Job>();
+        std::thread::Builder::new()
+            .name("ports".into())
+            .stack_size(128 << 10)
+            .spawn(move || {
+                if let Err(error) = place::go(&host_network) {
+                    // Whoever asks for a socket is told that nobody is there.
+                    tracing::error!(%error, "ports cannot be published");
+                    return;
+                }
+                while let Ok(job) = work.recv() {
+                    job();
+                }
+            })
+            .map_err(NetworkError::of("starting a thread"))?;
+        Ok(Self(jobs))
+    }
+
+    /// Listens for connections.
+    pub async fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = self.make(move || {
+            let socket = stream(address.ip())?;
+            socket.set_reuse_address(true)?;
+            bind(&socket, address)?;
+            socket.listen(BACKLOG)?;
+            Ok(socket)
+        });
+        TcpListener::from_std(socket.await?.into())
+    }
+
+    /// Takes datagrams.
+    pub async fn take_datagrams(&self, address: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = self.make(move || {
+            let socket = datagrams(address.ip())?;
+            bind(&socket, address)?;
+            Ok(socket)
+        });
+        UdpSocket::from_std(socket.await?.into())
+    }
+
+    /// Connects to a container: from a client's own address, or from the machine's.
+    pub async fn connect(
+        &self,
+        to: SocketAddr,
+        client: Option<SocketAddr>,
+    ) -> io::Result<TcpStream> {
+        let socket = self.make(move || {
+            let socket = stream(to.ip())?;
+            socket.set_tcp_nodelay(true)?;
+            as_client(&socket, client)?;
+            Ok(socket)
+        });
+        let connecting = TcpSocket::from_std_stream(socket.await?.into())
+            .connect(to)
+            .await;
+        let mut again = client.filter(|client| client.port() != 0);
+        match connecting {
+            // One client's port is taken twice at once, by connections that end and begin: any other will do.
+            Err(error) if is_taken(&error) && again.is_some() => {
+                if let Some(client) = &mut again {
+                    client.set_port(0);
+                }
+                Box::pin(self.connect(to, again)).await
+            }
+            done => done,
+        }
+    }
+
+    /// A socket that exchanges datagrams with a container: from a client's own address, or from the machine's.
+    pub async fn converse(
+        &self,
+        to: SocketAddr,
+        client: Option<SocketAddr>,
+    ) -> io::Result<UdpSocket> {
+        let socket = self.make(move || {
+            let socket = datagrams(to.ip())?;
+            as_client(&socket, client)?;
+            socket.connect(&to.into())?;
+            Ok(socket)
+        });
+        UdpSocket::from_std(socket.await?.into())
+    }
+
+    async fn make(
+        &self,
+        make: impl FnOnce() -> io::Result<Socket> + Send + 'static,
+    ) -> io::Result<Socket> {
+        let (done, made) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            // Whoever asked may have gone.
+            let _ = done.send(make());
+        });
+        let nobody = || io::Error::other("nobody is in the host's network");
+        self.0.send(job).map_err(|_| nobody())?;
+        made.await.map_err(|_| nobody())?
+    }
+}
+
+fn stream(family: IpAddr) -> io::Result<Socket> {
+    new(family, Type::STREAM, Protocol::TCP)
+}
+
+fn datagrams(family: IpAddr) -> io::Result<Socket> {
+    new(family, Type::DGRAM, Protocol::UDP)
+}
+
+fn new(family: IpAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let domain = match family {
+        IpAddr::V4(_) => Domain::IPV4,
+        IpAddr::V6(_) => Domain::IPV6,
+    };
+    let socket = Socket::new(domain, kind.nonblocking().cloexec(), Some(protocol))?;
+    if family.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    socket.bind(&address.into())
+}
+
+/// Makes a socket one of the client's, as far as the kernel sees it.
+fn as_client(socket: &Socket, client: Option<SocketAddr>) -> io::Result<()> {
+    let Some(client) = client else {
+        return Ok(());
+    };
+    match client {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+    }
+    // A client has one port for connections to several of ours.
+    socket.set_reuse_address(true)?;
+    match bind(socket, client) {
+        Err(error) if is_taken(&error) => bind(socket, SocketAddr::new(client.ip(), 0)),
+        bound => bound,
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+    )
+}
+
+/// Whether this is no single address.
+pub(super) fn is_any(address: IpAddr) -> bool {
+    address == IpAddr::V4(Ipv4Addr::UNSPECIFIED) || address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+}
