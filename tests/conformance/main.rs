@@ -9,6 +9,7 @@ mod living;
 mod naming;
 mod networks;
 mod normal;
+mod ports;
 mod pushing;
 mod running;
 mod script;

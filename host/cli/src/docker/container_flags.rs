@@ -395,7 +395,14 @@ pub const CREATE: &[Flag] = &[
         Some('p'),
         Kind::List,
         "",
-        "Publish ports of the container to the host (refused in this version)",
+        "Publish ports of the container to the host",
+    ),
+    flag(
+        "publish-all",
+        Some('P'),
+        Kind::Switch,
+        "HostConfig.PublishAllPorts",
+        "Publish all exposed ports to ports of the host",
     ),
     flag(
         "pull",

@@ -21,7 +21,6 @@ const CONTAINER: &[&str] = &[
     "memory-swappiness",
     "network-alias",
     "oom-kill-disable",
-    "publish-all",
     "runtime",
     "use-api-socket",
 ];
@@ -42,8 +41,6 @@ const GLOBAL: &[&str] = &[
 
 /// Their letters.
 const LETTERS: &[(&str, char)] = &[
-    ("run", 'P'),
-    ("create", 'P'),
     ("pull", 'a'),
     ("rm", 'l'),
     ("", 'H'),
