@@ -223,11 +223,6 @@ mod tests {
             ),
             (
                 "{}",
-                r#"{"PortBindings":{"80/tcp":[{"HostPort":"1"}]}}"#,
-                "published ports are not",
-            ),
-            (
-                "{}",
                 r#"{"Runtime":"kata"}"#,
                 "unknown or invalid runtime name: kata",
             ),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use lighter_protocol::Transport;
+use lighter_network::ports::Transport;
 
 use crate::containers::lock;
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use lighter_protocol::Transport;
+use lighter_network::ports::Transport;
 
 use crate::config::BoxFuture;
 

@@ -17,12 +17,11 @@ mod way;
 
 use std::net::IpAddr;
 
-use lighter_protocol::Transport;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use book::Book;
 pub use host::{HostLease, HostPorts, OnlyHere, PortError};
-pub use lighter_network::ports::Arrival;
+pub use lighter_network::ports::{Arrival, Transport};
 pub(crate) use publish::{Published, kept};
 pub(crate) use wanted::check;
 pub use wanted::key;

@@ -5,8 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lighter_network::ports::{Arrival, Listening, Ports, Way, is_here_too};
-use lighter_protocol::Transport;
+use lighter_network::ports::{Arrival, Listening, Ports, Transport, Way, is_here_too};
 use tokio::sync::{oneshot, watch};
 
 use super::PublishedPort;

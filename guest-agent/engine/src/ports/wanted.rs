@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lighter_protocol::Transport;
+use lighter_network::ports::Transport;
 
 use crate::error::{Error, Result};
 use crate::model::{Config, HostConfig, PortBinding};

@@ -25,7 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use lighter_protocol::Transport;
+pub use lighter_protocol::Transport;
 use tokio::net::UnixStream;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
 
