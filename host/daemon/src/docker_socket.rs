@@ -68,7 +68,7 @@ async fn try_give_away(
             Ok(guest) => guest,
             Err(failure) => return Err((stream, failure)),
         };
-        let error = match guest.machine.hand_over(port::API, stream).await {
+        let error = match guest.machine.hand_over(port::API, Vec::new(), stream).await {
             Ok(()) => return Ok(()),
             Err(refused) => {
                 stream = refused.stream;

@@ -102,9 +102,9 @@ pub trait Vm: Send + Sync {
     /// [`Error::AlreadyStarted`] a second time, [`Error::Gone`] after [`Vm::kill`].
     fn start(&self) -> Result<(), Error>;
     /// Joins `stream` to the guest's vsock port; bytes and half-closes are carried both ways from
-    /// then on. Fails with [`Error::NotReady`], [`Error::Refused`], [`Error::TooManyStreams`] or
+    /// then on, after `first`, which the guest reads before all of them. Fails with [`Error::NotReady`], [`Error::Refused`], [`Error::TooManyStreams`] or
     /// [`Error::Gone`] through `done`.
-    fn connect(&self, port: u32, stream: ClientStream, done: ConnectDone);
+    fn connect(&self, port: u32, first: Vec<u8>, stream: ClientStream, done: ConnectDone);
     /// Lets the guest connect to the host's vsock port, or no longer with `None`.
     fn listen(&self, port: u32, incoming: Option<Incoming>);
     /// Ends it at once. May be called at any time and more than once.

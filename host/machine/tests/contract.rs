@@ -80,6 +80,31 @@ fn connect_before_the_guest_is_up_fails_and_later_works() {
 }
 
 #[test]
+fn first_bytes_come_before_the_streams_own_and_are_not_taken_from_it() {
+    each(|guest| {
+        guest.vm.start().unwrap();
+        guest.wait_until_up();
+        let first = [b'f'; 3000];
+        let (mut stream, answer) = guest.ask_with(port::ECHO, &first);
+        stream.write_all(b"own").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        answer.recv_timeout(support::PATIENCE).unwrap().unwrap();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut stream, &mut bytes).unwrap();
+        assert_eq!(bytes, [&first[..], b"own"].concat());
+
+        let (mut stream, answer) = guest.ask_with(999, &first);
+        stream.write_all(b"own").unwrap();
+        let (error, back) = answer.recv_timeout(support::PATIENCE).unwrap().unwrap_err();
+        assert_eq!(error, Error::Refused { port: 999 });
+        drop(stream);
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut UnixStream::from(back), &mut bytes).unwrap();
+        assert_eq!(bytes, b"own");
+    });
+}
+
+#[test]
 fn guest_calls_are_taken_while_listened_to_and_refused_after() {
     each(|guest| {
         guest.vm.start().unwrap();

@@ -136,14 +136,56 @@ async fn client_socket_is_handed_over_and_comes_back_when_refused() {
     let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
     ours.write_all(b"before").unwrap();
-    let refused = machine.hand_over(999, theirs.into()).await.unwrap_err();
+    let refused = machine
+        .hand_over(999, b"lost".to_vec(), theirs.into())
+        .await
+        .unwrap_err();
     assert_eq!(refused.error, Error::Refused { port: 999 });
-    machine.hand_over(port::ECHO, refused.stream).await.unwrap();
+    let too_long = vec![0; 4097];
+    let refused = machine
+        .hand_over(port::ECHO, too_long, refused.stream)
+        .await
+        .unwrap_err();
+    assert!(matches!(refused.error, Error::System { .. }), "{refused}");
+    machine
+        .hand_over(port::ECHO, b"first, ".to_vec(), refused.stream)
+        .await
+        .unwrap();
     ours.write_all(b" and after").unwrap();
     ours.shutdown(std::net::Shutdown::Write).unwrap();
     let mut text = String::new();
     ours.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "before and after");
+    assert_eq!(text, "first, before and after");
+    machine.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_of_tcp_is_handed_over_with_an_introduction_and_outlives_the_daemon() {
+    let kernel = kernel_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Machine::launch(config(kernel, dir.path())).await.unwrap();
+    connect(&machine, port::ORDERS).await;
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"early").unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    let first = b"who it is; ".to_vec();
+    machine
+        .hand_over(port::ECHO, first, accepted.into())
+        .await
+        .unwrap();
+    drop(machine);
+    let mut bytes = [0; 16];
+    client.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"who it is; early");
+    client.write_all(b" and late").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert_eq!(text, " and late");
+    let machine = Machine::take_over(dir.path()).await.unwrap().unwrap();
     machine.kill().await.unwrap();
 }
 

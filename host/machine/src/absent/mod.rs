@@ -58,11 +58,16 @@ impl Machine {
         match self.0 {}
     }
 
-    /// Gives a client's socket away to a port of the guest.
+    /// Gives a client's socket away to a port of the guest, which reads `first` before its bytes.
     ///
     /// # Errors
     /// None on this system, where there is no machine.
-    pub async fn hand_over(&self, _port: u32, _stream: ClientStream) -> Result<(), HandOverError> {
+    pub async fn hand_over(
+        &self,
+        _port: u32,
+        _first: Vec<u8>,
+        _stream: ClientStream,
+    ) -> Result<(), HandOverError> {
         match self.0 {}
     }
 

@@ -189,7 +189,7 @@ impl Machine {
     pub async fn connect(&self, port: u32) -> Result<GuestStream, Error> {
         let (ours, theirs) =
             StdUnixStream::pair().map_err(|e| Error::system("make a stream", e))?;
-        self.join(port, theirs.into())
+        self.join(port, Vec::new(), theirs.into())
             .await
             .map_err(|(error, _)| error)?;
         ours.set_nonblocking(true)
@@ -198,11 +198,17 @@ impl Machine {
     }
 
     /// Gives a client's connected socket away: its bytes and half-closes go to a port of the guest
-    /// and back without passing through this process again.
+    /// and back without passing through this process again. The guest reads `first` (4 KiB at most)
+    /// before the client's first byte.
     ///
     /// # Errors
     /// As [`Machine::connect`]; the socket comes back with no byte taken from it.
-    pub async fn hand_over(&self, port: u32, stream: ClientStream) -> Result<(), HandOverError> {
+    pub async fn hand_over(
+        &self,
+        port: u32,
+        first: Vec<u8>,
+        stream: ClientStream,
+    ) -> Result<(), HandOverError> {
         let kept = match stream.try_clone() {
             Ok(kept) => kept,
             Err(e) => {
@@ -212,7 +218,7 @@ impl Machine {
                 });
             }
         };
-        match self.join(port, stream).await {
+        match self.join(port, first, stream).await {
             Ok(()) => Ok(()),
             Err((error, _)) => Err(HandOverError {
                 error,
@@ -221,8 +227,13 @@ impl Machine {
         }
     }
 
-    async fn join(&self, port: u32, stream: OwnedFd) -> Result<(), (Error, Option<OwnedFd>)> {
-        self.request(Want::Join { port }, Some(stream))
+    async fn join(
+        &self,
+        port: u32,
+        first: Vec<u8>,
+        stream: OwnedFd,
+    ) -> Result<(), (Error, Option<OwnedFd>)> {
+        self.request(Want::Join { port, first }, Some(stream))
             .await
             .map(drop)
     }

@@ -33,7 +33,7 @@ use super::{
     channel::Channel,
     qemu::Qemu,
     sandbox,
-    wire::{Answer, Event, Request, Start, Want},
+    wire::{Answer, Event, MAX_FIRST, Request, Start, Want},
 };
 use crate::{Error, ExitReason, Hypervisor, Secret, Status, Vm, VmParts};
 
@@ -297,7 +297,7 @@ impl Process {
     fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) {
         let id = request.id;
         let result = match request.what {
-            Want::Join { port } => return self.join(id, port, fds),
+            Want::Join { port, first } => return self.join(id, port, first, fds),
             Want::Status => Ok(Answer::Status {
                 status: self.status(),
             }),
@@ -313,7 +313,7 @@ impl Process {
         self.active.send(Packet::new(Event::Answer { id, result }));
     }
 
-    fn join(&self, id: u64, port: u32, fds: Vec<OwnedFd>) {
+    fn join(&self, id: u64, port: u32, first: Vec<u8>, fds: Vec<OwnedFd>) {
         let Some(stream) = fds.into_iter().next() else {
             // The kernel drops a descriptor for which this process has no room.
             let result = Err(Error::TooManyStreams);
@@ -332,7 +332,11 @@ impl Process {
                 call: false,
             });
         };
-        self.vm.connect(port, stream, Box::new(done));
+        if first.len() > MAX_FIRST {
+            let cause = format!("{} bytes are to come before its own", first.len());
+            return done(Err((Error::system("join a stream", cause), stream)));
+        }
+        self.vm.connect(port, first, stream, Box::new(done));
     }
 
     fn status(&self) -> Status {

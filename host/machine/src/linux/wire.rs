@@ -13,6 +13,8 @@ use crate::{Error, ExitReason, Secret, Status, VmSpec};
 pub const MAX_PACKET: usize = 128 << 10;
 /// The most descriptors beside one packet; the kernel's own limit is 253.
 pub const MAX_FDS: usize = 64;
+/// The most bytes that may go to the guest before those of a stream.
+pub const MAX_FIRST: usize = 4 << 10;
 
 /// The first packet to a new machine process. Beside it, in this order: the lock, the listening
 /// socket, kernel, initramfs, console, then disks, shares, the network, and what is only to be held.
@@ -41,6 +43,9 @@ pub enum Want {
     Join {
         /// The vsock port.
         port: u32,
+        /// What the guest reads before the stream's own bytes; at most [`MAX_FIRST`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        first: Vec<u8>,
     },
     /// Say how things are.
     Status,

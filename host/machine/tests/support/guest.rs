@@ -76,10 +76,15 @@ impl Guest {
 
     /// Asks for a stream without waiting for the answer.
     pub fn ask(&self, port: u32) -> (UnixStream, mpsc::Receiver<Answer>) {
+        self.ask_with(port, b"")
+    }
+
+    /// Asks for a stream on which the guest is to read these bytes first.
+    pub fn ask_with(&self, port: u32, first: &[u8]) -> (UnixStream, mpsc::Receiver<Answer>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (sender, answer) = mpsc::channel();
         let done = Box::new(move |result| drop(sender.send(result)));
-        self.vm.connect(port, theirs.into(), done);
+        self.vm.connect(port, first.to_vec(), theirs.into(), done);
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
         ours.set_write_timeout(Some(PATIENCE)).unwrap();
         (ours, answer)

@@ -91,8 +91,8 @@ impl Device {
         self.streams.len()
     }
 
-    /// Joins a socket to a port of the guest.
-    pub fn connect(&mut self, port: u32, socket: OwnedFd, done: ConnectDone) {
+    /// Joins a socket to a port of the guest, which gets `first` before anything of the socket's.
+    pub fn connect(&mut self, port: u32, first: Vec<u8>, socket: OwnedFd, done: ConnectDone) {
         if !self.ready() {
             return done(Err((ConnectError::NotReady, socket)));
         }
@@ -105,13 +105,9 @@ impl Device {
         };
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let state = State::Connecting { done };
-        let id = self.streams.insert(Stream::new(
-            key,
-            socket,
-            state,
-            op::REQUEST,
-            self.credit_share(),
-        ));
+        let mut stream = Stream::new(key, socket, state, op::REQUEST, self.credit_share());
+        stream.first = Buffer::of(first);
+        let id = self.streams.insert(stream);
         self.connecting.push_back((deadline, id));
         self.settle(id);
     }

@@ -134,7 +134,7 @@ impl<'m> Pieces<'m> {
         at == N && bytes == *wanted
     }
 
-    /// Copies a header in; the pieces are at least that long.
+    /// Copies bytes in; the pieces are at least that long.
     pub fn write(&self, bytes: &[u8]) {
         let mut at = 0;
         for slice in &self.slices {

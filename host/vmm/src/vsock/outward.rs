@@ -63,6 +63,8 @@ impl Device {
         let step = if let Some(header) = stream.next_control(self.guest_cid) {
             slot.fill(ring, memory, &header, 0)?;
             Step::Sent(1)
+        } else if stream.data_due() && !stream.first.waiting().is_empty() {
+            give_first(stream, self.guest_cid, ring, memory, slot)?
         } else if stream.data_due() {
             give_payload(stream, self.guest_cid, ring, memory, slot)?
         } else {
@@ -117,6 +119,25 @@ fn next_slot<'m>(ring: &mut Ring, memory: &'m Memory) -> Result<Option<Slot<'m>>
         ring.push_used(memory, head, 0)?;
     }
     Ok(None)
+}
+
+/// Sends what comes before the socket's own bytes, as much as one of the guest's buffers takes.
+fn give_first(
+    stream: &mut Stream,
+    guest_cid: u64,
+    ring: &mut Ring,
+    memory: &Memory,
+    slot: Slot<'_>,
+) -> Result<Step, BadRing> {
+    let room = slot.payload.len().min(stream.credit());
+    let bytes = stream.first.waiting();
+    let len = bytes.len().min(room);
+    slot.payload.write(&bytes[..len]);
+    stream.first.consume(len);
+    stream.count_sent(len);
+    let header = stream.with_credit(stream.key.header(guest_cid, op::RW));
+    slot.fill(ring, memory, &header, len)?;
+    Ok(Step::Sent(1))
 }
 
 /// Reads from the host's socket straight into the guest's buffers.

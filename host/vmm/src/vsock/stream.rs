@@ -9,7 +9,8 @@
 //!
 //! Guest to host: what the socket does not take at once waits in `buffer`, never more than the
 //! credit we gave. Host to guest: nothing is read from the socket before the guest has room for it,
-//! so back-pressure reaches the host's writer by itself.
+//! so back-pressure reaches the host's writer by itself. What the guest is to read before all of that waits in
+//! `first`.
 //! A stream in Draining has no name any more: the guest is done with it and may use its port again.
 
 use std::{
@@ -74,7 +75,7 @@ pub struct Pending {
     pub credit: bool,
 }
 
-/// Bytes that the host's socket has not taken yet.
+/// Bytes that somebody has not taken yet.
 #[derive(Debug, Default)]
 pub struct Buffer {
     bytes: Vec<u8>,
@@ -82,6 +83,11 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// With these bytes in it.
+    pub fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes, start: 0 }
+    }
+
     /// The bytes that wait.
     pub fn waiting(&self) -> &[u8] {
         &self.bytes[self.start..]
@@ -141,7 +147,9 @@ pub struct Stream {
     /// The host's socket was told that no more will come.
     pub host_told: bool,
 
-    /// Host to guest: the guest's buffer, and what it took out of it.
+    /// Host to guest: what comes before the first byte of the socket.
+    pub first: Buffer,
+    /// The guest's buffer, and what it took out of it.
     peer_alloc: u32,
     peer_forwarded: Wrapping<u32>,
     /// Bytes sent to the guest.
@@ -180,6 +188,7 @@ impl Stream {
             after_head: false,
             host_deaf: false,
             host_told: false,
+            first: Buffer::default(),
             peer_alloc: 0,
             peer_forwarded: Wrapping(0),
             sent: Wrapping(0),
@@ -224,10 +233,10 @@ impl Stream {
         self.sent += Wrapping(n as u32);
     }
 
-    /// Whether payload could be read from the host and sent now.
+    /// Whether payload could be had from the host and sent now.
     pub fn data_due(&self) -> bool {
         matches!(self.state, State::Open)
-            && self.readable
+            && (self.readable || !self.first.waiting().is_empty())
             && self.pending.open.is_none()
             && self.our_shut & shut::SEND == 0
             && self.guest_shut & shut::RECEIVE == 0

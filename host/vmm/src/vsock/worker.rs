@@ -40,6 +40,7 @@ pub fn token(id: Id) -> u64 {
 enum Command {
     Connect {
         port: u32,
+        first: Vec<u8>,
         socket: OwnedFd,
         done: ConnectDone,
     },
@@ -151,11 +152,15 @@ impl Vsock {
         }
     }
 
-    /// Joins a connected stream socket to a port of the guest.
-    pub fn connect(&self, port: u32, socket: OwnedFd, done: ConnectDone) {
-        if let Err(Command::Connect { socket, done, .. }) =
-            self.sender.send(Command::Connect { port, socket, done })
-        {
+    /// Joins a connected stream socket to a port of the guest, which reads `first` before anything
+    /// of the socket's.
+    pub fn connect(&self, port: u32, first: Vec<u8>, socket: OwnedFd, done: ConnectDone) {
+        if let Err(Command::Connect { socket, done, .. }) = self.sender.send(Command::Connect {
+            port,
+            first,
+            socket,
+            done,
+        }) {
             done(Err((ConnectError::Gone, socket)));
         }
     }
@@ -327,7 +332,12 @@ impl Worker {
         _ = rustix::io::read(&self.wake, &mut [0; 8]);
         while let Ok(command) = self.inbox.try_recv() {
             match command {
-                Command::Connect { port, socket, done } => self.device.connect(port, socket, done),
+                Command::Connect {
+                    port,
+                    first,
+                    socket,
+                    done,
+                } => self.device.connect(port, first, socket, done),
                 Command::Listen { port, incoming } => self.device.listen(port, incoming),
                 Command::SetMemory { memory, reply } => {
                     self.device.memory = Some(memory);

@@ -275,12 +275,13 @@ impl Vm for QemuVm {
         }
     }
 
-    fn connect(&self, port: u32, stream: ClientStream, done: ConnectDone) {
+    fn connect(&self, port: u32, first: Vec<u8>, stream: ClientStream, done: ConnectDone) {
         if self.ended.lock().reason.is_some() {
             return done(Err((Error::Gone, stream)));
         }
         self.vsock.connect(
             port,
+            first,
             stream,
             Box::new(move |result| {
                 done(result.map_err(|(error, stream)| (words(error, port), stream)));

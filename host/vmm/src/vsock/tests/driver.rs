@@ -252,11 +252,17 @@ impl Driver {
 
     /// Asks for a stream to a port of the guest.
     pub fn connect(&mut self, port: u32) -> (UnixStream, Outcome) {
+        self.connect_with(port, b"")
+    }
+
+    /// Asks for a stream on which the guest is to read these bytes first.
+    pub fn connect_with(&mut self, port: u32, first: &[u8]) -> (UnixStream, Outcome) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let (sender, outcome) = mpsc::channel();
         let done = Box::new(move |result| drop(sender.send(result)));
-        self.device.connect(port, theirs.into(), done);
+        self.device
+            .connect(port, first.to_vec(), theirs.into(), done);
         (ours, outcome)
     }
 

@@ -44,6 +44,36 @@ fn stream_from_host_carries_bytes_both_ways() {
 }
 
 #[test]
+fn first_bytes_come_before_those_of_the_socket_within_the_guests_room() {
+    let mut driver = Driver::new();
+    let first: Vec<u8> = (0..250).collect();
+    let (mut stream, outcome) = driver.connect_with(7, &first);
+    stream.write_all(b"then these").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let host = driver.exchange()[0].0.src_port;
+    let room = |taken, room| Header {
+        fwd_cnt: taken,
+        buf_alloc: room,
+        ..packet(op::CREDIT_UPDATE, host, 7)
+    };
+    let response = Header {
+        op: op::RESPONSE,
+        ..room(0, 120)
+    };
+    driver.send(response, &[]);
+    outcome.try_recv().unwrap().unwrap();
+    // A buffer of the driver's takes 100, the guest has room for 120.
+    let mut got = driver.exchange();
+    assert_eq!(ops(&got), [op::RW, op::RW]);
+    assert_eq!(got[0].1.len(), ROOM);
+    driver.send(room(120, 4096), &[]);
+    got.extend(driver.exchange());
+    assert_eq!(got.last().unwrap().0.op, op::SHUTDOWN);
+    let expected = [&first[..], b"then these"].concat();
+    assert_eq!(payload(got), expected);
+}
+
+#[test]
 fn refused_request_gives_the_socket_back_unread() {
     let mut driver = Driver::new();
     let (mut stream, outcome) = driver.connect(9);
@@ -395,7 +425,9 @@ fn full_table_refuses_the_next_stream_both_ways() {
     for port in 0..MAX_STREAMS as u32 {
         // One socket for all: none of them opens.
         let (_stream, theirs) = UnixStream::pair().unwrap();
-        driver.device.connect(port, theirs.into(), Box::new(drop));
+        driver
+            .device
+            .connect(port, Vec::new(), theirs.into(), Box::new(drop));
         if port % 400 == 399 {
             driver.device.forget_guest();
         }
