@@ -1,8 +1,12 @@
 //! What only Linux does this way.
 
+mod datagrams;
+mod ports;
 mod resolution;
 pub mod sandbox;
 
+pub use datagrams::Datagrams;
+pub use ports::{first_unprivileged_port, port_owner};
 pub use resolution::ResolutionWatch;
 
 use std::io;

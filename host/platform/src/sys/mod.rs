@@ -26,11 +26,17 @@ mod unwatched;
 #[cfg(not(target_os = "linux"))]
 pub use unwatched::ResolutionWatch;
 
+#[cfg(not(target_os = "linux"))]
+mod plain_ports;
+#[cfg(not(target_os = "linux"))]
+pub use plain_ports::*;
+
 #[cfg(target_os = "linux")]
 use linux::keep_standard_streams_only;
 #[cfg(target_os = "macos")]
 use macos::keep_standard_streams_only;
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// The user on whose behalf everything runs.
@@ -44,6 +50,26 @@ pub struct HostUser {
     pub name: String,
     /// Home folder.
     pub home: PathBuf,
+}
+
+/// A process that has a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortOwner {
+    /// Its program's name; any characters a program's name may have.
+    pub name: String,
+    /// Its number.
+    pub pid: u32,
+}
+
+/// A datagram that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Its length in bytes.
+    pub length: usize,
+    /// Where it came from.
+    pub client: SocketAddr,
+    /// The address of this host that it came to; unspecified where that is not known.
+    pub to: IpAddr,
 }
 
 /// A time zone at one moment.
@@ -70,7 +96,7 @@ impl TimeZone {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolution {
     /// Name servers, as addresses.
-    pub servers: Vec<std::net::IpAddr>,
+    pub servers: Vec<IpAddr>,
     /// Domains tried for short names.
     pub search: Vec<String>,
 }
@@ -84,11 +110,9 @@ pub fn parse_resolution(text: &str) -> Resolution {
         match words.next() {
             Some("nameserver") => {
                 // A scope (`fe80::1%eth0`) means nothing in another machine.
-                resolution.servers.extend(
-                    words
-                        .next()
-                        .and_then(|w| w.parse::<std::net::IpAddr>().ok()),
-                );
+                resolution
+                    .servers
+                    .extend(words.next().and_then(|w| w.parse::<IpAddr>().ok()));
             }
             Some("search" | "domain") => {
                 resolution.search = words.map(str::to_owned).collect();
@@ -111,7 +135,7 @@ mod tests {
         assert_eq!(
             found.servers,
             [
-                "10.0.0.1".parse::<std::net::IpAddr>().unwrap(),
+                "10.0.0.1".parse::<IpAddr>().unwrap(),
                 "::1".parse().unwrap()
             ]
         );

@@ -11,7 +11,9 @@ use std::process::{Child, Command, ExitStatus};
 
 use super::{HostUser, Resolution, TimeZone};
 
+mod ports;
 mod terminal;
+pub use ports::*;
 pub use terminal::{
     RawTerminal, Resizes, forwarded_signals, read_hidden_line, terminal_size, told_to_end,
 };

@@ -24,7 +24,9 @@ use windows_sys::Win32::System::Threading::{
 
 use super::{HostUser, Resolution, TimeZone};
 
+mod ports;
 mod terminal;
+pub use ports::*;
 pub use terminal::{
     RawTerminal, Resizes, forwarded_signals, read_hidden_line, terminal_size, told_to_end,
 };
