@@ -4,7 +4,7 @@
 //!   docker.sock ──► docker_socket ──┐
 //!                                   ├──► vm (one owner of the machine) ──► lighter-machine
 //!   control.sock ─► control ────────┘
-//!   guest's own wishes ──► host_port (dial for me, shares)
+//!   guest's own wishes ──► host_port (dial for me, shares) ──► ports (listen for containers)
 //! ```
 //!
 //! Called by: the program's hidden subcommand `daemon`. Calls: `lighter-machine` for the virtual
@@ -21,6 +21,7 @@ mod folders;
 mod host_port;
 mod log;
 mod network;
+pub mod ports;
 pub mod settings;
 pub mod shares;
 mod start;
@@ -37,6 +38,7 @@ use lighter_protocol::ShutdownReason;
 use tokio::sync::{mpsc, watch};
 
 use host_port::{Dials, HostPort};
+use ports::Publications;
 use shares::AllowList;
 pub use start::{Readiness, StartError};
 use start::{Sockets, Started};
@@ -49,6 +51,7 @@ pub struct Daemon {
     vm: Vm,
     allowed: Arc<AllowList>,
     dials: Arc<Dials>,
+    ports: Arc<Publications>,
     /// Becomes true when the end was asked for: nobody new is served.
     ending: watch::Receiver<bool>,
     /// Becomes true when the machine has ended and the daemon is about to.
@@ -184,10 +187,12 @@ async fn live(started: Started) {
     allowed.set_named(&settings.shares);
     let dials = Arc::new(Dials::default());
     dials.set_proxies(&settings.proxies);
+    let ports = Arc::new(Publications::default());
     let (guests_in, guests) = mpsc::channel(4);
     let host_port = HostPort {
         dials: Arc::clone(&dials),
         allowed: Arc::clone(&allowed),
+        ports: Arc::clone(&ports),
     };
     tokio::spawn(host_port.serve(guests));
     let recipe = Recipe {
@@ -205,6 +210,7 @@ async fn live(started: Started) {
         vm: vm.clone(),
         allowed,
         dials,
+        ports,
         ending,
         ended,
         unanswered: watch::Sender::new(0),

@@ -101,6 +101,7 @@ fn text(status: &Status) -> String {
     for dial in &status.dials {
         add("", dial.clone());
     }
+    add("ports", format!("{} published", status.ports_published));
     let proxies = &status.proxies;
     for (name, value) in [
         ("http", &proxies.http_proxy),

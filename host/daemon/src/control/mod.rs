@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ports::Published;
 use crate::settings::ProxySettings;
 use crate::vm::Failure;
 
@@ -93,6 +94,12 @@ pub struct Status {
     pub proxies: ProxySettings,
     /// Host folders that containers may be given.
     pub shares: Vec<String>,
+    /// Ports that are listened on for containers.
+    #[serde(default)]
+    pub ports_published: usize,
+    /// Them, each once for each of its addresses; the first 512.
+    #[serde(default)]
+    pub ports: Vec<Published>,
 }
 
 /// The machine's part of [`Status`].

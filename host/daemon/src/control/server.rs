@@ -238,6 +238,7 @@ async fn status(daemon: &Arc<Daemon>) -> Status {
         Phase::Ready(guest) => ready_status(&guest, &daemon.paths).await,
     };
     let dials = daemon.dials.snapshot();
+    let (ports_published, ports) = daemon.ports.snapshot();
     let shares = daemon.allowed.entries().into_iter().map(|entry| {
         let mode = if entry.read_only { " (read-only)" } else { "" };
         format!("{}{mode}", entry.path.display())
@@ -252,6 +253,8 @@ async fn status(daemon: &Arc<Daemon>) -> Status {
         dials: dials.open,
         proxies: daemon.dials.proxies().shown(),
         shares: shares.collect(),
+        ports_published,
+        ports,
     }
 }
 

@@ -11,7 +11,7 @@ mod rules;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lighter_machine::GuestStream;
+use lighter_machine::{GuestStream, Machine};
 use lighter_protocol::{
     Failed, FailedCode, MAX_OPEN_FRAME, Message, Open, Opened, Request, Secret, port,
 };
@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 pub use dial::Dials;
 
 use crate::folders::Folders;
+use crate::ports::Publications;
 use crate::shares::AllowList;
 use crate::vm::{Launched, MessageStream};
 
@@ -36,6 +37,8 @@ pub struct HostPort {
     pub dials: Arc<Dials>,
     /// The folders that may be given.
     pub allowed: Arc<AllowList>,
+    /// The ports that are listened on for containers.
+    pub ports: Arc<Publications>,
 }
 
 impl HostPort {
@@ -61,25 +64,32 @@ impl HostPort {
                 continue;
             };
             let (this, secret) = (Arc::clone(&self), secret.clone());
-            let folders = folders.clone();
+            let (machine, folders) = (machine.clone(), folders.clone());
             tokio::spawn(async move {
                 let opened = tokio::time::timeout(OPEN_LIMIT, open(stream, &secret)).await;
                 if let Ok(Some((stream, request))) = opened {
-                    // Dials have a book of their own; everything else counts until it is answered.
+                    // Dials and ports have books of their own; everything else counts until it is answered.
                     let permit = match request {
-                        Request::Dial(_) => None,
+                        Request::Dial(_) | Request::Publish(_) => None,
                         _ => Some(permit),
                     };
-                    this.answer(stream, request, folders).await;
+                    this.answer(stream, request, machine, folders).await;
                     drop(permit);
                 }
             });
         }
     }
 
-    async fn answer(&self, stream: MessageStream, request: Request, folders: Option<Arc<Folders>>) {
+    async fn answer(
+        &self,
+        stream: MessageStream,
+        request: Request,
+        machine: Machine,
+        folders: Option<Arc<Folders>>,
+    ) {
         match request {
             Request::Dial(wanted) => self.dials.serve(stream, wanted).await,
+            Request::Publish(wanted) => self.ports.serve(stream, wanted, machine).await,
             Request::ActivateShare(wanted) => {
                 let allowed = Arc::clone(&self.allowed);
                 // Opening a path may wait for a disk or a network.
@@ -98,7 +108,7 @@ impl HostPort {
                     }
                 }
             }
-            Request::Publish(_) | Request::Unknown => {
+            Request::Unknown => {
                 let text = "this host does not know that request".to_owned();
                 refuse(stream, failed(FailedCode::Unsupported, text)).await;
             }
@@ -116,7 +126,7 @@ async fn send(mut stream: MessageStream, opened: Opened) {
     let _ = stream.send(opened).await;
 }
 
-async fn refuse(mut stream: MessageStream, failed: Failed) {
+pub(crate) async fn refuse(mut stream: MessageStream, failed: Failed) {
     // A guest that does not listen to the reason has gone.
     let _ = stream.send(failed).await;
 }

@@ -146,6 +146,13 @@ pub const KEYS: &[Key] = &[
         "ranges that networks take their addresses from, each `{ base, size }`",
     ),
     key(
+        "engine.ip",
+        Kind::Text,
+        Effect::NextStart,
+        "the host's address that ports are published on where `-p` names none, such as `127.0.0.1`; \
+         default: all",
+    ),
+    key(
         "engine.labels",
         Kind::List,
         Effect::NextStart,

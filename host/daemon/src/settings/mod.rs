@@ -7,6 +7,7 @@ pub mod keys;
 mod size;
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use lighter_platform::{DirError, nearest};
@@ -219,6 +220,11 @@ impl Settings {
             {
                 return refuse(key, masked(proxy), error.to_string());
             }
+        }
+        let ip = &self.engine.ip;
+        if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
+            let why = "it must be an address of this host, such as `127.0.0.1`".to_owned();
+            return refuse("engine.ip", ip.clone(), why);
         }
         Ok(())
     }
@@ -445,6 +451,8 @@ mod tests {
             "shares = ['work']",
             "[proxies]\nhttps-proxy = 'https://h'",
             "[proxies]\nhttp-proxy = 'http://h:x'",
+            "[engine]\nip = 'localhost'",
+            "[engine]\nip = '127.0.0.1:80'",
         ] {
             assert!(
                 matches!(parse(text), Err(SettingsError::Value { .. })),
@@ -481,6 +489,10 @@ mod tests {
         assert_eq!(get(&path, "disk").unwrap().as_deref(), Some("64GiB"));
         set(&path, "engine.userns-remap", "true").unwrap();
         assert!(Settings::load(&path).unwrap().engine.userns_remap);
+        for ip in ["127.0.0.1", "::1", ""] {
+            set(&path, "engine.ip", ip).unwrap();
+            assert_eq!(Settings::load(&path).unwrap().engine.ip, ip);
+        }
     }
 
     #[test]

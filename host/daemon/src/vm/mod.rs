@@ -35,7 +35,7 @@ pub use control_link::{Link, LinkEnd};
 pub use failure::{Failure, chain};
 pub use helpers::Helpers;
 use patience::{LOOK, lasts, waits_for_room};
-pub use stream::MessageStream;
+pub use stream::{MessageStream, StreamError};
 
 /// A machine that runs, and the door to the process that serves it the host's folders.
 #[derive(Debug, Clone)]
