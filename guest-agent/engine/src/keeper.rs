@@ -1,7 +1,7 @@
 //! Descriptors that outlive the engine, under the names of PID 1's store.
 //!
 //! ```text
-//!   c/<container>/{pidfd,user,stdout,stderr,stdin,pty,stdout.log,stderr.log,pty.log,dns.udp,dns.tcp}
+//!   c/<container>/{pidfd,user,stdout,stderr,stdin,pty,stdout.log,stderr.log,pty.log,net,dns.udp,dns.tcp}
 //!   x/<exec>/{pidfd,stdout,stderr,stdin,pty}
 //!   ns/hostnet
 //! ```

@@ -9,6 +9,7 @@ mod files;
 mod footprint;
 mod health;
 mod incidents;
+mod leaving;
 mod loads;
 mod lost;
 mod machine;

@@ -6,11 +6,11 @@ use tempfile::tempdir;
 use crate::api::{Answer, call, container, create, get, post, remove_by_force, run, started};
 use crate::machine::Machine;
 
-fn make(machine: &Machine, body: &Value) -> Answer {
+pub fn make(machine: &Machine, body: &Value) -> Answer {
     call(machine, "POST", "/networks/create", body)
 }
 
-fn with_subnet(name: &str, subnet: &str) -> Value {
+pub fn with_subnet(name: &str, subnet: &str) -> Value {
     json!({"Name": name, "IPAM": {"Config": [{"Subnet": subnet}]}})
 }
 
@@ -83,21 +83,21 @@ fn two_at_once_get_neither_one_name_nor_one_subnet() {
 }
 
 /// A container that runs `script` in a network.
-fn inside(network: &str, script: &str) -> Value {
+pub fn inside(network: &str, script: &str) -> Value {
     let mut body = container(script);
     body["HostConfig"]["NetworkMode"] = network.into();
     body
 }
 
-const SLEEP: &str = "exec /bin/busybox sleep 100000";
+pub const SLEEP: &str = "exec /bin/busybox sleep 100000";
 
 /// Its place in a network, as inspect shows it.
-fn place(machine: &Machine, name: &str, network: &str) -> Value {
+pub fn place(machine: &Machine, name: &str, network: &str) -> Value {
     let container = get(machine, &format!("/containers/{name}/json")).is(200);
     container.json()["NetworkSettings"]["Networks"][network].take()
 }
 
-fn address(machine: &Machine, name: &str, network: &str) -> String {
+pub fn address(machine: &Machine, name: &str, network: &str) -> String {
     place(machine, name, network)["IPAddress"]
         .as_str()
         .unwrap()
@@ -105,7 +105,7 @@ fn address(machine: &Machine, name: &str, network: &str) -> String {
 }
 
 /// Whether a new container of this network gets an answer from an address.
-fn reaches(machine: &Machine, network: &str, address: &str) -> bool {
+pub fn reaches(machine: &Machine, network: &str, address: &str) -> bool {
     let script = format!("exec /bin/busybox ping -c 1 -W 2 {address}");
     run(machine, "asks", &inside(network, &script));
     let ended = post(machine, "/containers/asks/wait").is(200).json();

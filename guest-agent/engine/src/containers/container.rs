@@ -45,6 +45,9 @@ pub struct Container {
     pub(crate) volumes: Mutex<Option<InUse>>,
     /// Its places in networks, as long as it runs.
     pub(crate) lease: Mutex<Option<Lease>>,
+    /// One change of the interfaces of a run at a time: a connect, a disconnect, its end. Taken after `op`, where
+    /// that is taken; whoever comes second finds what the first one left.
+    pub(crate) wires: tokio::sync::Mutex<()>,
     /// What answers its questions for names, as long as it runs.
     pub(crate) name_server: Mutex<Option<NameServer>>,
     /// What is published of it, as long as it runs.
@@ -120,6 +123,7 @@ impl Container {
             cancel_restart: Notify::new(),
             volumes: Mutex::default(),
             lease: Mutex::default(),
+            wires: tokio::sync::Mutex::default(),
             name_server: Mutex::default(),
             published: Mutex::default(),
             clearing: Mutex::default(),

@@ -152,6 +152,7 @@ impl Engine {
             }
         }
         self.check_together(&record, &before, &network)?;
+        let _wires = container.wires.lock().await;
         let live = container.live().filter(|_| runs);
         let Some(live) = live else {
             return self.keep_place(&container, &network.name, &endpoint).await;
@@ -196,7 +197,7 @@ impl Engine {
             self.save_record(&record).await?;
             container.change(|state| state.run.places.remove(name));
             container.set_record(record);
-            return Ok(());
+            return self.save_state(&container, Sync::Durable).await;
         }
         let network = network?;
         if network.driver == "host" && record.host_config.network_mode == "host" {
@@ -210,18 +211,31 @@ impl Engine {
             );
             return Err(Error::new(Kind::Internal, text));
         }
-        if let Some(live) = container.live() {
+        let _wires = container.wires.lock().await;
+        let live = container.live();
+        let places = container.places().unwrap_or_default();
+        if live.is_some() {
             self.note_places(&container, Some(&network.name)).await?;
-            self.unplug_one(&container, &live, &record, &network.name)
-                .await?;
-            self.settle_ports(&container).await?;
+            self.unplug_one(&container, &record, &network.name).await?;
         }
+        let before = container.record();
         record.endpoints.remove(&network.name);
         self.save_record(&record).await?;
         container.set_record(record);
+        if let Some(live) = &live {
+            self.after_leaving(live, &before, &places, &network.name)
+                .await;
+            if let Err(error) = self.settle_ports(&container).await {
+                let (error, name) = (error.text(), container.name());
+                tracing::warn!(error, container = name, "ports after leaving a network");
+            }
+        }
         container.change(|state| state.run.places.remove(&network.name));
         self.save_state(&container, Sync::Lazy).await?;
-        self.network_event("disconnect", &network, &[("container", container.id())]);
+        // One that has ended meanwhile has left all its networks.
+        if live.is_some() {
+            self.network_event("disconnect", &network, &[("container", container.id())]);
+        }
         Ok(())
     }
 
@@ -248,8 +262,11 @@ impl Engine {
             Err(Error::not_found(format!("network {name} not found")))
         };
         if let Err(error) = joined {
+            let places = container.places().unwrap_or_default();
             // Why it failed is worth more than that it could not be undone.
-            let _ = self.unplug_one(container, live, &record, name).await;
+            let _ = self.unplug_one(container, &record, name).await;
+            self.after_leaving(live, &record, &places, name).await;
+            let _ = self.settle_ports(container).await;
             record.endpoints.remove(name);
             container.change(|state| state.run.places.remove(name));
             let _ = self.save_state(container, Sync::Lazy).await;

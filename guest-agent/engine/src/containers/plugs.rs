@@ -23,10 +23,16 @@ const IFNAME: &str = "com.docker.network.endpoint.ifname";
 /// What interfaces are called in a network.
 const PREFIX: &str = "com.docker.network.container_iface_prefix";
 
+/// The namespace of a run, in the store.
+pub(super) const NAMESPACE: &str = "net";
+
 /// The places of a run; their addresses are given back when it is dropped.
 pub(crate) struct Lease {
     given: Given,
     pub(crate) places: Places,
+    /// Its network namespace, where an interface in there has no other end by which it could be taken away once the
+    /// container has ended: another container may live on in the same network.
+    namespace: Option<OwnedFd>,
 }
 
 impl Lease {
@@ -34,6 +40,7 @@ impl Lease {
         Self {
             given,
             places: Places::new(),
+            namespace: None,
         }
     }
 
@@ -123,6 +130,7 @@ impl Engine {
         let mut places = container.places().unwrap_or_default();
         if places.values().any(|place| !place.interface.is_empty()) {
             let namespace = namespace_of(pid)?;
+            self.hold_namespace(container, &namespace, places.values())?;
             for (name, place) in &mut places {
                 self.plug_one(&namespace, &record, name, place).await?;
             }
@@ -135,6 +143,27 @@ impl Engine {
         }
         self.share_names(container, &record)?;
         Ok(places)
+    }
+
+    /// Keeps the namespace of a container with an interface of which nothing is anywhere else.
+    fn hold_namespace<'a>(
+        &self,
+        container: &Container,
+        namespace: &OwnedFd,
+        places: impl IntoIterator<Item = &'a Place>,
+    ) -> Result<()> {
+        let has_port = |place: &Place| {
+            let network = self.network_find(&place.network_id).ok();
+            place.interface.is_empty() || network.is_none_or(|network| network.bridge().is_some())
+        };
+        if places.into_iter().all(has_port) {
+            return Ok(());
+        }
+        self.keeper(container).put(NAMESPACE, namespace)?;
+        if let Some(lease) = &mut *lock(&container.lease) {
+            lease.namespace = Some(copy(namespace)?);
+        }
+        Ok(())
     }
 
     async fn plug_one(
@@ -163,6 +192,7 @@ impl Engine {
         let mut places = container.places().unwrap_or_default();
         let namespace = namespace_of_live(live)?;
         if let Some(place) = places.get_mut(name) {
+            self.hold_namespace(container, &namespace, [&*place])?;
             self.plug_one(&namespace, record, name, place).await?;
         }
         if let Some(lease) = &mut *lock(&container.lease) {
@@ -176,28 +206,57 @@ impl Engine {
         Ok(())
     }
 
-    /// Unplugs a container that runs from one of its networks and gives its addresses back.
+    /// Unplugs a container that runs, or is about to be known to have ended, from one of its networks and gives its
+    /// addresses back.
     pub(super) async fn unplug_one(
         &self,
         container: &Container,
-        live: &Live,
         record: &Record,
         name: &str,
     ) -> Result<()> {
-        let mut places = container.places().unwrap_or_default();
-        let namespace = namespace_of_live(live)?;
+        let places = container.places().unwrap_or_default();
         if let Some(place) = places.get(name)
             && let (Some(wiring), Some(plug)) = (self.wiring(), self.plug_of(record, name, place)?)
         {
-            let own = copy(&namespace)?;
-            wiring.unplug(Some(own), &plug).await.map_err(refused)?;
+            let live = container.live();
+            let own = live.and_then(|live| namespace_of_live(&live).ok());
+            let own = own.or_else(|| held(container, &plug.joint));
+            wiring.unplug(own, &plug).await.map_err(refused)?;
         }
-        places.remove(name);
         if let Some(lease) = &mut *lock(&container.lease) {
             lease.leave(name);
         }
-        self.set_way_out(namespace, record, &places).await?;
-        self.write_hosts(record, &places)
+        Ok(())
+    }
+
+    /// What is left to do where a network was left. It is left all the same if this fails: of these places it was one.
+    pub(super) async fn after_leaving(
+        &self,
+        live: &Live,
+        record: &Record,
+        places: &Places,
+        name: &str,
+    ) {
+        let mut left = places.clone();
+        left.remove(name);
+        let way = async {
+            // Of one that has ended meanwhile nobody asks for the way.
+            let Ok(namespace) = namespace_of_live(live) else {
+                return Ok(());
+            };
+            self.set_way_out(namespace, record, &left).await
+        };
+        for done in [way.await, self.write_hosts(record, &left)] {
+            if let Err(error) = done {
+                let error = error.text();
+                tracing::warn!(
+                    error,
+                    container = record.name,
+                    network = name,
+                    "after leaving"
+                );
+            }
+        }
     }
 
     /// Unplugs a container whose process has ended, or never passed its gate.
@@ -210,15 +269,16 @@ impl Engine {
             let Ok(Some(plug)) = self.plug_of(&record, name, place) else {
                 continue;
             };
-            if let Err(error) = wiring.unplug(None, &plug).await {
+            if let Err(error) = wiring.unplug(held(container, &plug.joint), &plug).await {
                 tracing::warn!(%error, container = record.name, "an interface stays");
             }
         }
     }
 
     /// The places of a container that went on without an engine are its own again.
-    pub(super) fn take_up_places(&self, container: &Container) {
+    pub(super) fn take_up_places(&self, container: &Container, namespace: Option<OwnedFd>) {
         let mut lease = Lease::new(self.given().clone());
+        lease.namespace = namespace;
         lease.places = container.state().run.places;
         for place in lease.places.values() {
             for address in [place.ipv4, place.ipv6].into_iter().flatten() {
@@ -228,7 +288,7 @@ impl Engine {
         *lock(&container.lease) = Some(lease);
     }
 
-    /// Makes whole what an engine that was killed had begun to plug or unplug.
+    /// Makes whole what an engine that was killed had begun to plug or unplug. The caller holds `wires`.
     pub(super) async fn finish_plugging(&self, container: &Container) -> Result<()> {
         let (Some(live), record) = (container.live(), container.record()) else {
             return Ok(());
@@ -244,7 +304,8 @@ impl Engine {
             if record.endpoints.contains_key(name) {
                 self.plug_more(container, &live, &record, name).await?;
             } else {
-                self.unplug_one(container, &live, &record, name).await?;
+                self.unplug_one(container, &record, name).await?;
+                self.after_leaving(&live, &record, &places, name).await;
             }
         }
         let places = container.places().unwrap_or_default();
@@ -317,6 +378,18 @@ impl Engine {
         let joint = network.and_then(|network| network.joint(&place.port).ok());
         let direct = IpvlanMode::L2;
         matches!(joint, Some(Joint::Ipvlan { mode, .. }) if mode != direct)
+    }
+}
+
+/// Where the interface of a container that has ended is taken away; nothing for a port, which goes without that, and
+/// faster.
+fn held(container: &Container, joint: &Joint) -> Option<OwnedFd> {
+    match joint {
+        Joint::Bridge { .. } => None,
+        Joint::Macvlan { .. } | Joint::Ipvlan { .. } => {
+            let lease = lock(&container.lease);
+            copy(lease.as_ref()?.namespace.as_ref()?).ok()
+        }
     }
 }
 

@@ -94,11 +94,14 @@ impl Engine {
             return;
         };
         let log = outputs.log.as_ref().and_then(|log| log.buffer.clone());
-        self.unpublish(&container).await;
-        *lock(&container.name_server) = None;
-        // Its addresses are free for the next one when others hear of the end.
-        self.unplug_all(&container).await;
-        self.end_run(&container, &live, outputs, &ended);
+        {
+            let _wires = container.wires.lock().await;
+            self.unpublish(&container).await;
+            *lock(&container.name_server) = None;
+            // Its addresses are free for the next one when others hear of the end.
+            self.unplug_all(&container).await;
+            self.end_run(&container, &live, outputs, &ended);
+        }
         if let Some(log) = log {
             // Who asks for the log once the container has ended is to find all of it. A disk that
             // stands still gets it later.

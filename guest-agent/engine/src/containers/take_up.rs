@@ -12,6 +12,7 @@ use lighter_init::Exit;
 use lighter_runtime::Cgroup;
 
 use super::launch::{Ends, Outputs};
+use super::plugs::NAMESPACE;
 use super::record::{Record, RunState, Status};
 use super::{Container, Live, endpoints, health, restart};
 use crate::clock::Timestamp;
@@ -83,23 +84,20 @@ impl Engine {
     async fn take_up_one(
         self: &Arc<Self>,
         container: &Arc<Container>,
-        kept: Option<Kept>,
+        mut kept: Option<Kept>,
         same_boot: bool,
     ) -> Result<bool> {
         let record = container.record();
         let run = container.state().run;
         if run.status.is_running() {
+            let namespace = kept.as_mut().and_then(|kept| kept.remove(NAMESPACE));
+            self.take_up_places(container, namespace);
             if let Some(mut kept) = kept
                 && let Some(pidfd) = kept.remove("pidfd")
                 && let published = ports::kept(&mut kept)
                 && self.go_on(container, pidfd, kept)
             {
-                self.publish_again(container, published).await;
-                let finished = match self.finish_plugging(container).await {
-                    Ok(()) => self.settle_ports(container).await,
-                    failed => failed,
-                };
-                if let Err(error) = finished {
+                if let Err(error) = self.go_on_in_networks(container, published).await {
                     // It goes on without.
                     tracing::error!(error = error.text(), "a network is not joined again");
                 }
@@ -132,9 +130,28 @@ impl Engine {
         })
     }
 
+    /// Makes whole what a container that goes on has in networks; nothing of one that has ended meanwhile.
+    async fn go_on_in_networks(
+        &self,
+        container: &Arc<Container>,
+        published: Option<OwnedFd>,
+    ) -> Result<()> {
+        let _wires = container.wires.lock().await;
+        if container.live().is_none() {
+            return Ok(());
+        }
+        self.publish_again(container, published).await;
+        self.finish_plugging(container).await?;
+        self.settle_ports(container).await
+    }
+
     /// Notes the end of a container that is gone with all that was kept of it: with the machine, or
     /// between two steps of an engine that recorded its end.
     async fn ended_unseen(&self, container: &Arc<Container>, same_boot: bool) {
+        if same_boot {
+            self.unplug_all(container).await;
+        }
+        *super::lock(&container.lease) = None;
         let run = container.state().run;
         let own = |exit: &Exit| exit.at_unix_ns >= run.started.unix_ns();
         let ended = same_boot
@@ -196,7 +213,6 @@ impl Engine {
             Ok(used) => *super::lock(&container.volumes) = Some(used),
             Err(error) => tracing::error!(error = error.text(), "a volume in use cannot be held"),
         }
-        self.take_up_places(container);
         let run = container.state().run;
         let pid = run.pid;
         let own = exits::own(Some(pidfd.as_fd()), run.started);
