@@ -145,6 +145,7 @@ fn options_of_bridges() {
         network create --subnet 10.81.0.0/24 -o com.docker.network.bridge.name=named nb
         network create --subnet 10.82.0.0/24 -o com.docker.network.bridge.name=waytoolongbridgename nc
         network rm nb
+        network create --subnet 10.82.1.0/24 -o com.docker.network.bridge.name=lo nb
         network create --subnet 10.83.0.0/24 -o com.docker.network.bridge.enable_icc=x nb
         network create --subnet 10.84.0.0/24 -o com.docker.network.bridge.enable_ip_masquerade=x nb
         network create --subnet 10.85.0.0/24 -o com.docker.network.bridge.host_binding_ipv4=x nb

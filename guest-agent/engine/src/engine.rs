@@ -154,7 +154,7 @@ impl Engine {
         engine.volumes.load(records.volumes);
         engine.restore_limits();
         engine.networks.load(records.networks);
-        engine.wire_networks().await?;
+        engine.wire_networks().await;
         engine
             .take_up(records.containers, left, info.agent_starts > 1)
             .await?;

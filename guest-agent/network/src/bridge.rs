@@ -24,6 +24,12 @@ impl Wires {
     pub fn set_bridge(&mut self, bridge: &Bridge) -> Result<(), NetworkError> {
         check::bridge(bridge)?;
         let name = &bridge.name;
+        // Nothing is told to the kernel about what is somebody else's.
+        let looked = self.netlink.link(links::named(name).build());
+        let found = looked.map_err(NetworkError::saying(|| format!("looking for {name}")))?;
+        if found.is_some_and(|link| !links::is(&link, &InfoKind::Bridge)) {
+            return Err(NetworkError::Taken(name.clone()));
+        }
         // Before there is a bridge, so that there is no moment in which anything passes it.
         self.rules
             .set(&mut self.netlink, name, &rules::of(bridge))
@@ -169,6 +175,8 @@ impl Wires {
         let found = self.netlink.link(links::named(name).build());
         if let Some(link) = found.map_err(refused)? {
             if !links::is(&link, &InfoKind::Bridge) {
+                // Rules that were made for it are ours all the same.
+                self.forget(name)?;
                 return Err(NetworkError::Taken(name.to_owned()));
             }
             if links::group(&link) == Some(EXTENSIONS) {

@@ -137,7 +137,7 @@ impl Wires {
     }
 
     /// Removes extensions that were begun and not told whose they are.
-    pub fn remove_lost(&mut self) -> Result<(), NetworkError> {
+    pub fn remove_lost(&mut self) {
         let mut lost: BTreeSet<_> = self
             .rules
             .bridges()
@@ -149,7 +149,11 @@ impl Wires {
             lost.remove(&extension.name);
         }
         lost.extend(nameless.into_iter().map(|extension| extension.name));
-        lost.iter().try_for_each(|name| self.remove_segment(name))
+        for name in lost {
+            if let Err(error) = self.remove_segment(&name) {
+                tracing::warn!(%error, bridge = name, "what was begun of a network stays");
+            }
+        }
     }
 
     /// Removes the pair by which an extension is joined.

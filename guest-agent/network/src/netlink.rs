@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_ECHO, NLM_F_EXCL, NLM_F_MULTIPART,
-    NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_REPLACE, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
@@ -200,10 +200,10 @@ impl Netlink {
             }
             let mut rest = self.answer.as_slice();
             while !rest.is_empty() {
-                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                    .map_err(|_| Errno::BADMSG)?;
-                let length = (message.header.length as usize).next_multiple_of(4);
-                rest = rest.get(length..).unwrap_or_default();
+                let (message, after) = first(rest)?;
+                rest = after;
+                // One of a list that cannot be read is somebody else's: of our own we know what we say.
+                let Some(message) = message else { continue };
                 // What is left of an answer that nobody waited for.
                 if message.header.sequence_number != self.sequence {
                     continue;
@@ -229,6 +229,22 @@ impl Netlink {
     }
 }
 
+/// The first message of these, and what comes behind it; nothing if it is one of a list that cannot be read. What the
+/// kernel says of devices of others is more than is known here.
+fn first(bytes: &[u8]) -> Result<(Option<NetlinkMessage<RouteNetlinkMessage>>, &[u8]), Errno> {
+    let header = NetlinkBuffer::new_checked(bytes).map_err(|_| Errno::BADMSG)?;
+    let length = header.length() as usize;
+    let after = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    match NetlinkMessage::deserialize(bytes) {
+        Ok(message) => Ok((Some(message), after)),
+        Err(error) if header.flags() & NLM_F_MULTIPART != 0 => {
+            tracing::debug!(%error, kind = header.message_type(), "a message cannot be read");
+            Ok((None, after))
+        }
+        Err(_) => Err(Errno::BADMSG),
+    }
+}
+
 fn bytes(message: RouteNetlinkMessage, flags: u16, sequence: u32) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     header.flags = flags;
@@ -242,4 +258,52 @@ fn bytes(message: RouteNetlinkMessage, flags: u16, sequence: u32) -> Vec<u8> {
 
 fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel says of an interface of this name, with a hardware address that no reader expects where asked.
+    fn told(name: &str, flags: u16, readable: bool) -> Vec<u8> {
+        let link = crate::links::named(name).build();
+        let mut told = bytes(RouteNetlinkMessage::NewLink(link), flags, 7);
+        if !readable {
+            // The first attribute says that it is longer than all there is.
+            told[32..34].copy_from_slice(&0xfff0_u16.to_le_bytes());
+        }
+        told.resize(told.len().next_multiple_of(4), 0);
+        told
+    }
+
+    fn name(message: Option<NetlinkMessage<RouteNetlinkMessage>>) -> Option<String> {
+        match message?.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                crate::links::name(&link).map(ToOwned::to_owned)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_a_list_hides_nothing_else() {
+        let list = [("a", true), ("b", false), ("c", true)];
+        let list: Vec<u8> = list
+            .iter()
+            .flat_map(|(name, readable)| told(name, NLM_F_MULTIPART, *readable))
+            .collect();
+        let (mut rest, mut names) = (list.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            let (message, after) = first(rest).unwrap();
+            names.push(name(message));
+            rest = after;
+        }
+        assert_eq!(names, [Some("a".into()), None, Some("c".into())]);
+        // An answer that is the only one is none.
+        assert_eq!(first(&told("b", 0, false)).err(), Some(Errno::BADMSG));
+        for cut in [0, 8, 20] {
+            let whole = told("a", NLM_F_MULTIPART, true);
+            assert_eq!(first(&whole[..cut]).err(), Some(Errno::BADMSG), "{cut}");
+        }
+    }
 }

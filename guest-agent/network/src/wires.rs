@@ -83,7 +83,7 @@ impl Wires {
             ports: HashMap::new(),
             discarded,
         };
-        wires.remove_lost()?;
+        wires.remove_lost();
         Ok(wires)
     }
 

@@ -318,6 +318,14 @@ fn no_two_networks_have_one_bridge() {
         "{}",
         refused.text()
     );
+    let refused = upon("third", "lo").is(500);
+    assert!(
+        refused
+            .text()
+            .contains("existing interface lo is not a bridge"),
+        "{}",
+        refused.text()
+    );
     // What extensions of bridges are called.
     upon("third", "lx0123abcd").is(400);
     upon("fourth", "lx0123abc").is(201);

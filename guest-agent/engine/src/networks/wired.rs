@@ -9,7 +9,7 @@ use lighter_network::{NetworkError, Wiring};
 
 use super::{Network, Subnet, options};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ids;
 
 /// What the kernel refused.
@@ -112,15 +112,21 @@ pub(crate) fn open_ports(
 
 impl Engine {
     /// Brings the kernel to what is recorded, after an engine that may have been killed half way.
-    pub(crate) async fn wire_networks(&self) -> Result<()> {
+    pub(crate) async fn wire_networks(&self) {
         let Some(wiring) = self.wiring() else {
-            return Ok(());
+            return;
         };
         let bridges = self.networks().all();
         let bridges: Vec<Bridge> = bridges.iter().filter_map(|one| one.bridge()).collect();
-        for name in wiring.bridges().await.map_err(refused)? {
-            if !bridges.iter().any(|bridge| bridge.name == name) {
-                wiring.remove_bridge(&name).await.map_err(refused)?;
+        let there = wiring.bridges().await.unwrap_or_else(|error| {
+            tracing::error!(%error, "what an earlier engine made of networks is not known");
+            Vec::new()
+        });
+        for name in there {
+            if !bridges.iter().any(|bridge| bridge.name == name)
+                && let Err(error) = wiring.remove_bridge(&name).await
+            {
+                tracing::warn!(%error, bridge = name, "a bridge stays");
             }
         }
         for bridge in &bridges {
@@ -129,13 +135,23 @@ impl Engine {
                 tracing::error!(%error, bridge = bridge.name, "a network is not wired");
             }
         }
-        Ok(())
     }
 
     /// Makes the bridge of a network.
     pub(super) async fn wire(&self, network: &Network) -> Result<()> {
         match (self.wiring(), network.bridge()) {
-            (Some(wiring), Some(bridge)) => wiring.set_bridge(&bridge).await.map_err(refused),
+            (Some(wiring), Some(bridge)) => {
+                wiring
+                    .set_bridge(&bridge)
+                    .await
+                    .map_err(|error| match error {
+                        NetworkError::Taken(name) => {
+                            let text = format!("existing interface {name} is not a bridge");
+                            Error::new(Kind::Internal, text)
+                        }
+                        error => refused(error),
+                    })
+            }
             _ => Ok(()),
         }
     }

@@ -129,3 +129,53 @@ fn wrong_input_names_what_is_wrong_and_leaves_nothing() {
     assert!(matches!(taken, Err(NetworkError::Taken(name)) if name == "eth0"));
     assert!(lab.home.link("eth0").is_some());
 }
+
+#[test]
+fn an_interface_that_is_no_bridge_is_left_alone_whatever_an_engine_had_begun() {
+    let Some(mut lab) = lab() else { return };
+    let rules_of = |lab: &Lab| {
+        lab.home.netlink(|netlink| {
+            let rules = crate::rules::Rules::read(netlink).unwrap();
+            rules.bridges().map(ToOwned::to_owned).collect::<Vec<_>>()
+        })
+    };
+    let taken = |done: Result<(), NetworkError>, name: &str| {
+        assert!(matches!(done, Err(NetworkError::Taken(of)) if of == name));
+    };
+    for name in ["eth0", "lo"] {
+        taken(
+            lab.wait(lab.wiring.set_bridge(&network(name, &GATEWAY))),
+            name,
+        );
+        // As an engine left it that was killed before it saw whose it is.
+        lab.home.netlink(|netlink| {
+            let begun = crate::rules::of(&network(name, &GATEWAY));
+            crate::rules::Rules::default()
+                .set(netlink, name, &begun)
+                .unwrap();
+        });
+        lab.restart();
+        assert_eq!(bridges(&lab), [name]);
+        taken(lab.wait(lab.wiring.remove_bridge(name)), name);
+        assert!(rules_of(&lab).is_empty());
+        assert!(lab.home.link(name).is_some());
+    }
+    // Nor does one of an extension's name keep the next engine from opening.
+    lab.home.netlink(|netlink| {
+        let pair = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth);
+        let pair = pair
+            .name("lx01234567")
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(
+                links::named("other").build(),
+            )));
+        netlink
+            .add(RouteNetlinkMessage::NewLink(pair.build()), How::New)
+            .unwrap();
+        let begun = crate::rules::of_extension();
+        crate::rules::Rules::default()
+            .set(netlink, "lx01234567", &begun)
+            .unwrap();
+    });
+    lab.restart();
+    assert!(rules_of(&lab).is_empty());
+}
