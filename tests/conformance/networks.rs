@@ -146,6 +146,13 @@ fn options_of_bridges() {
         network create --subnet 10.82.0.0/24 -o com.docker.network.bridge.name=waytoolongbridgename nc
         network rm nb
         network create --subnet 10.82.1.0/24 -o com.docker.network.bridge.name=lo nb
+        network create --subnet 10.82.2.0/24 -d macvlan -o parent=eth7 nb
+        network create --subnet 10.82.3.0/24 -d ipvlan -o parent=eth7.10 nb
+        network create --subnet 10.82.4.0/24 -d macvlan -o parent=docker0.x nb
+        network create --subnet 10.82.5.0/24 -d macvlan -o parent=docker0.4095 nb
+        network create --subnet 10.82.6.0/24 -d macvlan -o parent=docker0.1.2 nb
+        network create --subnet 10.82.7.0/24 -d macvlan -o parent=lo nb
+        network create --subnet 10.82.8.0/24 -d ipvlan -o parent=lo nb
         network create --subnet 10.83.0.0/24 -o com.docker.network.bridge.enable_icc=x nb
         network create --subnet 10.84.0.0/24 -o com.docker.network.bridge.enable_ip_masquerade=x nb
         network create --subnet 10.85.0.0/24 -o com.docker.network.bridge.host_binding_ipv4=x nb

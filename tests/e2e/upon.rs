@@ -3,11 +3,12 @@
 use lighter_tests::Host;
 
 /// Two containers of a network of this driver find each other at once, by both families.
-fn meet(host: &Host, driver: &str, v4: &str, v6: &str) {
-    let network = format!("upon-{driver}");
+fn meet(host: &Host, driver: &str, parent: &str, v4: &str, v6: &str) {
+    let network = format!("upon-{driver}-{parent}");
+    let parent = format!("parent={parent}");
     let (subnet4, subnet6) = (format!("{v4}.0/24"), format!("{v6}::/64"));
     let (ip4, ip6) = (format!("{v4}.50"), format!("{v6}::50"));
-    let create = ["network", "create", "-d", driver, "-o", "parent=eth0"];
+    let create = ["network", "create", "-d", driver, "-o", &parent];
     let subnets = ["--ipv6", "--subnet", &subnet4, "--subnet", &subnet6];
     host.docker(&[&create[..], &subnets, &[&network]].concat())
         .ok();
@@ -35,6 +36,28 @@ fn containers_upon_the_card_find_each_other() {
     let Some(host) = Host::shared("containers_upon_the_card_find_each_other") else {
         return;
     };
-    meet(host, "macvlan", "10.77.1", "fd77:1");
-    meet(host, "ipvlan", "10.78.1", "fd78:1");
+    meet(host, "macvlan", "eth0", "10.77.1", "fd77:1");
+    meet(host, "ipvlan", "eth0", "10.78.1", "fd78:1");
+}
+
+/// A VLAN is there as long as a network is upon it.
+#[test]
+fn a_vlan_is_made_for_the_network_upon_it() {
+    let Some(host) = Host::shared("a_vlan_is_made_for_the_network_upon_it") else {
+        return;
+    };
+    let is_there = || {
+        let list = ["run", "--rm", "--network", "host", "busybox", "ls"];
+        let listed = host.docker(&[&list[..], &["/sys/class/net"]].concat());
+        listed.ok().out().lines().any(|name| name == "eth0.7")
+    };
+    assert!(!is_there());
+    let create = ["network", "create", "-d", "macvlan", "-o", "parent=eth0.7"];
+    let other = ["--subnet", "10.80.1.0/24", "also-upon-a-vlan"];
+    host.docker(&[&create[..], &other].concat()).ok();
+    assert!(is_there());
+    meet(host, "macvlan", "eth0.7", "10.79.1", "fd79:1");
+    assert!(is_there());
+    host.docker(&["network", "rm", "also-upon-a-vlan"]).ok();
+    assert!(!is_there());
 }

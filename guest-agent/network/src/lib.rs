@@ -19,6 +19,7 @@ mod local;
 pub mod names;
 mod namespace;
 mod netlink;
+mod parent;
 mod place;
 pub mod plan;
 mod plug;

@@ -15,6 +15,9 @@ pub(crate) const EXTENSIONS: u32 = 27_002;
 /// That of ports that nobody needs any more.
 pub(crate) const DISCARDED: u32 = 27_003;
 
+/// That of VLANs that were made for a network's interfaces to be upon.
+pub(crate) const PARENTS: u32 = 27_004;
+
 /// A message about the interface of this name.
 pub(crate) fn named(name: &str) -> LinkMessageBuilder<LinkUnspec> {
     LinkUnspec::new_with_name(name)
@@ -81,6 +84,13 @@ pub(crate) fn is(link: &LinkMessage, kind: &InfoKind) -> bool {
     info(link)
         .iter()
         .any(|info| matches!(info, LinkInfo::Kind(of) if of == kind))
+}
+
+/// Whether it is upon an interface of another namespace: as those are that were put into a container, and none that a
+/// container made itself.
+pub(crate) fn is_upon_another(link: &LinkMessage) -> bool {
+    let mut attributes = link.attributes.iter();
+    attributes.any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)))
 }
 
 /// The interface of this name, which has to be there.

@@ -29,6 +29,17 @@ pub struct Bridge {
     pub mtu: Option<u32>,
 }
 
+/// An interface in the host's namespace that carries one virtual LAN of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vlan {
+    /// What it is called: at most 15 bytes.
+    pub name: String,
+    /// The other one.
+    pub below: String,
+    /// The number of the virtual LAN: 1 to 4,094.
+    pub id: u16,
+}
+
 /// How an interface of a container is joined to the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Joint {

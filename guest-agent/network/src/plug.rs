@@ -318,8 +318,8 @@ fn delete(plug: &Plug, kind: &InfoKind) -> Result<(), NetworkError> {
         let found = netlink
             .link(links::named(name).build())
             .map_err(NetworkError::saying(|| format!("looking for {name}")))?;
-        // Something else of that name is somebody else's.
-        if found.is_some_and(|link| links::is(&link, kind)) {
+        // Something else of that name is somebody else's, and so is what the container put upon an interface of its own.
+        if found.is_some_and(|link| links::is(&link, kind) && links::is_upon_another(&link)) {
             netlink.delete(links::named(name).build())?;
         }
     }

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use tokio::sync::oneshot;
 
 use crate::NetworkError;
-use crate::plan::{Bridge, Plug, WayOut};
+use crate::plan::{Bridge, Plug, Vlan, WayOut};
 use crate::wires::{Job, Wires};
 
 /// The kernel's side of all networks. Cheap to clone; its thread ends with the last one.
@@ -72,6 +72,41 @@ impl Wiring {
     /// What the kernel refuses.
     pub async fn bridges(&self) -> Result<Vec<String>, NetworkError> {
         self.ask(Wires::bridges).await
+    }
+
+    /// Whether the host's namespace has an interface of this name.
+    ///
+    /// # Errors
+    /// A name that cannot be, what the kernel refuses.
+    pub async fn has_interface(&self, name: &str) -> Result<bool, NetworkError> {
+        let name = name.to_owned();
+        self.ask(move |wires| wires.has_interface(&name)).await
+    }
+
+    /// Makes a VLAN and brings it up; one that is there stays as it is.
+    ///
+    /// # Errors
+    /// A name that cannot be, no interface below, what the kernel refuses (one that knows no VLANs, all of them).
+    pub async fn set_vlan(&self, vlan: &Vlan) -> Result<(), NetworkError> {
+        let vlan = vlan.clone();
+        self.ask(move |wires| wires.set_vlan(&vlan)).await
+    }
+
+    /// Removes a VLAN that [`Wiring::set_vlan`] made, by an engine before this one too, with all that is upon it.
+    ///
+    /// # Errors
+    /// What the kernel refuses; not that there is none, or one that is somebody else's, which stays.
+    pub async fn remove_vlan(&self, name: &str) -> Result<(), NetworkError> {
+        let name = name.to_owned();
+        self.ask(move |wires| wires.remove_vlan(&name)).await
+    }
+
+    /// The VLANs that [`Wiring::set_vlan`] made.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub async fn vlans(&self) -> Result<Vec<String>, NetworkError> {
+        self.ask(Wires::vlans).await
     }
 
     /// Gives a container an interface and returns its hardware address; packets pass from then on. `container` is

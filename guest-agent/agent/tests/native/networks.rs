@@ -302,6 +302,27 @@ fn a_network_by_its_id_is_the_network() {
 }
 
 #[test]
+fn what_a_network_is_upon_has_to_be_there() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    for driver in ["macvlan", "ipvlan"] {
+        for (parent, words) in [
+            ("eth7", "invalid subinterface vlan name eth7"),
+            ("eth7.10", "was not found on the host: eth7"),
+            ("docker0.x", "unable to parse a valid vlan id from: x"),
+            ("lo", "loopback interface is not a valid"),
+        ] {
+            let mut body = with_subnet("upon", "10.1.0.0/24");
+            body["Driver"] = driver.into();
+            body["Options"] = json!({"parent": parent});
+            let refused = make(&machine, &body).is(500);
+            assert!(refused.text().contains(words), "{}", refused.text());
+        }
+    }
+    assert_eq!(names(&machine), ["none", "host", "bridge"]);
+}
+
+#[test]
 fn no_two_networks_have_one_bridge() {
     let dir = tempdir().unwrap();
     let machine = started(dir.path());

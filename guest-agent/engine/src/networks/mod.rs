@@ -12,6 +12,7 @@ mod given;
 mod list;
 mod make;
 mod options;
+mod parents;
 mod pools;
 mod registry;
 mod request;

@@ -135,11 +135,13 @@ impl Engine {
                 tracing::error!(%error, bridge = bridge.name, "a network is not wired");
             }
         }
+        self.wire_parents(wiring).await;
     }
 
-    /// Makes the bridge of a network.
+    /// Makes the bridge of a network, or what it is upon.
     pub(super) async fn wire(&self, network: &Network) -> Result<()> {
         match (self.wiring(), network.bridge()) {
+            (Some(wiring), None) => self.wire_parent(wiring, network).await,
             (Some(wiring), Some(bridge)) => {
                 wiring
                     .set_bridge(&bridge)
@@ -158,10 +160,14 @@ impl Engine {
 
     /// Takes it away. Its record is gone: what stays is tidied when the engine is opened again.
     pub(super) async fn unwire(&self, network: &Network) {
-        if let (Some(wiring), Some(bridge)) = (self.wiring(), network.bridge())
+        let Some(wiring) = self.wiring() else {
+            return;
+        };
+        if let Some(bridge) = network.bridge()
             && let Err(error) = wiring.remove_bridge(&bridge.name).await
         {
             tracing::warn!(%error, bridge = bridge.name, "a bridge stays");
         }
+        self.unwire_parent(wiring, network).await;
     }
 }

@@ -1,10 +1,10 @@
 //! Interfaces of containers upon another one.
 
-use rtnetlink::packet_route::link::{InfoMacVlan, LinkInfo, MacVlanMode};
+use rtnetlink::packet_route::link::{InfoMacVlan, LinkAttribute, LinkInfo, MacVlanMode};
 
 use super::*;
 use crate::NetworkError;
-use crate::plan::{IpvlanMode, MacvlanMode};
+use crate::plan::{IpvlanMode, MacvlanMode, Vlan};
 
 fn macvlan(mode: MacvlanMode, address: &str) -> Plug {
     Plug {
@@ -235,4 +235,59 @@ fn what_was_begun_upon_and_killed_is_made_whole() {
     lab.wait(lab.wiring.unplug(Some(other.descriptor()), &wanted))
         .unwrap();
     assert!(other.names().is_empty());
+}
+
+#[test]
+fn what_a_container_put_upon_its_own_interface_is_its_own() {
+    let Some(lab) = lab() else { return };
+    lab.set(&network("br-a", &["172.30.1.1/24"]));
+    let place = Place::new();
+    lab.plug(&place, &plug("br-a", "va", &["172.30.1.2/24"]));
+    place.netlink(|netlink| {
+        let below = links::find(netlink, "eth0").unwrap().header.index;
+        let mut own = links::named("eth1").build();
+        own.attributes.push(LinkAttribute::Link(below));
+        let kind = vec![LinkInfo::Kind(InfoKind::MacVlan)];
+        own.attributes.push(LinkAttribute::LinkInfo(kind));
+        let own = RouteNetlinkMessage::NewLink(own);
+        netlink.add(own, How::New).unwrap();
+    });
+    let wanted = Plug {
+        name: "eth1".into(),
+        ..macvlan(MacvlanMode::Bridge, &format!("{}/24", OWN[0]))
+    };
+    let taken = lab.wait(lab.wiring.plug(place.descriptor(), &wanted));
+    assert!(matches!(taken, Err(NetworkError::Taken(name)) if name == "eth1"));
+    lab.wait(lab.wiring.unplug(Some(place.descriptor()), &wanted))
+        .unwrap();
+    assert_eq!(place.names(), ["eth0", "eth1"]);
+}
+
+#[test]
+fn a_vlan_is_made_upon_what_is_there_and_only_ours_is_removed() {
+    let Some(lab) = lab() else { return };
+    let vlan = |name: &str, below: &str| Vlan {
+        name: name.into(),
+        below: below.into(),
+        id: 10,
+    };
+    let has = |name: &str| lab.wait(lab.wiring.has_interface(name)).unwrap();
+    assert!(has("eth0") && !has("eth0.10"));
+    let none = lab.wait(lab.wiring.set_vlan(&vlan("eth7.10", "eth7")));
+    assert!(matches!(none, Err(NetworkError::NoInterface(name)) if name == "eth7"));
+    lab.wait(lab.wiring.remove_vlan("eth0")).unwrap();
+    lab.wait(lab.wiring.remove_vlan("eth0.10")).unwrap();
+    assert!(has("eth0"));
+    for _ in 0..2 {
+        match lab.wait(lab.wiring.set_vlan(&vlan("eth0.10", "eth0"))) {
+            Err(error) if error.errno() == Some(rustix::io::Errno::OPNOTSUPP) => {
+                println!("skipped: this kernel has no VLANs");
+                return;
+            }
+            done => done.unwrap(),
+        }
+    }
+    assert_eq!(lab.wait(lab.wiring.vlans()).unwrap(), ["eth0.10"]);
+    lab.wait(lab.wiring.remove_vlan("eth0.10")).unwrap();
+    assert!(!has("eth0.10"));
 }
