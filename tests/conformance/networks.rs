@@ -246,6 +246,9 @@ fn containers_that_do_not_run_are_in_networks() {
         network disconnect net1 runs
         network inspect -f '{{len .Containers}}' net1
         rm -f runs
+        create --network net1 --network host --name c5 busybox true
+        ~start c5
+        rm c5
         run -d --network host --name runs busybox sleep 1000
         network disconnect host runs
         network connect net1 runs

@@ -302,6 +302,44 @@ fn a_network_by_its_id_is_the_network() {
 }
 
 #[test]
+fn the_hosts_network_and_none_are_had_alone() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    make(&machine, &with_subnet("one", "10.1.0.0/24")).is(201);
+    for (mode, other, words) in [
+        ("bridge", "host", "must be created in host network mode"),
+        ("one", "host", "must be created in host network mode"),
+        ("host", "bridge", "cannot be connected to any other network"),
+        ("host", "none", "cannot be connected to any other network"),
+        (
+            "bridge",
+            "none",
+            "one of the networks in private (none) mode",
+        ),
+        ("none", "one", "one of the networks in private (none) mode"),
+    ] {
+        let mut body = inside(mode, SLEEP);
+        body["NetworkingConfig"] = json!({"EndpointsConfig": {mode: {}, other: {}}});
+        create(&machine, "both", &body);
+        let refused = post(&machine, "/containers/both/start").is(400);
+        assert!(
+            refused.text().contains(words),
+            "{mode} {other}: {}",
+            refused.text()
+        );
+        remove_by_force(&machine, "both");
+    }
+    // What is named before there is such a network is judged when it is there.
+    create(&machine, "later", &inside("none", SLEEP));
+    let body = json!({"Container": "later"});
+    call(&machine, "POST", "/networks/two/connect", &body).is(200);
+    make(&machine, &with_subnet("two", "10.2.0.0/24")).is(201);
+    post(&machine, "/containers/later/start").is(400);
+    run(&machine, "next", &inside("one", SLEEP));
+    assert_eq!(address(&machine, "next", "one"), "10.1.0.2");
+}
+
+#[test]
 fn what_a_network_is_upon_has_to_be_there() {
     let dir = tempdir().unwrap();
     let machine = started(dir.path());

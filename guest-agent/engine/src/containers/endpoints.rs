@@ -95,12 +95,22 @@ impl Engine {
         // The default network has the first interface, the others have theirs by name.
         let mut names: Vec<&String> = record.endpoints.keys().collect();
         names.sort_by_key(|name| *name != "bridge");
+        let mut networks = Vec::new();
         for name in names {
             let known = before.get(name).map(|place| place.network_id.as_str());
             let reference = known.filter(|id| !id.is_empty()).unwrap_or(name);
             let network = self.network_find(reference).map_err(failed)?;
-            let endpoint = &record.endpoints[name];
-            self.take_place(&mut lease, name, endpoint, &network)
+            networks.push((name, network));
+        }
+        // Create does not look at that, nor a connect to a network that was not there yet.
+        for (_, network) in &networks {
+            check_host(record, network).map_err(failed)?;
+        }
+        for (name, network) in &networks {
+            self.check_together(record, &before, network)
+                .map_err(failed)?;
+            let endpoint = &record.endpoints[*name];
+            self.take_place(&mut lease, name, endpoint, network)
                 .map_err(failed)?;
         }
         let places = lease.places.clone();
@@ -330,15 +340,16 @@ impl Engine {
 
     /// Whether a container with these networks can be in this one too.
     fn check_together(&self, record: &Record, places: &Places, network: &Network) -> Result<()> {
-        if network.driver == "host" && record.host_config.network_mode != "host" {
-            return Err(Error::invalid(TO_HOST));
-        }
+        check_host(record, network)?;
         for name in record.endpoints.keys() {
             let place = places.get(name).map(|place| &place.network_id);
             let reference = place.filter(|id| !id.is_empty()).unwrap_or(name);
             let Ok(other) = self.network_find(reference) else {
                 continue;
             };
+            if other.id == network.id {
+                continue;
+            }
             if other.driver == "host" || network.driver == "host" {
                 return Err(Error::invalid(SHARED));
             }
@@ -348,6 +359,14 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Nobody gets into the host's network who was not made in it.
+fn check_host(record: &Record, network: &Network) -> Result<()> {
+    if network.driver == "host" && record.host_config.network_mode != "host" {
+        return Err(Error::invalid(TO_HOST));
+    }
+    Ok(())
 }
 
 fn refuse_removed(container: &Container) -> Result<()> {
