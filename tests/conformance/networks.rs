@@ -168,6 +168,24 @@ fn options_of_bridges() {
         network create --subnet 10.95.0.0/24 -o com.docker.network.bridge.enable_icc=false -o com.docker.network.driver.mtu=1400 nb
         network inspect -f '{{json .Options}}' nb
         network rm nb
+        network create --subnet 10.100.0.0/24 --internal -o com.docker.network.bridge.gateway_mode_ipv4=isolated --aux-address a=10.100.0.1 nb
+        network inspect -f '{{json .IPAM}}' nb
+        run --rm --network nb busybox sh -c 'ip -4 -o addr show dev eth0 scope global; ip route'
+        network rm nb
+        network create --subnet 10.101.0.0/24 --gateway 10.101.0.9 --internal -o com.docker.network.bridge.gateway_mode_ipv4=isolated nb
+        run --rm --network nb busybox sh -c 'ip -4 -o addr show dev eth0 scope global; ip route'
+        network rm nb
+        network create --subnet 10.102.0.0/24 --internal -o com.docker.network.bridge.inhibit_ipv4=true nb
+        run --rm --network nb busybox sh -c 'ip -4 -o addr show dev eth0 scope global; ip route'
+        network rm nb
+        network create --subnet 10.103.0.0/24 --gateway 10.103.0.9 -o com.docker.network.bridge.inhibit_ipv4=true nb
+        run --rm --network nb busybox sh -c 'ip -4 -o addr show dev eth0 scope global; ip route'
+        network rm nb
+        network create --subnet 10.104.0.0/24 -o com.docker.network.bridge.inhibit_ipv4=true --aux-address a=10.104.0.1 nb
+        network create --subnet 10.105.0.0/24 -d ipvlan -o parent=docker0 -o ipvlan_mode=l3 --aux-address a=10.105.0.1 nb
+        network inspect -f '{{json .IPAM}}' nb
+        network rm nb
+        network create --subnet 10.106.0.0/24 -d ipvlan -o parent=docker0 --aux-address a=10.106.0.1 nb
         ",
     );
 }

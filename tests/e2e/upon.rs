@@ -38,6 +38,23 @@ fn containers_upon_the_card_find_each_other() {
     };
     meet(host, "macvlan", "eth0", "10.77.1", "fd77:1");
     meet(host, "ipvlan", "eth0", "10.78.1", "fd78:1");
+    // Between networks that are routed nobody is the router.
+    let create = ["network", "create", "-d", "ipvlan", "-o", "parent=eth0"];
+    let routed = ["-o", "ipvlan_mode=l3", "--subnet", "10.78.2.0/24", "routed"];
+    host.docker(&[&create[..], &routed].concat()).ok();
+    let routes = [
+        "run",
+        "--rm",
+        "--network",
+        "routed",
+        "busybox",
+        "ip",
+        "route",
+    ];
+    let routes = host.docker(&routes).ok().out();
+    assert!(routes.contains("default dev eth0"), "{routes}");
+    assert!(routes.contains("src 10.78.2.1"), "{routes}");
+    host.docker(&["network", "rm", "routed"]).ok();
 }
 
 /// A VLAN is there as long as a network is upon it.

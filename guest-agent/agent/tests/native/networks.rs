@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{Answer, call, container, create, get, post, remove_by_force, run, started};
+use crate::api::{
+    Answer, call, container, create, get, logs, post, remove_by_force, run, started, wait,
+};
 use crate::machine::Machine;
 
 pub fn make(machine: &Machine, body: &Value) -> Answer {
@@ -299,6 +301,53 @@ fn a_network_by_its_id_is_the_network() {
         remove_by_force(&machine, &name);
     }
     call(&machine, "DELETE", "/networks/named", &Value::Null).is(204);
+}
+
+/// What a new container of a network prints.
+fn said_in(machine: &Machine, network: &str, script: &str) -> String {
+    run(machine, "says", &inside(network, script));
+    wait(machine, "says");
+    let said = String::from_utf8(logs(machine, "says")).unwrap();
+    remove_by_force(machine, "says");
+    said
+}
+
+#[test]
+fn a_network_may_have_no_router_or_another_one() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let isolated = "com.docker.network.bridge.gateway_mode_ipv4";
+    let inhibit = "com.docker.network.bridge.inhibit_ipv4";
+    for (number, (key, value, internal, own, way)) in [
+        (isolated, "isolated", true, 1, None),
+        (isolated, "nat", true, 2, None),
+        (inhibit, "true", true, 1, None),
+        (inhibit, "true", false, 2, Some(1)),
+        (inhibit, "false", false, 2, Some(1)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut body = with_subnet("one", &format!("10.1.{number}.0/24"));
+        (body["Internal"], body["Options"]) = (internal.into(), json!({key: value}));
+        make(&machine, &body).is(201);
+        let network = get(&machine, "/networks/one").is(200).json();
+        let bridge = format!("br-{}", &network["Id"].as_str().unwrap()[..12]);
+        let said = said_in(&machine, "one", "/bin/busybox ip -4 -o addr show dev eth0");
+        assert!(said.contains(&format!("10.1.{number}.{own}/24")), "{said}");
+        let said = said_in(&machine, "one", "/bin/busybox ip route");
+        let default = way.map(|way| format!("default via 10.1.{number}.{way} "));
+        assert_eq!(said.contains("default"), way.is_some(), "{said}");
+        assert!(said.contains(&default.unwrap_or_default()), "{said}");
+        let script = format!("/bin/busybox ip -4 -o addr show dev {bridge}");
+        let said = said_in(&machine, "host", &script);
+        assert_eq!(
+            said.is_empty(),
+            ["isolated", "true"].contains(&value),
+            "{said}"
+        );
+        call(&machine, "DELETE", "/networks/one", &Value::Null).is(204);
+    }
 }
 
 #[test]

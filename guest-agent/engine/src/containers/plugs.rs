@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use lighter_network::plan::{IpvlanMode, Joint, Plug, WayOut};
+use lighter_network::plan::{Joint, Plug, WayOut};
 
 use super::asked::SYSCTLS;
 use super::endpoints::Places;
@@ -110,16 +110,17 @@ impl Engine {
         let asked = endpoint.ipam_config.clone().unwrap_or_default();
         place.mac_address.clone_from(&endpoint.mac_address);
         let given = self.given();
+        let has_way = !network.internal && !network.is_direct();
         if network.enable_ipv4 {
             let (address, gateway) = given.take(network, false, asked.ipv4_address.parse().ok())?;
             place.ipv4 = Some(address);
-            place.gateway_v4 = gateway.filter(|_| !network.internal);
+            place.gateway_v4 = gateway.filter(|_| has_way);
         }
         if network.enable_ipv6 {
             let taken = given.take(network, true, asked.ipv6_address.parse().ok());
             let (address, gateway) = taken.inspect_err(|_| give_back(given, place))?;
             place.ipv6 = Some(address);
-            place.gateway_v6 = gateway.filter(|_| !network.internal);
+            place.gateway_v6 = gateway.filter(|_| has_way);
         }
         Ok(())
     }
@@ -374,10 +375,8 @@ impl Engine {
 
     /// Whether its interface is itself the way out.
     fn is_direct(&self, place: &Place) -> bool {
-        let network = self.network_find(&place.network_id).ok();
-        let joint = network.and_then(|network| network.joint(&place.port).ok());
-        let direct = IpvlanMode::L2;
-        matches!(joint, Some(Joint::Ipvlan { mode, .. }) if mode != direct)
+        let network = self.network_find(&place.network_id);
+        network.is_ok_and(|network| network.is_direct())
     }
 }
 

@@ -72,7 +72,7 @@ fn bridge(mut network: Network) -> Network {
         subnet,
         range: None,
         gateway: gateway.parse().ok(),
-        others: Vec::new(),
+        others: [].into(),
         named: false,
     };
     network.pools = Subnet::parse(subnet).map(pool).into_iter().collect();

@@ -1,9 +1,10 @@
 //! Which subnets a new network has: those that its user named, and one of the pools for a family without.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::request::IpamConfig;
-use super::subnet::{self, Subnet};
+use super::subnet::{self, Blocks, Subnet};
 use super::{Network, Pool, options};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -17,7 +18,7 @@ impl Engine {
             return Ok(());
         }
         let asked = network.ipam.config.clone().unwrap_or_default();
-        let taken = self.taken_subnets();
+        let mut taken = self.taken_subnets();
         let mut shown = asked.clone();
         for v6 in [false, true] {
             let mut pools = Vec::new();
@@ -39,12 +40,11 @@ impl Engine {
                 continue;
             }
             for (mut pool, config) in pools {
-                let own = network.pools.iter().map(|other| other.subnet);
-                let mut others = taken.iter().copied().chain(own);
-                if others.any(|other| other.overlaps(pool.subnet)) {
+                if taken.overlap(pool.subnet) {
                     return Err(Error::forbidden(OVERLAPS));
                 }
-                settle(&mut pool, config)?;
+                taken.add(pool.subnet);
+                settle(&mut pool, config, options::has_router(network, v6))?;
                 network.pools.push(pool);
             }
         }
@@ -56,7 +56,7 @@ impl Engine {
         &self,
         network: &mut Network,
         v6: bool,
-        taken: &[Subnet],
+        taken: &Blocks,
         shown: &mut Vec<IpamConfig>,
     ) -> Result<()> {
         if network.ipam.driver == "null" {
@@ -67,20 +67,14 @@ impl Engine {
             subnet: self.networks().pools.choose(v6, taken)?,
             range: None,
             gateway: None,
-            others: Vec::new(),
+            others: BTreeSet::new(),
             named: false,
         };
-        settle(&mut pool, &IpamConfig::default())?;
-        let isolated = network.driver == "bridge"
-            && options::bridge(&network.options, network.internal)
-                .is_ok_and(|options| options.isolated);
+        let router = options::has_router(network, v6);
+        settle(&mut pool, &IpamConfig::default(), router)?;
         shown.push(IpamConfig {
             subnet: pool.subnet.to_string(),
-            gateway: pool
-                .gateway
-                .filter(|_| !isolated)
-                .map(|ip| ip.to_string())
-                .unwrap_or_default(),
+            gateway: pool.gateway.map(|ip| ip.to_string()).unwrap_or_default(),
             ..IpamConfig::default()
         });
         network.pools.push(pool);
@@ -88,7 +82,7 @@ impl Engine {
     }
 
     /// Every subnet that is somebody's: of other networks, and what the machine reaches otherwise.
-    fn taken_subnets(&self) -> Vec<Subnet> {
+    fn taken_subnets(&self) -> Blocks {
         let networks = self.networks().all();
         let own = networks.iter().flat_map(|network| &network.pools);
         let own = own.map(|pool| pool.subnet);
@@ -102,13 +96,13 @@ fn pool_of(config: &IpamConfig) -> Option<Pool> {
         subnet: Subnet::parse(&config.subnet)?,
         range: Subnet::parse(&config.ip_range),
         gateway: config.gateway.parse().ok(),
-        others: Vec::new(),
+        others: BTreeSet::new(),
         named: true,
     })
 }
 
-/// Gives a subnet its gateway, and says who else has addresses in it.
-fn settle(pool: &mut Pool, config: &IpamConfig) -> Result<()> {
+/// Gives a subnet its gateway, if there is to be one, and says who else has addresses in it.
+fn settle(pool: &mut Pool, config: &IpamConfig, router: bool) -> Result<()> {
     let in_use = |what: String| {
         Error::new(
             Kind::Internal,
@@ -119,7 +113,7 @@ fn settle(pool: &mut Pool, config: &IpamConfig) -> Result<()> {
         if pool.is_edge(gateway) {
             return Err(in_use(format!("gateway ({gateway})")));
         }
-    } else {
+    } else if router {
         let first = pool.range.unwrap_or(pool.subnet).first();
         pool.gateway = if pool.is_edge(first) {
             subnet::next(first).filter(|ip| pool.subnet.contains(*ip))
@@ -131,10 +125,9 @@ fn settle(pool: &mut Pool, config: &IpamConfig) -> Result<()> {
         let Ok(ip) = text.parse::<IpAddr>() else {
             continue;
         };
-        if pool.is_edge(ip) || pool.gateway == Some(ip) || pool.others.contains(&ip) {
+        if pool.is_edge(ip) || pool.gateway == Some(ip) || !pool.others.insert(ip) {
             return Err(in_use(format!("secondary ip address ({name}:{ip})")));
         }
-        pool.others.push(ip);
     }
     Ok(())
 }
@@ -145,5 +138,44 @@ impl Pool {
         let whole = if self.subnet.is_v6() { 127 } else { 31 };
         self.subnet.prefix() < whole
             && (ip == self.subnet.first() || (!self.subnet.is_v6() && ip == self.subnet.last()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(addresses: impl Iterator<Item = String>) -> IpamConfig {
+        let named = addresses.map(|ip| (format!("a{ip}"), ip));
+        IpamConfig {
+            subnet: "10.0.0.0/8".into(),
+            auxiliary_addresses: Some(named.collect()),
+            ..IpamConfig::default()
+        }
+    }
+
+    /// As many as one request can name: what takes a step for each two of them does not come to an end.
+    #[test]
+    fn addresses_of_others_may_be_many() {
+        let many = (0..0x4_0000_u32).map(|number| {
+            let [_, a, b, c] = (number + 2).to_be_bytes();
+            format!("10.{a}.{b}.{c}")
+        });
+        let config = config(many);
+        let mut pool = pool_of(&config).unwrap();
+        settle(&mut pool, &config, true).unwrap();
+        assert_eq!(pool.gateway, "10.0.0.1".parse().ok());
+        assert_eq!(pool.others.len(), 0x4_0000);
+    }
+
+    #[test]
+    fn the_routers_address_is_nobody_elses_where_there_is_one() {
+        let config = config(std::iter::once("10.0.0.1".to_owned()));
+        let mut pool = pool_of(&config).unwrap();
+        let refused = settle(&mut pool, &config, true).unwrap_err();
+        assert!(refused.text().contains("Address already in use"));
+        let mut pool = pool_of(&config).unwrap();
+        settle(&mut pool, &config, false).unwrap();
+        assert_eq!(pool.gateway, None);
     }
 }

@@ -104,7 +104,7 @@ mod tests {
             subnet: Subnet::parse(subnet).unwrap(),
             range: range.and_then(Subnet::parse),
             gateway: Subnet::parse(subnet).and_then(|own| subnet::next(own.first())),
-            others: Vec::new(),
+            others: BTreeSet::new(),
             named: true,
         }];
         network

@@ -20,7 +20,7 @@ pub mod subnet;
 mod validate;
 mod wired;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -100,7 +100,7 @@ pub struct Pool {
     /// The address of the router.
     pub gateway: Option<IpAddr>,
     /// Addresses that are somebody else's.
-    pub others: Vec<IpAddr>,
+    pub others: BTreeSet<IpAddr>,
     /// Whether its user named it: only then containers may say which address they want.
     #[serde(default)]
     pub named: bool,

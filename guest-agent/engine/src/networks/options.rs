@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use lighter_network::plan::{IpvlanMode, MacvlanMode};
 
+use super::Network;
 use crate::error::{Error, Kind, Result};
 
 type Options = BTreeMap<String, String>;
@@ -28,8 +29,32 @@ pub(crate) struct BridgeOptions {
     pub(crate) icc: bool,
     /// The longest packet; nothing means the kernel's choice.
     pub(crate) mtu: Option<u32>,
-    /// Whether the bridge has no address of its own.
-    pub(crate) isolated: bool,
+    /// Whether it is no router in IPv4, and in IPv6: nobody but its containers has an address there.
+    isolated: [bool; 2],
+    /// Whether its router in IPv4 is somebody else.
+    inhibit_ipv4: bool,
+}
+
+impl BridgeOptions {
+    /// Whether the bridge has an address of its own in a family.
+    pub(crate) fn has_address(&self, v6: bool) -> bool {
+        !self.isolated[usize::from(v6)] && (v6 || !self.inhibit_ipv4)
+    }
+
+    /// Whether a family has a router at all, which then has an address of the subnet.
+    fn has_router(&self, v6: bool, internal: bool) -> bool {
+        !self.isolated[usize::from(v6)] && (v6 || !(self.inhibit_ipv4 && internal))
+    }
+}
+
+/// Whether containers of a network have a router in a family: its address is nobody else's then.
+pub(super) fn has_router(network: &Network, v6: bool) -> bool {
+    match network.driver.as_str() {
+        "bridge" => bridge(&network.options, network.internal)
+            .is_ok_and(|options| options.has_router(v6, network.internal)),
+        "ipvlan" => ipvlan(&network.options).is_ok_and(|mode| mode == IpvlanMode::L2),
+        _ => true,
+    }
 }
 
 /// Reads the options of a bridge, as dockerd judges them.
@@ -38,7 +63,8 @@ pub(crate) fn bridge(options: &Options, internal: bool) -> Result<BridgeOptions>
         name: None,
         icc: true,
         mtu: None,
-        isolated: false,
+        isolated: [false; 2],
+        inhibit_ipv4: false,
     };
     let mut mtu = 0;
     for (key, value) in options {
@@ -46,12 +72,13 @@ pub(crate) fn bridge(options: &Options, internal: bool) -> Result<BridgeOptions>
             (_, Some("name")) => read.name = Some(value.clone()).filter(|name| !name.is_empty()),
             (MTU, _) => mtu = number(key, value)?,
             (_, Some("enable_icc")) => read.icc = boolean(key, value)?,
-            (_, Some("enable_ip_masquerade" | "inhibit_ipv4" | "default_bridge")) => {
+            (_, Some("enable_ip_masquerade" | "default_bridge")) => {
                 boolean(key, value)?;
             }
-            (_, Some("gateway_mode_ipv4" | "gateway_mode_ipv6")) => match value.as_str() {
+            (_, Some("inhibit_ipv4")) => read.inhibit_ipv4 = boolean(key, value)?,
+            (_, Some(mode @ ("gateway_mode_ipv4" | "gateway_mode_ipv6"))) => match value.as_str() {
                 "nat" | "nat-unprotected" | "routed" => {}
-                "isolated" => read.isolated = true,
+                "isolated" => read.isolated[usize::from(mode.ends_with('6'))] = true,
                 mode => return Err(wrong(key, value, &format!("unknown gateway mode {mode}"))),
             },
             ("com.docker.network.host_ipv4" | "com.docker.network.host_ipv6", _)
@@ -63,7 +90,7 @@ pub(crate) fn bridge(options: &Options, internal: bool) -> Result<BridgeOptions>
             _ => {}
         }
     }
-    if read.isolated && !internal {
+    if read.isolated.contains(&true) && !internal {
         let text = "gateway mode 'isolated' can only be used for an internal network";
         return Err(Error::new(Kind::Internal, text));
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use sha2::{Digest as _, Sha256};
 
-use super::subnet::{self, Subnet};
+use super::subnet::{self, Blocks, Subnet};
 use crate::config::AddressPool;
 use crate::error::{Error, Kind, Result};
 
@@ -56,7 +56,7 @@ impl Pools {
     }
 
     /// The first block that overlaps none of `taken`.
-    pub(super) fn choose(&self, v6: bool, taken: &[Subnet]) -> Result<Subnet> {
+    pub(super) fn choose(&self, v6: bool, taken: &Blocks) -> Result<Subnet> {
         let pools = self.0.iter().filter(|(base, _)| base.is_v6() == v6);
         pools
             .filter_map(|(base, size)| free(*base, *size, taken))
@@ -68,15 +68,15 @@ impl Pools {
     }
 }
 
-fn free(base: Subnet, size: u8, taken: &[Subnet]) -> Option<Subnet> {
+fn free(base: Subnet, size: u8, taken: &Blocks) -> Option<Subnet> {
     let mut ip = base.first();
     loop {
         let block = Subnet::new(ip, size)?;
-        let Some(other) = taken.iter().find(|other| other.overlaps(block)) else {
+        let Some(other) = taken.last_in(block) else {
             return Some(block);
         };
         // Behind the larger of the two, which is where the next one can begin.
-        let end = if other.prefix() < size { *other } else { block };
+        let end = if other.prefix() < size { other } else { block };
         ip = subnet::next(end.last())?;
         if !base.contains(ip) {
             return None;
@@ -99,7 +99,7 @@ fn local(machine_id: &str) -> Option<Subnet> {
 mod tests {
     use super::*;
 
-    fn blocks(texts: &[&str]) -> Vec<Subnet> {
+    fn blocks(texts: &[&str]) -> Blocks {
         texts
             .iter()
             .map(|text| Subnet::parse(text).unwrap())
@@ -127,21 +127,23 @@ mod tests {
     #[test]
     fn thirty_one_networks_fit_and_no_more() {
         let pools = Pools::new(&[], "m");
-        let mut taken = Vec::new();
+        let (mut taken, mut count) = (Blocks::default(), 0);
         while let Ok(block) = pools.choose(false, &taken) {
-            taken.push(block);
+            taken.add(block);
+            count += 1;
         }
-        assert_eq!(taken.len(), 31);
+        assert_eq!(count, 31);
     }
 
     #[test]
     fn local_addresses_are_the_machines_own() {
-        let first = |machine: &str| Pools::new(&[], machine).choose(true, &[]).unwrap();
+        let first = |machine: &str| Pools::new(&[], machine).choose(true, &blocks(&[])).unwrap();
         assert_eq!(first("m"), first("m"));
         assert_ne!(first("m"), first("n"));
         assert!(first("m").to_string().starts_with("fd"));
         assert_eq!(first("m").prefix(), 64);
-        let second = Pools::new(&[], "m").choose(true, &[first("m")]).unwrap();
+        let taken = [first("m")].into_iter().collect();
+        let second = Pools::new(&[], "m").choose(true, &taken).unwrap();
         assert_eq!(Some(second.first()), subnet::next(first("m").last()));
     }
 
@@ -152,11 +154,14 @@ mod tests {
             size,
         };
         let pools = Pools::new(&[pool("10.7.0.0/16", 24), pool("wrong", 8)], "m");
-        assert_eq!(pools.choose(false, &[]).unwrap().to_string(), "10.7.0.0/24");
+        assert_eq!(
+            pools.choose(false, &blocks(&[])).unwrap().to_string(),
+            "10.7.0.0/24"
+        );
         assert!(pools.choose(false, &blocks(&["10.0.0.0/8"])).is_err());
         assert!(
             pools
-                .choose(true, &[])
+                .choose(true, &blocks(&[]))
                 .unwrap()
                 .to_string()
                 .starts_with("fd")

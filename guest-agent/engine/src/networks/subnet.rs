@@ -1,5 +1,6 @@
 //! Subnets of both families: an address and how much of it names the subnet.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -75,6 +76,46 @@ impl Subnet {
     fn host_bits(self) -> u128 {
         let bits = u32::from(width(self.ip) - self.prefix);
         1_u128.checked_shl(bits).map_or(u128::MAX, |bit| bit - 1)
+    }
+}
+
+/// Blocks of addresses in which another one is looked for however many there are: none of them overlaps another, for
+/// of two that do one lies in the other.
+#[derive(Debug, Default)]
+pub struct Blocks(BTreeMap<IpAddr, Subnet>);
+
+impl Blocks {
+    /// Adds one, and forgets those that lie in it.
+    pub fn add(&mut self, block: Subnet) {
+        let there = self.last_in(block);
+        if there.is_some_and(|other| other.prefix() <= block.prefix()) {
+            return;
+        }
+        let inside = self.0.range(block.first()..=block.last());
+        let inside: Vec<IpAddr> = inside.map(|(first, _)| *first).collect();
+        for first in inside {
+            self.0.remove(&first);
+        }
+        self.0.insert(block.first(), block);
+    }
+
+    /// The last one that has an address of this block.
+    pub fn last_in(&self, block: Subnet) -> Option<Subnet> {
+        let (_, last) = self.0.range(..=block.last()).next_back()?;
+        last.overlaps(block).then_some(*last)
+    }
+
+    /// Whether any has an address of this block.
+    pub fn overlap(&self, block: Subnet) -> bool {
+        self.last_in(block).is_some()
+    }
+}
+
+impl FromIterator<Subnet> for Blocks {
+    fn from_iter<T: IntoIterator<Item = Subnet>>(all: T) -> Self {
+        let mut blocks = Self::default();
+        all.into_iter().for_each(|block| blocks.add(block));
+        blocks
     }
 }
 
@@ -154,6 +195,38 @@ mod tests {
         ] {
             assert_eq!(subnet(a).overlaps(subnet(b)), both, "{a} {b}");
         }
+    }
+
+    #[test]
+    fn among_blocks_the_overlapping_is_found_wherever_it_is() {
+        let mut blocks: Blocks = ["10.1.0.0/16", "10.3.0.0/24", "10.3.1.7/24", "fd00::/64"]
+            .map(subnet)
+            .into_iter()
+            .collect();
+        let last = |blocks: &Blocks, text| blocks.last_in(subnet(text)).map(|b| b.to_string());
+        for (text, found) in [
+            ("10.1.200.0/24", Some("10.1.0.0/16")),
+            ("10.0.0.0/8", Some("10.3.1.7/24")),
+            ("10.3.0.0/16", Some("10.3.1.7/24")),
+            ("10.3.0.9/32", Some("10.3.0.0/24")),
+            ("10.2.0.0/16", None),
+            ("10.3.2.0/24", None),
+            ("0.0.0.0/0", Some("10.3.1.7/24")),
+            ("fd00::1/128", Some("fd00::/64")),
+            ("fd00:0:0:1::/64", None),
+            ("::/0", Some("fd00::/64")),
+        ] {
+            assert_eq!(last(&blocks, text).as_deref(), found, "{text}");
+        }
+        // One that holds others takes their place, and one that is held changes nothing.
+        for text in ["10.0.0.0/8", "10.3.0.0/24", "10.0.0.0/8"] {
+            blocks.add(subnet(text));
+            assert_eq!(
+                last(&blocks, "10.200.0.0/16").as_deref(),
+                Some("10.0.0.0/8")
+            );
+        }
+        assert_eq!(blocks.0.len(), 2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use lighter_network::plan::{Address, Bridge, Joint};
+use lighter_network::plan::{Address, Bridge, IpvlanMode, Joint};
 use lighter_network::ports::Ports;
 use lighter_network::{NetworkError, Wiring};
 
@@ -26,13 +26,14 @@ impl Network {
         let own = options::bridge(&self.options, self.internal).ok()?;
         let router = |pool: &super::Pool| {
             Some(Address {
-                ip: pool.gateway?,
+                ip: pool.gateway.filter(|ip| own.has_address(ip.is_ipv6()))?,
                 prefix: pool.subnet.prefix(),
             })
         };
         Some(Bridge {
             name: own
                 .name
+                .clone()
                 .unwrap_or_else(|| format!("br-{}", ids::short(&self.id))),
             gateways: self.pools.iter().filter_map(router).collect(),
             internal: self.internal,
@@ -67,6 +68,12 @@ impl Network {
         }
         let mode = options::macvlan(&self.options)?;
         Ok(Joint::Macvlan { parent, mode })
+    }
+
+    /// Whether its interfaces are themselves the way out of their containers.
+    pub(crate) fn is_direct(&self) -> bool {
+        let mode = options::ipvlan(&self.options).unwrap_or_default();
+        self.driver == "ipvlan" && mode != IpvlanMode::L2
     }
 
     /// The address of its router in IPv4.
