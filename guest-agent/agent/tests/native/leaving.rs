@@ -8,6 +8,7 @@ use tempfile::tempdir;
 
 use crate::api::{call, container, get, post, remove_by_force, run, started, state, wait};
 use crate::machine::{LIMIT, Machine, answer_to_ping};
+use crate::naming::said_by;
 use crate::networks::{SLEEP, address, inside, make, place, reaches, with_subnet};
 
 /// Runs until there is a file `/end`.
@@ -143,6 +144,42 @@ fn a_network_is_left_even_if_its_names_cannot_be_taken_out_of_the_files() {
     assert_eq!(place(&machine, "first", "one"), Value::Null);
     run(&machine, "next", &inside("one", SLEEP));
     assert_eq!(address(&machine, "next", "one"), "10.1.0.2");
+}
+
+#[test]
+fn what_a_container_set_itself_stays_when_its_other_networks_come_and_go() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    make(&machine, &with_subnet("one", "10.1.0.0/24")).is(201);
+    make(&machine, &with_subnet("two", "10.2.0.0/24")).is(201);
+    let mut body = inside("one", SLEEP);
+    (body["Hostname"], body["HostConfig"]["CapAdd"]) = ("own".into(), json!(["NET_ADMIN"]));
+    run(&machine, "first", &body);
+    let says = |script| said_by(&machine, "first", &["/bin/busybox", "sh", "-c", script]);
+    let hosts = || says("/bin/busybox cat /etc/hosts");
+    let routes = || says("/bin/busybox ip route");
+    let before = hosts();
+    let script = "/bin/busybox printf '9.9.9.9 mine\\n#remark\\n10.2.0.2\\town2' >>/etc/hosts; \
+        /bin/busybox ip route replace default via 10.1.0.77";
+    says(script);
+    let own = format!("{before}9.9.9.9 mine\n#remark\n10.2.0.2\town2\n");
+    let body = json!({"Container": "first"});
+    call(&machine, "POST", "/networks/two/connect", &body).is(200);
+    assert_eq!(hosts(), format!("{own}10.2.0.2\town\n"));
+    assert!(routes().contains("default via 10.1.0.77"), "{}", routes());
+    call(&machine, "POST", "/networks/two/disconnect", &body).is(200);
+    assert_eq!(hosts(), own);
+    assert!(routes().contains("default via 10.1.0.77"), "{}", routes());
+    // Its way changes when the network goes that it was by.
+    call(&machine, "POST", "/networks/two/connect", &body).is(200);
+    call(&machine, "POST", "/networks/one/disconnect", &body).is(200);
+    assert!(routes().contains("default via 10.2.0.1"), "{}", routes());
+    let own = format!("{own}10.2.0.2\town\n").replace("10.1.0.2\town\n", "");
+    assert_eq!(hosts(), own);
+    // However long it makes the file, nothing is kept from it.
+    says("/bin/busybox truncate -s 1T /etc/hosts");
+    call(&machine, "POST", "/networks/one/connect", &body).is(200);
+    call(&machine, "POST", "/networks/one/disconnect", &body).is(200);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn says(machine: &Machine, name: &str, command: &str) -> String {
     said_by(machine, name, &words.collect::<Vec<_>>())
 }
 
-fn said_by(machine: &Machine, name: &str, command: &[&str]) -> String {
+pub fn said_by(machine: &Machine, name: &str, command: &[&str]) -> String {
     let body = json!({"AttachStdout": true, "AttachStderr": true, "Cmd": command});
     let made = call(machine, "POST", &format!("/containers/{name}/exec"), &body).is(201);
     let id = made.json()["Id"].as_str().unwrap().to_owned();

@@ -2,15 +2,15 @@
 //! are bound over the image's own.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::endpoints::Places;
+use super::record::Place;
 use super::{Record, modes, name_server};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::networks::Subnet;
 
 /// The files, and where they are bound.
 pub(crate) const FILES: [(&str, &str); 3] = [
@@ -26,53 +26,92 @@ impl Engine {
         let dir = self.container_dir(&record.id);
         let write = || -> io::Result<()> {
             std::fs::create_dir_all(&dir)?;
-            write(
-                &dir.join("hostname"),
-                &format!("{}\n", record.config.hostname),
-            )?;
-            write(&dir.join("hosts"), &self.hosts(record, places))?;
+            let hostname = format!("{}\n", record.config.hostname);
+            write(&dir.join("hostname"), hostname.as_bytes())?;
+            write(&dir.join("hosts"), self.hosts(record, places).as_bytes())?;
             let resolv_conf = self.resolv_conf(record, name_server::is_wanted(places));
-            write(&dir.join("resolv.conf"), &resolv_conf)
+            write(&dir.join("resolv.conf"), resolv_conf.as_bytes())
         };
-        write().map_err(|error| Error::internal("the container's files cannot be written", error))
+        write().map_err(unwritten)
     }
 
-    /// Writes what has changed with its networks.
-    pub(super) fn write_hosts(&self, record: &Record, places: &Places) -> Result<()> {
-        let path = self.container_dir(&record.id).join("hosts");
-        write(&path, &self.hosts(record, places))
-            .map_err(|error| Error::internal("the container's files cannot be written", error))
+    /// Names the addresses of one more place; what else stands in the file stays.
+    pub(super) fn add_to_hosts(&self, record: &Record, place: &Place) -> Result<()> {
+        let Some(path) = self.hosts_path(record) else {
+            return Ok(());
+        };
+        // What is too long to be read is added to all the same.
+        let there = read(&path).unwrap_or_default();
+        let known = |line: &str| there.split(is_end).any(|old| old == line.as_bytes());
+        let mut text = String::new();
+        for line in lines(record, place).filter(|line| !known(line)) {
+            if text.is_empty() && there.last().is_some_and(|last| !is_end(last)) {
+                text.push('\n');
+            }
+            let _ = writeln!(text, "{line}");
+        }
+        let append = || {
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.append(true).create(true).open(&path)?;
+            file.write_all(text.as_bytes())
+        };
+        append().map_err(unwritten)
+    }
+
+    /// Takes the addresses of a place out that was left, and with them, as dockerd does, lines in which nothing stands;
+    /// what else stands in the file stays.
+    pub(super) fn remove_from_hosts(&self, record: &Record, place: &Place) -> Result<()> {
+        let Some(path) = self.hosts_path(record) else {
+            return Ok(());
+        };
+        let gone: Vec<String> = lines(record, place).collect();
+        let remove = || {
+            let there = read(&path)?;
+            let kept = there.split(is_end).filter(|line| {
+                !line.is_empty() && !gone.iter().any(|gone| gone.as_bytes() == *line)
+            });
+            let text: Vec<u8> = kept
+                .flat_map(|line| [line, b"\n"])
+                .flatten()
+                .copied()
+                .collect();
+            if text == there {
+                Ok(())
+            } else {
+                write(&path, &text)
+            }
+        };
+        remove().map_err(unwritten)
+    }
+
+    /// The file that names the addresses of a container, if that has any.
+    fn hosts_path(&self, record: &Record) -> Option<PathBuf> {
+        let named = !record.config.hostname.is_empty() && record.host_config.network_mode != "host";
+        named.then(|| self.container_dir(&record.id).join("hosts"))
     }
 
     /// Has a container that runs ask the name server that it has now, unless it asks whom it chose itself.
     pub(super) fn write_name_server(&self, record: &Record) -> Result<()> {
         let path = self.container_dir(&record.id).join("resolv.conf");
-        let now = std::fs::read_to_string(&path).unwrap_or_default();
-        if now != self.resolv_conf(record, false) {
+        let now = read(&path).unwrap_or_default();
+        if now != self.resolv_conf(record, false).as_bytes() {
             return Ok(());
         }
-        write(&path, &self.resolv_conf(record, true))
-            .map_err(|error| Error::internal("the container's files cannot be written", error))
+        write(&path, self.resolv_conf(record, true).as_bytes()).map_err(unwritten)
     }
 
     fn hosts(&self, record: &Record, places: &Places) -> String {
         let mut text = first_hosts(record, self.host_gateway());
         let config = &record.config;
-        let addresses = places.values().flat_map(|place| [place.ipv4, place.ipv6]);
-        let mut addresses: Vec<IpAddr> = addresses.flatten().map(Subnet::ip).collect();
-        // Where there is no network the name has no address, as in dockerd.
-        if record.host_config.network_mode == "bridge" && self.wiring().is_none() {
-            addresses.push(Ipv4Addr::LOCALHOST.into());
-        }
         if config.hostname.is_empty() || record.host_config.network_mode == "host" {
             return text;
         }
-        let mut full = config.hostname.clone();
-        if !config.domainname.is_empty() {
-            full = format!("{full}.{} {full}", config.domainname);
+        for line in places.values().flat_map(|place| lines(record, place)) {
+            let _ = writeln!(text, "{line}");
         }
-        for address in addresses {
-            let _ = writeln!(text, "{address}\t{full}");
+        // Where there is no network the name has no address, as in dockerd.
+        if record.host_config.network_mode == "bridge" && self.wiring().is_none() {
+            let _ = writeln!(text, "{}\t{}", Ipv4Addr::LOCALHOST, full_name(record));
         }
         text
     }
@@ -119,9 +158,72 @@ fn first_hosts(record: &Record, host_gateway: Option<IpAddr>) -> String {
     text
 }
 
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    use std::io::Write as _;
+/// What stands in `/etc/hosts` for a place.
+fn lines(record: &Record, place: &Place) -> impl Iterator<Item = String> + use<> {
+    let full = full_name(record);
+    let addresses = [place.ipv4, place.ipv6].into_iter().flatten();
+    addresses.map(move |address| format!("{}\t{full}", address.ip()))
+}
+
+/// The names by which a container knows itself.
+fn full_name(record: &Record) -> String {
+    let config = &record.config;
+    if config.domainname.is_empty() {
+        config.hostname.clone()
+    } else {
+        let name = &config.hostname;
+        format!("{name}.{} {name}", config.domainname)
+    }
+}
+
+/// The most that is read of a file that a container writes to, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// Reads one of the files, which the container may have made anything of.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+/// Writes in place, over what is there and not first away with it: whoever reads meanwhile finds no empty file.
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).open(path)?;
-    file.write_all(text.as_bytes())
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    file.write_all(text)?;
+    file.set_len(text.len() as u64)
+}
+
+fn is_end(byte: &u8) -> bool {
+    *byte == b'\n'
+}
+
+fn unwritten(error: io::Error) -> Error {
+    Error::internal("the container's files cannot be written", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_container_made_of_its_files_is_read_within_limits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        write(&path, b"longer than what follows\n").unwrap();
+        write(&path, b"short\n").unwrap();
+        assert_eq!(read(&path).unwrap(), b"short\n");
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let refused = read(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge);
+    }
 }

@@ -38,6 +38,7 @@ mod update;
 mod users;
 pub(crate) mod validate;
 mod wait;
+mod ways;
 
 pub use attach::{AttachOptions, Attachment};
 pub use container::{Container, State};

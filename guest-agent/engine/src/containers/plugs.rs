@@ -3,10 +3,9 @@
 //! Addresses are given out in memory and noted with the run, so that a start writes no more than it did without.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use lighter_network::plan::{Joint, Plug, WayOut};
+use lighter_network::plan::{Joint, Plug};
 
 use super::asked::SYSCTLS;
 use super::endpoints::Places;
@@ -135,8 +134,8 @@ impl Engine {
             for (name, place) in &mut places {
                 self.plug_one(&namespace, &record, name, place).await?;
             }
-            self.set_way_out(copy(&namespace)?, &record, &places)
-                .await?;
+            let way = self.way_out(&record, &places);
+            self.set_way_out(copy(&namespace)?, &way).await?;
             if let Some(lease) = &mut *lock(&container.lease) {
                 lease.places.clone_from(&places);
             }
@@ -199,8 +198,8 @@ impl Engine {
         if let Some(lease) = &mut *lock(&container.lease) {
             lease.places.clone_from(&places);
         }
-        self.set_way_out(copy(&namespace)?, record, &places).await?;
-        self.write_hosts(record, &places)?;
+        self.after_joining(&namespace, record, &places, name)
+            .await?;
         if self.serve_names(container, &namespace, &places).await? {
             self.write_name_server(record)?;
         }
@@ -228,36 +227,6 @@ impl Engine {
             lease.leave(name);
         }
         Ok(())
-    }
-
-    /// What is left to do where a network was left. It is left all the same if this fails: of these places it was one.
-    pub(super) async fn after_leaving(
-        &self,
-        live: &Live,
-        record: &Record,
-        places: &Places,
-        name: &str,
-    ) {
-        let mut left = places.clone();
-        left.remove(name);
-        let way = async {
-            // Of one that has ended meanwhile nobody asks for the way.
-            let Ok(namespace) = namespace_of_live(live) else {
-                return Ok(());
-            };
-            self.set_way_out(namespace, record, &left).await
-        };
-        for done in [way.await, self.write_hosts(record, &left)] {
-            if let Err(error) = done {
-                let error = error.text();
-                tracing::warn!(
-                    error,
-                    container = record.name,
-                    network = name,
-                    "after leaving"
-                );
-            }
-        }
     }
 
     /// Unplugs a container whose process has ended, or never passed its gate.
@@ -296,17 +265,17 @@ impl Engine {
         };
         let places = container.places().unwrap_or_default();
         for (name, _) in places.iter().filter(|(_, place)| place.pending) {
-            if let Some(lease) = &mut *lock(&container.lease)
-                && let Some(place) = lease.places.get_mut(name)
-            {
-                place.pending = false;
-            }
             // What it is to be in is what its record says.
             if record.endpoints.contains_key(name) {
                 self.plug_more(container, &live, &record, name).await?;
             } else {
                 self.unplug_one(container, &record, name).await?;
                 self.after_leaving(&live, &record, &places, name).await;
+            }
+            if let Some(lease) = &mut *lock(&container.lease)
+                && let Some(place) = lease.places.get_mut(name)
+            {
+                place.pending = false;
             }
         }
         let places = container.places().unwrap_or_default();
@@ -335,48 +304,6 @@ impl Engine {
             mtu: network.mtu(),
             sysctls: sysctls(endpoint),
         }))
-    }
-
-    /// Places in the order in which they are the way out.
-    pub(crate) fn ways_out<'a>(&self, record: &Record, places: &'a Places) -> Vec<&'a Place> {
-        let priority = |name: &str| record.endpoints.get(name).map_or(0, |e| e.gw_priority);
-        let mut order: Vec<_> = places.iter().collect();
-        // Stable: those of one priority stay in the order of their names.
-        order.sort_by_key(|(name, _)| std::cmp::Reverse(priority(name)));
-        order.into_iter().map(|(_, place)| place).collect()
-    }
-
-    async fn set_way_out(
-        &self,
-        namespace: OwnedFd,
-        record: &Record,
-        places: &Places,
-    ) -> Result<()> {
-        let Some(wiring) = self.wiring() else {
-            return Ok(());
-        };
-        let order = self.ways_out(record, places);
-        let router = |gateway: fn(&Place) -> Option<IpAddr>| {
-            let mut all = order.iter();
-            all.find_map(|place| Some((gateway(place)?, place.interface.clone())))
-        };
-        let direct = order.iter().filter(|place| self.is_direct(place));
-        let direct: Vec<String> = direct.map(|place| place.interface.clone()).collect();
-        let gateways = [
-            router(|place| place.gateway_v4),
-            router(|place| place.gateway_v6),
-        ];
-        let way = WayOut {
-            gateways: gateways.into_iter().flatten().collect(),
-            direct: direct.into_iter().take(1).collect(),
-        };
-        wiring.set_way_out(namespace, &way).await.map_err(refused)
-    }
-
-    /// Whether its interface is itself the way out.
-    fn is_direct(&self, place: &Place) -> bool {
-        let network = self.network_find(&place.network_id);
-        network.is_ok_and(|network| network.is_direct())
     }
 }
 

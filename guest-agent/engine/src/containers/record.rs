@@ -135,7 +135,8 @@ pub struct Place {
     pub interface: String,
     /// Its other end, where that is a port of a bridge.
     pub port: String,
-    /// Whether it is being plugged or unplugged: an engine that finds it so plugs it.
+    /// Whether it is being plugged or unplugged: an engine that finds it so makes it what the record says, plugged if
+    /// the container is to be in this network and unplugged if it is not.
     #[serde(skip_serializing_if = "is_false")]
     pub pending: bool,
 }
