@@ -301,6 +301,16 @@ fn containers_that_run_are_in_networks() {
         exec r1 ip -4 -o addr show eth1 scope global
         exec r1 ip route
         exec r1 grep -c 10.5 /etc/hosts
+        run -d --name r3 --network run1 --ip 10.52.0.8 -h own --cap-add NET_ADMIN busybox sleep 1000
+        exec r3 sh -c 'echo 9.9.9.9 mine >>/etc/hosts; echo >>/etc/hosts; ip route replace default via 10.52.0.77'
+        network connect --ip 10.53.0.8 run2 r3
+        exec r3 sh -c 'cat /etc/hosts; ip route'
+        network disconnect run2 r3
+        exec r3 sh -c 'cat /etc/hosts; ip route'
+        network connect --ip 10.53.0.8 run2 r3
+        network disconnect run1 r3
+        exec r3 sh -c 'cat /etc/hosts; ip route'
+        rm -f r3
         network ls --filter dangling=false --filter name=run --format '{{.Name}}'
         ps --filter network=run2 --format '{{.Names}}'
         network rm run3

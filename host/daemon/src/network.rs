@@ -70,26 +70,28 @@ impl Network {
     }
 
     /// Watches the process of a machine that an earlier daemon started, and tells it where the host asks for
-    /// names now. One that does not answer, or cannot be watched, does not end as far as anybody is told.
+    /// names now. One that has ended already has ended at once; one that does not answer, or cannot be watched, does
+    /// not end as far as anybody is told.
     pub async fn take_over(run_dir: &Path) -> watch::Receiver<bool> {
         let (run_dir, at) = (run_dir.to_owned(), run_dir.to_owned());
         let found = tokio::task::spawn_blocking(move || {
-            let status = lighter_net::status(&run_dir)
-                .inspect_err(|error| {
-                    let error = chain(error);
-                    tracing::warn!(error, "the process of the network does not answer");
-                })
-                .ok()?;
+            let answer = lighter_net::status(&run_dir).inspect_err(|error| {
+                let error = chain(error);
+                tracing::warn!(error, "the process of the network does not answer");
+            });
+            let status = answer.map_err(|error| error.is_end())?;
             tell_names(&run_dir);
-            ProcessWatch::of(status.pid)
+            // One that cannot be watched.
+            ProcessWatch::of(status.pid).ok_or(false)
         });
         match found.await {
-            Ok(Some(process)) => told("the network", move || {
+            Ok(Ok(process)) => told("the network", move || {
                 while !process.wait(LONG) {}
                 // By that number it may be known elsewhere only, and another one here.
                 lighter_net::status(&at).is_err()
             }),
-            _ => watch::channel(false).1,
+            Ok(Err(ended)) => watch::channel(ended).1,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
     }
 }
@@ -139,4 +141,19 @@ fn tell_names(run_dir: &Path) {
 fn first_server() -> Option<SocketAddr> {
     let first: Option<IpAddr> = sys::resolution().servers.first().copied();
     first.map(|address| SocketAddr::new(address, NAMES))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_has_ended_is_known_to_have_by_the_next_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        // A machine of an earlier build may have none.
+        assert!(!*Network::take_over(dir.path()).await.borrow());
+        let path = dir.path().join(lighter_net::CONTROL_SOCKET);
+        drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+        assert!(*Network::take_over(dir.path()).await.borrow());
+    }
 }

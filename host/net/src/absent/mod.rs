@@ -19,6 +19,14 @@ pub enum NetError {
     Unsupported,
 }
 
+impl NetError {
+    /// Whether there was a process and is none any more; there never is one on this system.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        false
+    }
+}
+
 /// What is needed to start the process.
 #[derive(Debug)]
 pub struct SpawnConfig<'a> {

@@ -59,6 +59,15 @@ pub enum NetError {
     Confused(String),
 }
 
+impl NetError {
+    /// Whether there was a process and is none any more: its socket is there, and nobody listens.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        let kind = io::ErrorKind::ConnectionRefused;
+        matches!(self, Self::Path { source, .. } if source.kind() == kind)
+    }
+}
+
 /// What is needed to start the process.
 #[derive(Debug)]
 pub struct SpawnConfig<'a> {
@@ -88,8 +97,8 @@ impl NetProcess {
     /// # Errors
     /// [`NetError`] naming the step; nothing is left running then.
     pub fn spawn(config: SpawnConfig<'_>) -> Result<Self, NetError> {
-        let control = listener(&config.run_dir.join(CONTROL_SOCKET))?;
-        let lifeline = connect(&config.run_dir.join(CONTROL_SOCKET))?.into();
+        let (control, lifeline) = control_pair(config.run_dir)?;
+        let lifeline = lifeline.into();
         let (vhost_listener, vhost_user) = vhost_pair(config.run_dir)?;
         let mut command = Command::new(config.exe);
         command
@@ -169,6 +178,16 @@ fn listener(path: &Path) -> Result<UnixListener, NetError> {
     Ok(listener)
 }
 
+/// The listening control socket, and the lifeline as the first connection in it: until that is there, the socket has
+/// a name by which nobody asks.
+fn control_pair(run_dir: &Path) -> Result<(UnixListener, UnixStream), NetError> {
+    let (begun, path) = (run_dir.join("net-begun.sock"), run_dir.join(CONTROL_SOCKET));
+    let listener = listener(&begun)?;
+    let lifeline = connect(&begun)?;
+    std::fs::rename(&begun, &path).map_err(failed("naming", &path))?;
+    Ok((listener, lifeline))
+}
+
 /// A listening vhost-user socket, and its name as a descriptor. In the directory the name is gone before anyone
 /// else could use it.
 fn vhost_pair(run_dir: &Path) -> Result<(UnixListener, OwnedFd), NetError> {
@@ -196,4 +215,45 @@ fn remove_stale(path: &Path) -> Result<(), NetError> {
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetError {
     let path = path.to_owned();
     move |source| NetError::Path { what, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn the_first_connection_is_the_lifeline_whoever_else_is_waiting_for_the_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(CONTROL_SOCKET);
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                        drop(UnixStream::connect(&path));
+                    }
+                });
+            }
+            for _ in 0..200 {
+                let (control, mut lifeline) = control_pair(dir.path()).unwrap();
+                lifeline.write_all(b"l").unwrap();
+                let (mut first, _) = control.accept().unwrap();
+                let mut said = [0];
+                let count = first.read(&mut said).unwrap();
+                over.store(count != 1, std::sync::atomic::Ordering::Relaxed);
+                assert_eq!((count, &said), (1, b"l"));
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn an_end_is_told_from_a_process_that_never_was() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!status(dir.path()).unwrap_err().is_end());
+        drop(control_pair(dir.path()).unwrap());
+        assert!(status(dir.path()).unwrap_err().is_end());
+    }
 }

@@ -10,6 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 
 use lighter_vmm::vhost_user;
+use rustix::event::{Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
 
@@ -20,6 +21,12 @@ use crate::nat::plan::Plan;
 
 /// Stack of each thread of our own.
 const STACK: usize = 256 << 10;
+
+/// Between two tries to take a connection.
+const PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
 
 /// A system call that must work did not.
 #[derive(Debug, thiserror::Error)]
@@ -105,14 +112,23 @@ fn hold_on(mut lifeline: &UnixStream) {
 /// Answers daemons, one after another: each connects for a question or a few.
 fn serve(listener: &UnixListener, card: &Handle, pid: u32) {
     for stream in listener.incoming() {
-        let answered = stream.and_then(|stream| {
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a daemon cannot be listened to");
+                // Whoever connects waits until there is a descriptor again; of that nobody is told.
+                let _ = poll(&mut [], Some(&PAUSE));
+                continue;
+            }
+        };
+        let converse = || {
             // The directory and the mode already keep others out; this is the second wall.
             if socket_peercred(&stream)?.uid == geteuid() {
                 answer(&stream, card, pid)?;
             }
-            Ok(())
-        });
-        if let Err(error) = answered {
+            Ok::<_, io::Error>(())
+        };
+        if let Err(error) = converse() {
             tracing::debug!(%error, "a conversation with the daemon ended");
         }
     }

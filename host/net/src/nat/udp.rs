@@ -1,5 +1,6 @@
 //! Datagrams of the guest: a socket of the host for each pair of ends, as long as it is used.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -39,7 +40,7 @@ struct Ends {
 pub struct Udp {
     mappings: Mappings<Ends>,
     /// Sockets with more to read, or whose datagrams wait for room at the guest.
-    waiting: Vec<Token>,
+    pub(super) waiting: BTreeSet<Token>,
     buffer: Box<[u8]>,
     ident: u16,
 }
@@ -49,7 +50,7 @@ impl Udp {
     pub fn new() -> Self {
         Self {
             mappings: Mappings::new(),
-            waiting: Vec::new(),
+            waiting: BTreeSet::new(),
             buffer: vec![0; LONGEST].into_boxed_slice(),
             ident: 0,
         }
@@ -147,7 +148,7 @@ impl Udp {
             // It was only looked at, so that none is lost while the guest has no room.
             let _ = mapping.socket.recv(&mut self.buffer[..0]);
         }
-        self.waiting.push(token);
+        self.waiting.insert(token);
     }
 
     /// The guest has room for frames again, or others had their turn.

@@ -213,3 +213,27 @@ fn the_gateway_itself_knows_the_hosts_name() {
     // Nobody else was asked for it.
     assert_eq!(world.nat.counts().udp, 0);
 }
+
+#[test]
+fn a_socket_waits_for_room_once_however_often_it_stirs() {
+    let mut world = World::new();
+    let (host, port) = echo(false);
+    let to = SocketAddr::new(link::HOST_V4.into(), port);
+    let room = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 4], vec![0; 9_000]);
+    let mut socket = udp::Socket::new(room(), room());
+    socket.bind(5_000).unwrap();
+    let endpoint = IpEndpoint::new(to.ip().into(), to.port());
+    socket.send_slice(b"first", endpoint).unwrap();
+    world.sockets.add(socket);
+    let (mut buffer, mut from) = ([0; 16], None);
+    world.until("the datagram at the host", |_| {
+        from = host.recv_from(&mut buffer).ok().map(|(_, from)| from);
+        from.is_some()
+    });
+    world.link.room = Some(0);
+    for number in 0..9_u8 {
+        host.send_to(&[number], from.unwrap()).unwrap();
+        world.step(Duration::from_millis(1));
+    }
+    assert_eq!(world.nat.udp.waiting.len(), 1);
+}
