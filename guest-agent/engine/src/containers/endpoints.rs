@@ -332,9 +332,13 @@ impl Engine {
         if self.network_find(name).is_ok() {
             endpoint.dns_names = record.dns_names(name, &endpoint);
         }
-        record.endpoints.insert(name.to_owned(), endpoint);
+        let before = record.endpoints.insert(name.to_owned(), endpoint);
         self.save_record(&record).await?;
         container.set_record(record);
+        if before.is_none() {
+            // What is left of an earlier time may be of another network of that name.
+            container.change(|state| state.run.places.remove(name));
+        }
         Ok(())
     }
 
