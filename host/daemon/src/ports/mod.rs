@@ -155,5 +155,7 @@ impl Publications {
             () = door.ended() => {}
         }
         publisher.close().await;
+        // By its end the guest knows that everything is closed.
+        drop(stream);
     }
 }

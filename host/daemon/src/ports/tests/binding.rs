@@ -119,6 +119,18 @@ async fn everything_is_closed_with_the_stream_and_with_the_machine() {
     assert_eq!((book.streams, book.sockets, book.ports.len()), (0, 0, 0));
 }
 
+/// By this a guest knows that another container can have its ports.
+#[tokio::test]
+async fn the_hosts_end_is_closed_after_everything_else() {
+    let (all, (door, _guest)) = (publications(), door());
+    let (container, address) = one_port(&all, door).await;
+    let (mut stream, _) = container.stream.into_raw();
+    stream.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty() && !listens(LOOPBACK, address.port()));
+}
+
 #[tokio::test]
 async fn what_is_no_port_ends_the_stream_and_all_of_it() {
     let (all, (door, _guest)) = (publications(), door());
