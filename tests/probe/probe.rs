@@ -2,6 +2,8 @@
 //!
 //! Prints one line an attempt: the attempt, `open` or the error's number.
 
+mod sweep;
+
 use std::arch::asm;
 use std::ffi::{c_int, c_long, c_void};
 use std::io::{Error, Read, Write};
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 unsafe extern "C" {
     fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
-    fn connect(socket: c_int, address: *const VsockAddress, length: u32) -> c_int;
+    fn connect(socket: c_int, address: *const c_void, length: u32) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
     fn mmap(at: *mut c_void, length: usize, protection: c_int, flags: c_int, fd: c_int, offset: i64) -> *mut c_void;
 }
@@ -46,6 +48,9 @@ fn main() {
         "ping" => ping(arg(1)),
         "projects" => projects(arg(1)),
         "leave" => leave(arg(1)),
+        "sweep" => sweep::sweep(arg(1), arg(2)),
+        "serve" => sweep::serve(arg(1).parse().unwrap_or(0)),
+        "listening" => sweep::listening(),
         other => println!("unknown probe {other}"),
     }
 }
@@ -226,7 +231,8 @@ fn vsock_stream(cid: u32, port: u32) -> Result<OwnedFd, i32> {
             return Err(failed());
         }
         let fd = OwnedFd::from_raw_fd(number);
-        if connect(number, &address, size_of::<VsockAddress>() as u32) == 0 { Ok(fd) } else { Err(failed()) }
+        let at = (&raw const address).cast();
+        if connect(number, at, size_of::<VsockAddress>() as u32) == 0 { Ok(fd) } else { Err(failed()) }
     }
 }
 

@@ -7,6 +7,7 @@ mod programs;
 mod secret;
 mod shares;
 mod socket_files;
+mod sweep;
 mod vsock;
 mod walls;
 
