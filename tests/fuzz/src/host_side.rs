@@ -27,6 +27,11 @@ pub fn vsock_device(bytes: &[u8]) {
     lighter_vmm::vsock::fuzz::run(bytes);
 }
 
+/// Frames of the guest to the router.
+pub fn network_frames(bytes: &[u8]) {
+    lighter_net::nat::fuzz::run(bytes);
+}
+
 /// Requests to the server of shared folders.
 pub fn fuse_requests(bytes: &[u8]) {
     lighter_files::fuzz::run(bytes);

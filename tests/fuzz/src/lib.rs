@@ -15,6 +15,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("protocol_frames", host_side::protocol_frames),
     ("vsock_device", host_side::vsock_device),
+    ("network_frames", host_side::network_frames),
     ("fuse_requests", host_side::fuse_requests),
     ("layer_tar", guest_side::layer_tar),
     ("image_archive", guest_side::image_archive),

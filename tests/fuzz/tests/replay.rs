@@ -138,6 +138,7 @@ macro_rules! replays {
 replays! {
     protocol_frames
     vsock_device
+    network_frames
     fuse_requests
     layer_tar
     image_archive

@@ -13,6 +13,8 @@
 //! Must never: open a socket to what [`plan`] refuses, or keep more for a guest than its limits.
 
 mod frame;
+#[cfg(all(feature = "fuzz", not(test)))]
+pub mod fuzz;
 mod icmp;
 mod mapping;
 mod names;
