@@ -39,6 +39,16 @@ pub(super) fn wanted_at_boot(policy: &RestartPolicy, run: &RunState) -> bool {
     }
 }
 
+/// Whether a start says something new about what is to run when the machine comes up: then it must not be lost with
+/// the machine.
+pub(super) fn intent_changes(policy: &RestartPolicy, run: &RunState, was_stopped: bool) -> bool {
+    match policy.name.as_str() {
+        "always" => run.started.is_never(),
+        "unless-stopped" | "on-failure" => run.started.is_never() || was_stopped,
+        _ => false,
+    }
+}
+
 /// Whether a container that was `before` for the last engine is to be started by the next one in
 /// the same run of the machine, which found that it does not run.
 pub(super) fn wanted_at_take_up(policy: &RestartPolicy, before: Status, run: &RunState) -> bool {
@@ -146,6 +156,23 @@ mod tests {
         assert_eq!(pause(3, 1), Some(Duration::from_millis(800)));
         assert_eq!(pause(30, 1), Some(Duration::from_secs(60)));
         assert_eq!(pause(30, 10), Some(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn a_first_start_and_a_start_after_a_stop_say_what_is_to_run() {
+        let changes = |name, started: bool, stopped| {
+            let mut run = run(0, 0, 1);
+            if !started {
+                run.started = Timestamp::NEVER;
+            }
+            intent_changes(&policy(name, 0), &run, stopped)
+        };
+        for name in ["always", "unless-stopped", "on-failure"] {
+            assert!(changes(name, false, false), "{name}");
+            assert!(!changes(name, true, false), "{name}");
+            assert_eq!(changes(name, true, true), name != "always");
+        }
+        assert!(!changes("no", false, true));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::container::{Log, State};
 use super::endpoints::Places;
 use super::launch::{self, Ends, Outputs, Started, Streams};
 use super::record::Status;
-use super::{Container, Live, Record, files, lock, namespaces, spec, users};
+use super::{Container, Live, Record, files, lock, namespaces, restart, spec, users};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
@@ -126,8 +126,11 @@ impl Engine {
         let places = self.take_places(container, record).map_err(plain)?;
         let plan = self.plan(record, &places).await.map_err(plain)?;
         let log = self.open_log(container, record).map_err(plain)?;
-        let intent_changes =
-            was_stopped && record.host_config.restart_policy.name == "unless-stopped";
+        let intent_changes = restart::intent_changes(
+            &record.host_config.restart_policy,
+            &container.state().run,
+            was_stopped,
+        );
         let task = {
             let (engine, container) = (Arc::clone(self), Arc::clone(container));
             tokio::task::spawn_blocking(move || {
