@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use lighter_tests::{Host, env};
+use lighter_tests::{Host, env, until};
 
 #[test]
 fn machine_killed_keeps_every_acknowledged_object() {
@@ -54,6 +54,39 @@ fn machine_killed_keeps_every_acknowledged_object() {
         }
     }
     host.docker(&["run", "--rm", "busybox", "true"]).ok();
+}
+
+#[test]
+fn what_was_started_with_a_policy_runs_again_after_the_power_went() {
+    let name = "what_was_started_with_a_policy_runs_again_after_the_power_went";
+    let Some(host) = Host::started(name) else {
+        return;
+    };
+    let policies = ["always", "unless-stopped", "on-failure"];
+    for round in 0..env::count(1, 20) {
+        for policy in policies {
+            let container = format!("{policy}-{round}");
+            // Where nothing was told to last after the start itself.
+            let create = ["create", "--name", &container, "--restart", policy];
+            let create = [&create[..], &["busybox", "sleep", "100000"]].concat();
+            host.docker(&create).ok();
+        }
+        let all = policies.map(|policy| format!("{policy}-{round}"));
+        let start: Vec<&str> = ["start"]
+            .into_iter()
+            .chain(all.iter().map(String::as_str))
+            .collect();
+        host.docker(&start).ok();
+        assert!(host.kill("qemu-system") >= 1, "round {round}");
+        host.lighter(&["up"]).ok();
+        for container in &all {
+            until(&format!("{container} runs again in round {round}"), || {
+                let state = host.docker(&["inspect", "-f", "{{.State.Status}}", container]);
+                state.ok().out() == "running\n"
+            });
+            host.docker(&["rm", "-f", container]).ok();
+        }
+    }
 }
 
 #[test]

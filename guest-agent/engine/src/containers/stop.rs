@@ -268,8 +268,10 @@ impl Engine {
         let changed =
             container.change(|state| !std::mem::replace(&mut state.run.manually_stopped, true));
         if changed {
-            let policy = &container.record().host_config.restart_policy.name;
-            let sync = if policy == "unless-stopped" {
+            let record = container.record();
+            let policy = &record.host_config.restart_policy.name;
+            // The others do not run, or run all the same, when the machine comes up.
+            let sync = if matches!(policy.as_str(), "unless-stopped" | "on-failure") {
                 Sync::Durable
             } else {
                 Sync::Lazy
