@@ -271,6 +271,35 @@ fn a_restart_by_the_policy_has_an_address_again() {
 }
 
 #[test]
+fn the_address_asked_for_is_shown_and_a_shared_network_is_not_ones_own() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let mut body = inside("bridge", SLEEP);
+    let address = "02:42:ac:11:00:98";
+    body["NetworkingConfig"]["EndpointsConfig"]["bridge"]["MacAddress"] = address.into();
+    run(&machine, "first", &body);
+    run(&machine, "second", &inside("bridge", SLEEP));
+    run(&machine, "shares", &inside("container:first", SLEEP));
+    run(&machine, "hosts", &inside("host", SLEEP));
+    let shown = |name: &str| {
+        get(&machine, &format!("/containers/{name}/json"))
+            .is(200)
+            .json()
+    };
+    assert_eq!(shown("first")["Config"]["MacAddress"], address);
+    // One that the network chose is none that was asked for.
+    assert!(shown("second")["Config"].get("MacAddress").is_none());
+    let sandbox = |name: &str, field: &str| {
+        let settings = shown(name)["NetworkSettings"].take();
+        settings[field].as_str().unwrap().to_owned()
+    };
+    assert_ne!(sandbox("first", "SandboxID"), "");
+    assert_eq!(sandbox("shares", "SandboxID"), "");
+    assert_eq!(sandbox("shares", "SandboxKey"), "");
+    assert!(sandbox("hosts", "SandboxKey").ends_with("/netns/default"));
+}
+
+#[test]
 fn a_network_by_its_id_is_the_network() {
     let dir = tempdir().unwrap();
     let machine = started(dir.path());

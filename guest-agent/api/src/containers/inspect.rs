@@ -140,6 +140,8 @@ pub(super) fn inspect(call: &Call, name: &str) -> Answer {
         // What control groups 2 do not have is shown until the first start only.
         host_config.oom_kill_disable = None;
     }
+    let mut config = record.config.clone();
+    config.mac_address = address_asked_for(&record);
     let size = call.query.flag("size").then(|| call.engine.size(&record));
     let execs = call.engine.running_execs(&container);
     let logged = record.host_config.log_config.kind == "json-file" && !run.started.is_never();
@@ -185,9 +187,19 @@ pub(super) fn inspect(call: &Call, name: &str) -> Answer {
         size_rw: size.map(|(own, _)| own),
         size_root_fs: size.map(|(_, all)| all),
         mounts: mounts::points(&call.engine, &record),
-        config: &record.config,
+        config: &config,
         network_settings: network_settings(call, &container, &record),
     })
+}
+
+/// The hardware address that was asked for in the network the container was made in, or nothing.
+fn address_asked_for(record: &Record) -> String {
+    let made_in = match record.host_config.network_mode.as_str() {
+        "" | "default" => "bridge",
+        mode => mode,
+    };
+    let endpoint = record.endpoints.get(made_in);
+    endpoint.map_or_else(String::new, |endpoint| endpoint.mac_address.clone())
 }
 
 fn health(health: &Health) -> HealthShape<'_> {
@@ -249,19 +261,21 @@ fn network_settings(call: &Call, container: &Container, record: &Record) -> Netw
     // The fields of before there were networks show the default one.
     let default = networks.get("bridge").cloned().unwrap_or_default();
     let ports = call.engine.port_map(record, &container.state().run);
-    let sandbox = if running {
-        record.id.clone()
+    let mode = record.host_config.network_mode.as_str();
+    // One that shares another's has none of its own.
+    let (sandbox_id, sandbox_key) = if running && !mode.starts_with("container:") {
+        let name = match mode {
+            "host" => "default",
+            _ => &record.id[..12],
+        };
+        (record.id.clone(), format!("/run/docker/netns/{name}"))
     } else {
-        String::new()
+        (String::new(), String::new())
     };
     NetworkSettings {
         bridge: "",
-        sandbox_key: if running {
-            format!("/run/docker/netns/{}", &record.id[..12])
-        } else {
-            String::new()
-        },
-        sandbox_id: sandbox,
+        sandbox_key,
+        sandbox_id,
         ports,
         hairpin_mode: false,
         link_local_ipv6_address: "",

@@ -34,6 +34,13 @@ pub(super) fn adapt(
     }
     let mac = std::mem::take(&mut request.config.mac_address);
     if mac.is_empty() {
+        if !today {
+            // Older clients had nothing to say of a network's.
+            let endpoints = request.networking_config.endpoints_config.iter_mut();
+            for endpoint in endpoints.flat_map(|all| all.values_mut()) {
+                endpoint.mac_address.clear();
+            }
+        }
         return Ok(Vec::new());
     }
     let mode = match request.host_config.network_mode.as_str() {
@@ -41,7 +48,7 @@ pub(super) fn adapt(
         mode => mode.to_owned(),
     };
     let has_address = !matches!(mode.as_str(), "host" | "none") && !mode.starts_with("container:");
-    if !today && (mode == "host" || mode.starts_with("container:")) {
+    if !today && !has_address {
         let text = "conflicting options: mac-address and the network mode";
         return Err(ApiError::bad_request(text));
     }
@@ -130,13 +137,28 @@ mod tests {
     }
 
     #[test]
+    fn an_older_client_says_no_address_of_a_network() {
+        for (minor, address) in [(43, ""), (44, MAC)] {
+            let text = format!(
+                r#"{{"Image":"i","NetworkingConfig":{{"EndpointsConfig":{{"n1":{{"MacAddress":"{MAC}"}}}}}}}}"#
+            );
+            let mut request: CreateRequest = serde_json::from_str(&text).unwrap();
+            assert!(adapt(&mut request, ApiVersion::new(1, minor)).is_ok());
+            let endpoints = request.networking_config.endpoints_config.unwrap();
+            assert_eq!(endpoints["n1"].mac_address, address);
+        }
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         let refused = |minor, mode, endpoints, text: &str| {
             let said = adapted(minor, mode, endpoints).unwrap_err();
             assert!(said.contains(text), "{said}");
         };
         refused(43, "n1", r#""n1":{},"n2":{}"#, "endpoints: n1, n2");
-        refused(43, "host", "", "conflicting options: mac-address");
+        for mode in ["host", "none", "container:other"] {
+            refused(43, mode, "", "conflicting options: mac-address");
+        }
         refused(44, "n1", r#""n2":{}"#, "unable to migrate");
         let other = r#""n1":{"MacAddress":"02:00:00:00:00:01"}"#;
         refused(44, "n1", other, "must match the endpoint-specific");
