@@ -15,6 +15,8 @@ pub const OTHER_DOCKERS: &str = "LIGHTER_TEST_OTHER_DOCKERS";
 pub const TOOLS: &str = "LIGHTER_TEST_TOOLS";
 /// The archive of an image with gcc, make, PostgreSQL and Redis.
 pub const DEBIAN: &str = "LIGHTER_TEST_DEBIAN";
+/// The archive of the image with the programs of the applications in `tests/apps`.
+pub const APPS: &str = "LIGHTER_TEST_APPS";
 /// The archive of the image in which dockerd runs inside a machine of ours.
 pub const INNER: &str = "LIGHTER_TEST_INNER";
 /// The folder with docker-py's own tests (`suite`) and what runs them (`venv`).

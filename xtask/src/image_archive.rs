@@ -41,6 +41,8 @@ fn write_archive(layer: &Path, diff_id: &str, tag: &str, config: &Value, to: &Pa
     let config = serde_json::to_vec(&json!({
         "architecture": "amd64",
         "os": "linux",
+        // Never now, which would make another image of the same files; compose wants a time to compare files with.
+        "created": "1970-01-01T00:00:00Z",
         "config": config,
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
     }))?;

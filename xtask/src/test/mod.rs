@@ -128,6 +128,7 @@ struct Run {
     image: image::InUse,
     clients: PathBuf,
     debian: PathBuf,
+    apps: PathBuf,
     inner: PathBuf,
     docker_py: PathBuf,
     other_dockers: Vec<PathBuf>,
@@ -144,7 +145,8 @@ impl Run {
         Ok(Self {
             inner: inner_image::archive(&paths::cache(), &clients)?,
             clients,
-            debian: test_image::archive(&paths::cache())?,
+            debian: test_image::archive(&paths::cache(), &test_image::DEBIAN)?,
+            apps: test_image::archive(&paths::cache(), &test_image::APPS)?,
             docker_py: docker_py::folder(&paths::cache())?,
             other_dockers: OTHER_DOCKERS
                 .iter()
@@ -175,6 +177,7 @@ impl Run {
             .env("LIGHTER_TEST_BIN", &self.lighter)
             .env("LIGHTER_TEST_DOCKER", self.clients.join("usr/bin/docker"))
             .env("LIGHTER_TEST_DEBIAN", &self.debian)
+            .env("LIGHTER_TEST_APPS", &self.apps)
             .env("LIGHTER_TEST_INNER", &self.inner)
             .env("LIGHTER_TEST_DOCKER_PY", &self.docker_py)
             .env("LIGHTER_TEST_TOOLS", self.clients.join("usr/bin"))
