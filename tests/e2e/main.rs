@@ -14,6 +14,7 @@ mod own_copies;
 mod own_terminal;
 mod own_words;
 mod proxies;
+mod published;
 mod pulling;
 mod registries;
 mod resolver;

@@ -135,6 +135,11 @@ impl Host {
         Some(host)
     }
 
+    /// Has this machine end with the tests, where it is never dropped.
+    pub fn end_with_tests(&self) {
+        at_exit::register(self);
+    }
+
     fn bring_up(&self) {
         self.lighter(&["up"]).ok();
         self.docker(&["tag", "lighter/hello", "busybox"]).ok();

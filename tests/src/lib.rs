@@ -26,6 +26,7 @@ pub mod http;
 pub mod image;
 pub mod inner;
 pub mod limits;
+pub mod namespaces;
 pub mod probe;
 pub mod proxy;
 pub mod reference;
@@ -38,6 +39,7 @@ pub mod user;
 
 pub use host::Host;
 pub use inner::Inner;
+pub use namespaces::network_namespace;
 pub use reference::Reference;
 pub use registry::Registry;
 pub use run::{Finished, run, until};

@@ -1,0 +1,284 @@
+//! Published ports as their users reach them: from the host, from another computer, while things break.
+
+mod bytes;
+mod places;
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use lighter_tests::{env, until};
+
+use places::{
+    HOST, HOST_V6, LOOPBACK, LOOPBACK_V6, NEIGHBOUR, NEIGHBOUR_V6, PATIENCE, Places, Who,
+};
+
+/// A server that says who asks.
+const SERVER: &str = "mkdir -p /www/cgi-bin; \
+    printf '#!/bin/sh\\necho; echo $REMOTE_ADDR' >/www/cgi-bin/who; chmod +x /www/cgi-bin/who; \
+    exec httpd -f -h /www -p 80";
+
+impl Places {
+    /// Runs a web server with these options of `docker run`.
+    fn serve(&self, name: &str, options: &[&str]) {
+        let mut words = vec!["run", "-d", "--name", name];
+        words.extend(options);
+        words.extend(["busybox", "sh", "-c", SERVER]);
+        self.host.docker(&words).ok();
+    }
+
+    /// Whom the server sees; nothing while nobody answers.
+    fn asked(&self, who: Who, to: impl Into<SocketAddr>) -> Option<IpAddr> {
+        let mut stream = self.connect(who, to).ok()?;
+        stream
+            .write_all(b"GET /cgi-bin/who HTTP/1.0\r\n\r\n")
+            .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let seen: IpAddr = answer
+            .lines()
+            .last()?
+            .trim_matches(['[', ']'])
+            .parse()
+            .ok()?;
+        Some(seen.to_canonical())
+    }
+
+    /// The same once the server is there: it begins behind its container.
+    fn seen(&self, who: Who, to: impl Into<SocketAddr>) -> IpAddr {
+        let to = to.into();
+        let seen = Cell::new(None);
+        until("an answer", || {
+            seen.set(self.asked(who, to));
+            seen.get().is_some()
+        });
+        seen.get().expect("an answer")
+    }
+
+    fn gateway(&self, name: &str, field: &str) -> IpAddr {
+        let format = format!("{{{{range .NetworkSettings.Networks}}}}{{{{.{field}}}}}{{{{end}}}}");
+        let said = self
+            .host
+            .docker(&["inspect", "-f", &format, name])
+            .ok()
+            .out();
+        said.trim().parse().expect("an address")
+    }
+}
+
+#[test]
+fn a_container_sees_its_clients_wherever_they_are() {
+    let Some(places) = Places::shared("a_container_sees_its_clients_wherever_they_are") else {
+        return;
+    };
+    places.serve("seen4", &["-p", "8080:80"]);
+    let gateway = places.gateway("seen4", "Gateway");
+    assert_eq!(places.seen(Who::Neighbour, (HOST, 8080)), NEIGHBOUR);
+    assert_eq!(places.seen(Who::Own, (LOOPBACK, 8080)), gateway);
+    assert_eq!(places.seen(Who::Own, (HOST, 8080)), gateway);
+    // It has no IPv6: it sees its gateway.
+    assert_eq!(places.seen(Who::Neighbour, (HOST_V6, 8080)), gateway);
+    assert_eq!(places.seen(Who::Own, (LOOPBACK_V6, 8080)), gateway);
+    places
+        .host
+        .docker(&["network", "create", "--ipv6", "six"])
+        .ok();
+    places.serve("seen6", &["-p", "8086:80", "--network", "six"]);
+    assert_eq!(places.seen(Who::Neighbour, (HOST_V6, 8086)), NEIGHBOUR_V6);
+    assert_eq!(places.seen(Who::Neighbour, (HOST, 8086)), NEIGHBOUR);
+    let gateway = places.gateway("seen6", "IPv6Gateway");
+    assert_eq!(places.seen(Who::Own, (LOOPBACK_V6, 8086)), gateway);
+    // A container finds it at its own gateway and at the host.
+    let ask = |at: &str| {
+        let url = format!("http://{at}:8080/cgi-bin/who");
+        let words = ["run", "--rm", "busybox", "wget", "-qO-", &url];
+        places.host.docker(&words).ok().out()
+    };
+    assert_eq!(ask("172.17.0.1").trim(), "172.17.0.1");
+    assert_eq!(ask("host.docker.internal").trim(), "172.17.0.1");
+    places.host.docker(&["rm", "-f", "seen4", "seen6"]).ok();
+    places.host.docker(&["network", "rm", "six"]).ok();
+}
+
+/// The ports of an address at which somebody listens.
+fn open_ports(places: &Places, address: IpAddr) -> BTreeSet<u16> {
+    places.at(Who::Neighbour, move || {
+        let open = |port: &u16| std::net::TcpStream::connect((address, *port)).is_ok();
+        (1..=u16::MAX).filter(open).collect()
+    })
+}
+
+#[test]
+fn a_neighbour_reaches_what_is_published_and_nothing_else() {
+    let Some(places) = Places::shared("a_neighbour_reaches_what_is_published_and_nothing_else")
+    else {
+        return;
+    };
+    places.serve("open", &["-p", "8181:80", "-p", "[::]:8182:80"]);
+    places.serve("local", &["-p", "127.0.0.1:8183:80"]);
+    places.serve("one", &["-p", "192.0.2.1:8184:80"]);
+    places.seen(Who::Own, (LOOPBACK, 8183));
+    places.seen(Who::Neighbour, (HOST, 8184));
+    assert_eq!(open_ports(places, HOST), BTreeSet::from([8181, 8184]));
+    assert_eq!(open_ports(places, HOST_V6), BTreeSet::from([8181, 8182]));
+    // Nor by addresses of the machine and its containers, which are nobody's on the host's network.
+    for address in ["172.17.0.2", "198.19.79.2", "127.0.0.1"] {
+        let to: IpAddr = address.parse().expect("an address");
+        let reached = places.at(Who::Neighbour, move || {
+            std::net::TcpStream::connect((to, 80)).is_ok()
+        });
+        assert!(!reached, "{address}");
+    }
+    places
+        .host
+        .docker(&["rm", "-f", "open", "local", "one"])
+        .ok();
+}
+
+#[test]
+fn datagrams_reach_a_container_from_their_senders() {
+    let name = "datagrams_reach_a_container_from_their_senders";
+    let Some(places) = Places::shared(name) else {
+        return;
+    };
+    let Some(archive) = env::path(env::DEBIAN) else {
+        return env::skip(
+            name,
+            "the programs' image is not there: run `cargo xtask test`",
+        );
+    };
+    let bytes = std::fs::read(&archive).expect("readable");
+    places.host.docker_with(&["load"], &bytes).ok();
+    let script = "use IO::Socket::INET; $| = 1; \
+        my $s = IO::Socket::INET->new(LocalPort => 53, Proto => 'udp'); print \"ready\\n\"; \
+        while (defined($s->recv(my $b, 65535))) { $s->send($s->peerhost . ' ' . length($b)) }";
+    let words = [
+        "run",
+        "-d",
+        "--name",
+        "echo",
+        "-p",
+        "5353:53/udp",
+        "lighter-test/debian",
+    ];
+    let mut words = words.to_vec();
+    words.extend(["perl", "-e", script]);
+    places.host.docker(&words).ok();
+    until("the server", || {
+        places
+            .host
+            .docker(&["logs", "echo"])
+            .out()
+            .contains("ready")
+    });
+    let ask = |who: Who, from: IpAddr, to: IpAddr, length: usize| {
+        places.at(who, move || {
+            let socket = UdpSocket::bind((from, 0)).expect("a socket");
+            socket.set_read_timeout(Some(PATIENCE)).expect("set");
+            // Only an answer from the address that was asked is heard.
+            socket.connect((to, 5353)).expect("connected");
+            socket.send(&vec![b'x'; length]).expect("sent");
+            let mut buffer = [0; 100];
+            let length = socket.recv(&mut buffer).expect("an answer");
+            String::from_utf8_lossy(&buffer[..length]).into_owned()
+        })
+    };
+    assert_eq!(ask(Who::Neighbour, NEIGHBOUR, HOST, 5), "192.0.2.9 5");
+    assert_eq!(
+        ask(Who::Neighbour, NEIGHBOUR, HOST, 40_000),
+        "192.0.2.9 40000"
+    );
+    assert_eq!(ask(Who::Own, LOOPBACK, LOOPBACK, 7), "172.17.0.1 7");
+    assert_eq!(
+        ask(Who::Neighbour, NEIGHBOUR_V6, HOST_V6, 9),
+        "172.17.0.1 9"
+    );
+    places.host.docker(&["rm", "-f", "echo"]).ok();
+}
+
+#[test]
+fn a_port_that_somebody_has_is_refused_with_whose_it_is_and_nothing_is_left() {
+    let name = "a_port_that_somebody_has_is_refused_with_whose_it_is_and_nothing_is_left";
+    let Some(places) = Places::shared(name) else {
+        return;
+    };
+    let own = places.at(Who::Own, || {
+        std::net::TcpListener::bind("127.0.0.1:8282").expect("free")
+    });
+    let run = |port: &str| {
+        places
+            .host
+            .docker(&["run", "--rm", "-p", port, "busybox", "true"])
+    };
+    let refused = run("8282:80");
+    assert_eq!(refused.code, 125);
+    let text = "failed to bind host port for 0.0.0.0:8282:";
+    assert!(refused.err().contains(text), "{}", refused.err());
+    assert!(
+        refused.err().contains("address already in use"),
+        "{}",
+        refused.err()
+    );
+    let program = std::env::current_exe().expect("this program");
+    let program = program
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    // The kernel cuts names of programs.
+    assert!(refused.err().contains(&program[..3]), "{}", refused.err());
+    let elsewhere = run("1.2.3.4:8282:80");
+    assert!(
+        elsewhere.err().contains("cannot assign requested address"),
+        "{}",
+        elsewhere.err()
+    );
+    drop(own);
+    run("8282:80").ok();
+    assert_eq!(
+        open_ports(places, HOST)
+            .into_iter()
+            .filter(|port| *port == 8282)
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn ports_come_back_after_the_daemon_and_after_the_machine() {
+    let name = "ports_come_back_after_the_daemon_and_after_the_machine";
+    let Some(places) = Places::new() else {
+        return env::skip(
+            name,
+            "the programs under test are not there: run `cargo xtask test`",
+        );
+    };
+    places.serve("web", &["-p", "8383:80", "--restart", "always"]);
+    assert_eq!(places.seen(Who::Neighbour, (HOST, 8383)), NEIGHBOUR);
+    // A connection that is there outlives the daemon: its bytes do not pass it.
+    let mut there = places
+        .connect(Who::Neighbour, (HOST, 8383))
+        .expect("connected");
+    there.write_all(b"GET /cgi-bin/who ").expect("sent");
+    assert_eq!(places.host.kill("lighter daemon"), 1);
+    until("the port closes", || {
+        places.connect(Who::Neighbour, (HOST, 8383)).is_err()
+    });
+    there.write_all(b"HTTP/1.0\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    there.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains("192.0.2.9"), "{answer}");
+    places.up();
+    assert_eq!(places.seen(Who::Neighbour, (HOST, 8383)), NEIGHBOUR);
+    assert_eq!(places.host.kill("qemu-system"), 1);
+    until("the port closes", || {
+        places.asked(Who::Neighbour, (HOST, 8383)).is_none()
+    });
+    places.up();
+    assert_eq!(places.seen(Who::Neighbour, (HOST, 8383)), NEIGHBOUR);
+    let port = places.host.docker(&["port", "web", "80"]).ok().out();
+    assert_eq!(port, "0.0.0.0:8383\n[::]:8383\n");
+    places.host.docker(&["rm", "-f", "web"]).ok();
+    assert!(places.connect(Who::Neighbour, (HOST, 8383)).is_err());
+}
