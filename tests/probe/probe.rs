@@ -51,7 +51,23 @@ fn main() {
         "sweep" => sweep::sweep(arg(1), arg(2)),
         "serve" => sweep::serve(arg(1).parse().unwrap_or(0)),
         "listening" => sweep::listening(),
+        "answer" => answer(arg(1)),
         other => println!("unknown probe {other}"),
+    }
+}
+
+/// Answers datagrams with who sent them and how long they were.
+fn answer(port: &str) {
+    let port = port.parse().unwrap_or(0);
+    let Ok(socket) = std::net::UdpSocket::bind(("0.0.0.0", port)) else {
+        println!("no socket");
+        return;
+    };
+    println!("ready");
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        // Whoever asked may have gone.
+        let _ = socket.send_to(format!("{} {length}", from.ip()).as_bytes(), from);
     }
 }
 

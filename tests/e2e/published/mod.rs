@@ -5,10 +5,12 @@ mod places;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 
-use lighter_tests::{env, until};
+use lighter_tests::{env, probe, until};
 
 use places::{
     HOST, HOST_V6, LOOPBACK, LOOPBACK_V6, NEIGHBOUR, NEIGHBOUR_V6, PATIENCE, Places, Who,
@@ -18,6 +20,12 @@ use places::{
 const SERVER: &str = "mkdir -p /www/cgi-bin; \
     printf '#!/bin/sh\\necho; echo $REMOTE_ADDR' >/www/cgi-bin/who; chmod +x /www/cgi-bin/who; \
     exec httpd -f -h /www -p 80";
+
+/// An address as the server writes it.
+fn address(text: &str) -> Option<IpAddr> {
+    let address: IpAddr = text.trim_matches(['[', ']']).parse().ok()?;
+    Some(address.to_canonical())
+}
 
 impl Places {
     /// Runs a web server with these options of `docker run`.
@@ -36,13 +44,7 @@ impl Places {
             .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        let seen: IpAddr = answer
-            .lines()
-            .last()?
-            .trim_matches(['[', ']'])
-            .parse()
-            .ok()?;
-        Some(seen.to_canonical())
+        address(answer.lines().last()?)
     }
 
     /// The same once the server is there: it begins behind its container.
@@ -87,16 +89,16 @@ fn a_container_sees_its_clients_wherever_they_are() {
     places.serve("seen6", &["-p", "8086:80", "--network", "six"]);
     assert_eq!(places.seen(Who::Neighbour, (HOST_V6, 8086)), NEIGHBOUR_V6);
     assert_eq!(places.seen(Who::Neighbour, (HOST, 8086)), NEIGHBOUR);
-    let gateway = places.gateway("seen6", "IPv6Gateway");
-    assert_eq!(places.seen(Who::Own, (LOOPBACK_V6, 8086)), gateway);
+    let gateway_v6 = places.gateway("seen6", "IPv6Gateway");
+    assert_eq!(places.seen(Who::Own, (LOOPBACK_V6, 8086)), gateway_v6);
     // A container finds it at its own gateway and at the host.
     let ask = |at: &str| {
         let url = format!("http://{at}:8080/cgi-bin/who");
         let words = ["run", "--rm", "busybox", "wget", "-qO-", &url];
-        places.host.docker(&words).ok().out()
+        address(places.host.docker(&words).ok().out().trim())
     };
-    assert_eq!(ask("172.17.0.1").trim(), "172.17.0.1");
-    assert_eq!(ask("host.docker.internal").trim(), "172.17.0.1");
+    assert_eq!(ask("172.17.0.1"), Some(gateway));
+    assert_eq!(ask("host.docker.internal"), Some(gateway));
     places.host.docker(&["rm", "-f", "seen4", "seen6"]).ok();
     places.host.docker(&["network", "rm", "six"]).ok();
 }
@@ -142,29 +144,17 @@ fn datagrams_reach_a_container_from_their_senders() {
     let Some(places) = Places::shared(name) else {
         return;
     };
-    let Some(archive) = env::path(env::DEBIAN) else {
-        return env::skip(
-            name,
-            "the programs' image is not there: run `cargo xtask test`",
-        );
-    };
-    let bytes = std::fs::read(&archive).expect("readable");
-    places.host.docker_with(&["load"], &bytes).ok();
-    let script = "use IO::Socket::INET; $| = 1; \
-        my $s = IO::Socket::INET->new(LocalPort => 53, Proto => 'udp'); print \"ready\\n\"; \
-        while (defined($s->recv(my $b, 65535))) { $s->send($s->peerhost . ' ' . length($b)) }";
-    let words = [
-        "run",
-        "-d",
-        "--name",
-        "echo",
-        "-p",
-        "5353:53/udp",
-        "lighter-test/debian",
-    ];
-    let mut words = words.to_vec();
-    words.extend(["perl", "-e", script]);
-    places.host.docker(&words).ok();
+    let program = places.host.home().join("probe");
+    std::fs::write(&program, probe::binary()).expect("written");
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("set");
+    let words = ["create", "--name", "echo", "-p", "5353:53/udp", "busybox"];
+    places
+        .host
+        .docker(&[&words[..], &["/probe", "answer", "53"]].concat())
+        .ok();
+    let program = program.display().to_string();
+    places.host.docker(&["cp", &program, "echo:/probe"]).ok();
+    places.host.docker(&["start", "echo"]).ok();
     until("the server", || {
         places
             .host
