@@ -103,6 +103,8 @@ pub struct EngineSettings {
     pub default_address_pools: Vec<AddressPool>,
     /// The host's address that ports are published on where nobody says; empty means all.
     pub ip: String,
+    /// False where the host's loopback does not lead to what containers of the host's network listen on.
+    pub host_network_ports: Option<bool>,
     /// Labels shown by `docker info`.
     pub labels: Vec<String>,
     /// True for containers in user namespaces, in which their root is nobody outside.

@@ -86,7 +86,7 @@ fn hello() {
         r#""engine":{"registry-mirrors":["https://mirror.example"],"#,
         r#""insecure-registries":["localhost:5000"],"log-driver":"json-file","#,
         r#""log-opts":{"max-size":"10m"},"dns":[],"dns-search":[],"dns-opts":[],"#,
-        r#""default-address-pools":[{"base":"172.30.0.0/16","size":24}],"ip":"","labels":[],"#,
+        r#""default-address-pools":[{"base":"172.30.0.0/16","size":24}],"ip":"","host-network-ports":null,"labels":[],"#,
         r#""userns-remap":true,"shutdown-timeout":15,"max-concurrent-downloads":null,"debug":false},"#,
         r#""disk_size_bytes":68719476736,"#,
         r#""host_user":{"uid":1000,"gid":100,"name":"ann","home":"/home/ann"}}}"#,

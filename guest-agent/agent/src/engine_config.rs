@@ -98,6 +98,7 @@ fn settings(said: &EngineSettings, proxies: &lighter_protocol::Proxies) -> Setti
             })
             .collect(),
         ip: said.ip.clone(),
+        host_network_ports: said.host_network_ports.unwrap_or(true),
         labels: said.labels.clone(),
         userns_remap: said.userns_remap,
         proxies: Proxies {

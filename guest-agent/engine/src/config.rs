@@ -35,6 +35,8 @@ pub struct Settings {
     pub default_address_pools: Vec<AddressPool>,
     /// The host's address that ports are published on where nobody says; empty means all.
     pub ip: String,
+    /// Whether the host's loopback leads to what containers of the host's network listen on.
+    pub host_network_ports: bool,
     /// Labels of the engine, shown by `docker info`.
     pub labels: Vec<String>,
     /// Whether containers get user namespaces, in which their root is nobody outside.

@@ -26,7 +26,7 @@ use crate::images::Images;
 use crate::io::Bench;
 use crate::keeper;
 use crate::networks::{self, Given, Networks};
-use crate::ports::Book;
+use crate::ports::{Book, HostNetwork};
 use crate::quota::Projects;
 use crate::stats::Samplers;
 use crate::volumes::{Passing, Volumes};
@@ -58,6 +58,7 @@ pub struct Engine {
     /// Published ports; none where there is no network of the host's.
     ports: Option<Ports>,
     book: Book,
+    host_listeners: HostNetwork,
     redirect: OnceLock<Option<Arc<NameRedirect>>>,
     /// For what outlives a call and must not keep the engine.
     own: Weak<Self>,
@@ -144,6 +145,7 @@ impl Engine {
             host_network,
             ports,
             book: Book::default(),
+            host_listeners: HostNetwork::default(),
             redirect: OnceLock::new(),
             own: Weak::clone(own),
             stopping: AtomicBool::new(false),
@@ -158,6 +160,7 @@ impl Engine {
         engine
             .take_up(records.containers, left, info.agent_starts > 1)
             .await?;
+        engine.hear_of_listeners_again().await;
         tokio::spawn(Arc::clone(&engine.exits).listen(links.events));
         drop(starting);
         if let Some(archive) = &engine.config.built_in_image {
@@ -303,6 +306,11 @@ impl Engine {
     /// Published ports; none where there is no network of the host's.
     pub(crate) fn ports(&self) -> Option<&Ports> {
         self.ports.as_ref()
+    }
+
+    /// What containers of the host's network listen on.
+    pub(crate) fn host_listeners(&self) -> &HostNetwork {
+        &self.host_listeners
     }
 
     /// Which ports containers have.

@@ -37,8 +37,8 @@ mod view;
 mod wire;
 
 pub use cgroup::{
-    Cgroup, CgroupError, CgroupRoot, CpuStats, DeviceIo, MemoryStats, NameRedirect, OomWatch,
-    PidsStats, Stats, Warning,
+    Cgroup, CgroupError, CgroupRoot, CpuStats, DeviceIo, ListenSignal, MemoryStats, NameRedirect,
+    OomWatch, PidsStats, Stats, Warning,
 };
 pub use error::{FailureKind, Operation, StartError};
 pub use launcher::{ContainerFds, ExecTarget, Launcher, LauncherConfig, Prepared, Stdio};

@@ -276,6 +276,7 @@ impl Engine {
             let runtime = tokio::runtime::Handle::current();
             let places = runtime.block_on(self.plug_all(container, pid))?;
             let ports = runtime.block_on(self.publish(container, &record))?;
+            runtime.block_on(self.hear_of_listeners(container, &record))?;
             container.change(|state| begin(state, pid, places, ports))?;
             // Whether it is to run after a restart of the machine is what its user said.
             let sync = if intent_changes {

@@ -189,7 +189,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn group_of(&self, container: &Container) -> Option<Cgroup> {
+    pub(crate) fn group_of(&self, container: &Container) -> Option<Cgroup> {
         let record = container.record();
         let parent = record.host_config.cgroup_parent.trim_matches('/');
         let parent = (!parent.is_empty()).then_some(parent);

@@ -10,6 +10,7 @@
 
 mod book;
 mod host;
+mod host_network;
 mod publish;
 mod shown;
 mod wanted;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use book::Book;
 pub use host::{HostLease, HostPorts, OnlyHere, PortError};
+pub(crate) use host_network::HostNetwork;
 pub use lighter_network::ports::{Arrival, Transport};
 pub(crate) use publish::{Published, kept};
 pub(crate) use wanted::check;

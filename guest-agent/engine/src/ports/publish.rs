@@ -256,7 +256,13 @@ impl Engine {
             *lease = None;
             return;
         }
-        self.config().host_ports.returned().await;
+        // Begun before the first try: a host that comes meanwhile is not missed.
+        let returned = self.config().host_ports.returned();
+        *lease = self.bind_again(container).await;
+        if lease.is_some() {
+            return;
+        }
+        returned.await;
         *lease = self.bind_again(container).await;
         if lease.is_none() {
             // Whoever has a port may let go of it.
@@ -370,8 +376,11 @@ impl Engine {
 
     /// Brings somebody whom the host hands on to a container; returns when they have parted.
     pub async fn arrived(&self, id: &str, number: u32, arrival: Arrival) {
-        let found = self.containers().find(id);
-        let (Some(ports), Ok(container)) = (self.ports(), found) else {
+        let Some(ports) = self.ports() else { return };
+        let arrival = self
+            .arrived_at_host_network(ports, id, number, arrival)
+            .await;
+        let (Some(arrival), Ok(container)) = (arrival, self.containers().find(id)) else {
             return;
         };
         let run = container.state().run;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lighter_protocol::Transport;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::sockets::{Sockets, is_any};
+use super::sockets::{OwnListener, Sockets, is_any};
 use super::{Way, carry, datagrams, room};
 
 /// Until connections are accepted again where there was no descriptor for one.
@@ -49,9 +49,9 @@ pub(super) async fn listen(
     Ok(Listening(tasks))
 }
 
-async fn accept(listener: TcpListener, sockets: Sockets, way: Arc<dyn Way>) {
+async fn accept(listener: OwnListener, sockets: Sockets, way: Arc<dyn Way>) {
     loop {
-        match listener.accept().await {
+        match listener.socket.accept().await {
             Ok((client, from)) => {
                 tokio::spawn(bring(client, from, sockets.clone(), Arc::clone(&way)));
             }

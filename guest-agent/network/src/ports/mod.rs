@@ -16,10 +16,12 @@
 mod carry;
 mod datagrams;
 mod listen;
+mod local;
 mod nested;
 mod sockets;
 mod transparent;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -116,6 +118,14 @@ impl Ports {
         way: &Arc<dyn Way>,
     ) -> io::Result<Listening> {
         listen::listen(&self.sockets, transport, addresses, port, way).await
+    }
+
+    /// What containers of the host's network listen on for connections.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub async fn listeners(&self) -> io::Result<BTreeSet<SocketAddr>> {
+        self.sockets.listeners().await
     }
 
     /// Brings somebody to a container and returns when they have parted.

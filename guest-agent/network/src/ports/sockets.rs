@@ -1,14 +1,17 @@
 //! Sockets in the host's namespace, which the engine itself is not in.
 
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 
+use super::local;
 use crate::{NetworkError, place};
 
 /// Connections that wait to be accepted; the kernel's own limit.
@@ -18,7 +21,31 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Makes sockets there. Cheap to clone; its thread ends with the last one.
 #[derive(Debug, Clone)]
-pub(super) struct Sockets(Sender<Job>);
+pub(super) struct Sockets {
+    jobs: Sender<Job>,
+    /// Numbers of those that listen and were made here.
+    own: Own,
+}
+
+type Own = Arc<Mutex<HashSet<u64>>>;
+
+/// A listener that was made here.
+#[derive(Debug)]
+pub(super) struct OwnListener {
+    pub socket: TcpListener,
+    number: u64,
+    own: Own,
+}
+
+impl Drop for OwnListener {
+    fn drop(&mut self) {
+        lock(&self.own).remove(&self.number);
+    }
+}
+
+fn lock(own: &Own) -> MutexGuard<'_, HashSet<u64>> {
+    own.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Sockets {
     /// Starts the thread that is there.
@@ -38,19 +65,49 @@ impl Sockets {
                 }
             })
             .map_err(NetworkError::of("starting a thread"))?;
-        Ok(Self(jobs))
+        let own = Own::default();
+        Ok(Self { jobs, own })
     }
 
     /// Listens for connections.
-    pub async fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        let socket = self.make(move || {
+    pub async fn listen(&self, address: SocketAddr) -> io::Result<OwnListener> {
+        let own = Arc::clone(&self.own);
+        let made = self.make(move || {
             let socket = stream(address.ip())?;
             socket.set_reuse_address(true)?;
             bind(&socket, address)?;
-            socket.listen(BACKLOG)?;
-            Ok(socket)
+            let number = rustix::fs::fstat(&socket)?.st_ino;
+            // Known before anybody can see it.
+            lock(&own).insert(number);
+            let listening = socket.listen(BACKLOG);
+            if listening.is_err() {
+                lock(&own).remove(&number);
+            }
+            listening.map(|()| (socket, number))
         });
-        TcpListener::from_std(socket.await?.into())
+        let (socket, number) = made.await?;
+        let own = Arc::clone(&self.own);
+        match TcpListener::from_std(socket.into()) {
+            Ok(socket) => Ok(OwnListener {
+                socket,
+                number,
+                own,
+            }),
+            Err(error) => {
+                lock(&own).remove(&number);
+                Err(error)
+            }
+        }
+    }
+
+    /// What others listen on there.
+    pub async fn listeners(&self) -> io::Result<BTreeSet<SocketAddr>> {
+        let own = Arc::clone(&self.own);
+        self.make(move || {
+            let own = lock(&own).clone();
+            local::listeners(&own)
+        })
+        .await
     }
 
     /// Takes datagrams.
@@ -106,17 +163,17 @@ impl Sockets {
         UdpSocket::from_std(socket.await?.into())
     }
 
-    async fn make(
+    async fn make<T: Send + 'static>(
         &self,
-        make: impl FnOnce() -> io::Result<Socket> + Send + 'static,
-    ) -> io::Result<Socket> {
+        make: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let (done, made) = oneshot::channel();
         let job: Job = Box::new(move || {
             // Whoever asked may have gone.
             let _ = done.send(make());
         });
         let nobody = || io::Error::other("nobody is in the host's network");
-        self.0.send(job).map_err(|_| nobody())?;
+        self.jobs.send(job).map_err(|_| nobody())?;
         made.await.map_err(|_| nobody())?
     }
 }

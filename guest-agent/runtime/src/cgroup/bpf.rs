@@ -1,9 +1,9 @@
 //! Programs of the kernel's that are attached to groups: how they are written down, loaded, and attached, and the
 //! maps that they look into.
 //!
-//! Called by the device filter and by the redirection of name servers.
+//! Called by the device filter, by the redirection of name servers, and by what hears of listeners.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -101,6 +101,7 @@ const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_MAP_TYPE_HASH: u32 = 1;
+const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 /// Memory is taken as entries come.
 const BPF_F_NO_PREALLOC: u32 = 1;
 /// A group below may add a program of its own, and both must allow.
@@ -138,9 +139,15 @@ pub(super) fn attach(
     sys::bpf(BPF_PROG_ATTACH, &mut attr).map(drop)
 }
 
-/// A table from numbers to numbers that programs look into.
+/// A table from numbers to numbers that programs look into, or a ring of words that they leave.
 #[derive(Debug)]
 pub(super) struct Map(OwnedFd);
+
+impl AsFd for Map {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Map {
     /// One of at most so many entries.
@@ -151,6 +158,16 @@ impl Map {
             value_size: size_of::<u32>() as u32,
             max_entries: entries,
             flags: BPF_F_NO_PREALLOC,
+            ..MapAttr::default()
+        };
+        sys::bpf(BPF_MAP_CREATE, &mut attr).map(sys::own).map(Self)
+    }
+
+    /// A ring of so many bytes, a power of two and of whole pages, for words that programs leave.
+    pub(super) fn ring(bytes: u32) -> sys::Result<Self> {
+        let mut attr = MapAttr {
+            kind: BPF_MAP_TYPE_RINGBUF,
+            max_entries: bytes,
             ..MapAttr::default()
         };
         sys::bpf(BPF_MAP_CREATE, &mut attr).map(sys::own).map(Self)

@@ -9,6 +9,7 @@
 mod bpf;
 mod devices;
 mod limits;
+mod listens;
 mod names;
 mod stats;
 
@@ -22,6 +23,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+pub use listens::ListenSignal;
 pub use names::NameRedirect;
 pub use stats::{CpuStats, DeviceIo, MemoryStats, PidsStats, Stats};
 

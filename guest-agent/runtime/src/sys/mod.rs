@@ -4,6 +4,7 @@
 
 mod clone;
 pub mod quota;
+mod ring;
 pub mod verity;
 
 use std::ffi::CStr;
@@ -12,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 pub use clone::{Child, CloneRequest, UserNamespace, clone_and_exec, user_namespace};
+pub use ring::Ring;
 
 /// Result of a raw call.
 pub type Result<T> = std::result::Result<T, Errno>;

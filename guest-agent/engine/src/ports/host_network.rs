@@ -1,0 +1,243 @@
+//! What containers of the host's network listen on, at the host's loopback: as on a Linux host, where they share it.
+//!
+//! Nobody else reaches it, as there: the host listens on its loopback only. A port that somebody of the host has stays
+//! theirs, and is tried again when something changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use lighter_network::ports::{Arrival, Ports, Route, Transport, Way};
+use lighter_runtime::{Cgroup, ListenSignal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use super::host::HostLease;
+use crate::containers::{Container, Record, lock};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::io::Watched;
+
+/// By which the host says that somebody came to one of these; no container has such an id.
+const ID: &str = "host-network";
+/// How long it is waited after something changed: programs begin to listen on several ports, one after the other.
+const SETTLES: Duration = Duration::from_millis(20);
+
+/// What is listened on for the host's network, by the number that the host knows.
+#[derive(Debug, Default)]
+pub(crate) struct HostNetwork {
+    /// What hears of listeners, loaded with the first container; nothing where the kernel has no such thing.
+    signal: tokio::sync::OnceCell<Option<Arc<ListenSignal>>>,
+    known: std::sync::Mutex<BTreeMap<u32, SocketAddr>>,
+}
+
+impl Engine {
+    /// Hears of what a container listens on, if it is in the host's network.
+    pub(crate) async fn hear_of_listeners(
+        &self,
+        container: &Container,
+        record: &Record,
+    ) -> Result<()> {
+        if !self.is_in_host_network(record) || !self.config().settings.host_network_ports {
+            return Ok(());
+        }
+        let Some(signal) = self.listen_signal().await else {
+            return Ok(());
+        };
+        let group: Option<Cgroup> = self.group_of(container);
+        let group = group.ok_or_else(|| Error::unavailable("the container has no cgroup"))?;
+        signal
+            .attach(&group)
+            .map_err(|error| Error::internal("what a container listens on is not heard of", error))
+    }
+
+    /// Goes on with the host's network after an engine that was killed.
+    pub(crate) async fn hear_of_listeners_again(&self) {
+        let all = self.containers().all();
+        for container in all.iter().filter(|container| container.live().is_some()) {
+            let heard = self.hear_of_listeners(container, &container.record()).await;
+            if let Err(error) = heard {
+                tracing::warn!(
+                    error = error.text(),
+                    container = container.name(),
+                    "not heard"
+                );
+            }
+        }
+    }
+
+    fn is_in_host_network(&self, record: &Record) -> bool {
+        let mode = record.host_config.network_mode.as_str();
+        match mode.strip_prefix("container:") {
+            Some(other) => {
+                let other = self.containers().find(other);
+                other.is_ok_and(|other| other.record().host_config.network_mode == "host")
+            }
+            None => mode == "host",
+        }
+    }
+
+    async fn listen_signal(&self) -> Option<Arc<ListenSignal>> {
+        let engine = self.ports().and_then(|_| self.own().upgrade())?;
+        if self.config().host_ports.is_here() {
+            // They listen here already.
+            return None;
+        }
+        let begin = || async {
+            match begin(&engine) {
+                Ok(signal) => Some(signal),
+                Err(error) => {
+                    tracing::warn!(%error, "what containers of the host's network listen on stays in the machine");
+                    None
+                }
+            }
+        };
+        self.host_listeners()
+            .signal
+            .get_or_init(begin)
+            .await
+            .clone()
+    }
+
+    /// Brings the host's ports to what is listened on, for as long as the engine lives.
+    async fn follow_listeners(
+        self: Arc<Self>,
+        signal: Arc<ListenSignal>,
+        waits: AsyncFd<Watched<OwnedFd>>,
+    ) {
+        let mut leases: BTreeMap<SocketAddr, (u32, Box<dyn HostLease>)> = BTreeMap::new();
+        let mut next = 0;
+        // Begun before anything is asked of a host: the next one is not missed.
+        let mut returned = self.config().host_ports.returned();
+        loop {
+            // What is told from here on is heard of once more.
+            signal.clear();
+            match self.ports() {
+                Some(ports) => match ports.listeners().await {
+                    Ok(there) => self.settle_listeners(&there, &mut leases, &mut next).await,
+                    Err(error) => tracing::warn!(%error, "what is listened on is not known"),
+                },
+                None => return,
+            }
+            tokio::select! {
+                heard = waits.readable() => match heard {
+                    Ok(mut heard) => heard.clear_ready(),
+                    Err(_) => return,
+                },
+                () = &mut returned => {
+                    returned = self.config().host_ports.returned();
+                    // Another host listens on nothing yet.
+                    leases.clear();
+                    lock(&self.host_listeners().known).clear();
+                }
+            }
+            tokio::time::sleep(SETTLES).await;
+        }
+    }
+
+    async fn settle_listeners(
+        &self,
+        there: &BTreeSet<SocketAddr>,
+        leases: &mut BTreeMap<SocketAddr, (u32, Box<dyn HostLease>)>,
+        next: &mut u32,
+    ) {
+        let gone: Vec<SocketAddr> = leases
+            .keys()
+            .filter(|address| !there.contains(address))
+            .copied()
+            .collect();
+        for address in gone {
+            if let Some((number, lease)) = leases.remove(&address) {
+                lock(&self.host_listeners().known).remove(&number);
+                lease.close().await;
+            }
+        }
+        let mut ports: BTreeSet<u16> = leases.keys().map(SocketAddr::port).collect();
+        for address in there {
+            // One of a port is enough: all are at the loopback.
+            if leases.contains_key(address) || !ports.insert(address.port()) {
+                continue;
+            }
+            *next = next.wrapping_add(1);
+            lock(&self.host_listeners().known).insert(*next, *address);
+            match self.listen_for(*next, address.port()).await {
+                Ok(lease) => {
+                    leases.insert(*address, (*next, lease));
+                }
+                Err(error) => {
+                    lock(&self.host_listeners().known).remove(next);
+                    tracing::info!(%error, %address, "not reached at the host's loopback");
+                }
+            }
+        }
+    }
+
+    async fn listen_for(
+        &self,
+        number: u32,
+        port: u16,
+    ) -> std::result::Result<Box<dyn HostLease>, super::PortError> {
+        let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let mut lease = self.config().host_ports.open(ID, ID).await?;
+        lease.bind(number, Transport::Tcp, &loopback, port).await?;
+        Ok(lease)
+    }
+
+    /// Brings somebody to a program in the host's network; gives back who came to somebody else.
+    pub(super) async fn arrived_at_host_network(
+        &self,
+        ports: &Ports,
+        id: &str,
+        number: u32,
+        arrival: Arrival,
+    ) -> Option<Arrival> {
+        if id != ID {
+            return Some(arrival);
+        }
+        let to = lock(&self.host_listeners().known).get(&number).copied();
+        if let Some(to) = to {
+            ports.serve(arrival, &Loopback(reached_at(to))).await;
+        }
+        None
+    }
+}
+
+/// Loads what hears of listeners, and follows it.
+fn begin(engine: &Arc<Engine>) -> std::io::Result<Arc<ListenSignal>> {
+    let signal = Arc::new(ListenSignal::load()?);
+    let waits = signal.descriptor().try_clone_to_owned()?;
+    let waits = crate::io::watch(waits, Interest::READABLE)?;
+    tokio::spawn(Arc::clone(engine).follow_listeners(Arc::clone(&signal), waits));
+    Ok(signal)
+}
+
+/// A program in the host's network.
+struct Loopback(SocketAddr);
+
+impl Way for Loopback {
+    fn route(&self, _client: Option<SocketAddr>, _v6: bool) -> Option<Route> {
+        Some(Route {
+            to: self.0,
+            client: None,
+        })
+    }
+
+    fn ended(&self) -> watch::Receiver<bool> {
+        // It ends its connections itself: they are of one network.
+        static NEVER: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
+        NEVER.subscribe()
+    }
+}
+
+/// By which address whoever is in the same network reaches a listener.
+fn reached_at(listens: SocketAddr) -> SocketAddr {
+    let ip = match listens.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listens.port())
+}
