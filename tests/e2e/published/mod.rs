@@ -272,3 +272,49 @@ fn ports_come_back_after_the_daemon_and_after_the_machine() {
     places.host.docker(&["rm", "-f", "web"]).ok();
     assert!(places.connect(Who::Neighbour, (HOST, 8383)).is_err());
 }
+
+#[test]
+fn a_container_of_the_hosts_network_is_reached_at_the_hosts_loopback_alone() {
+    let name = "a_container_of_the_hosts_network_is_reached_at_the_hosts_loopback_alone";
+    let Some(places) = Places::shared(name) else {
+        return;
+    };
+    let server = SERVER.replace("-p 80", "-p 9191");
+    let run = ["run", "-d", "--network", "host"];
+    let sh = ["busybox", "sh", "-c", &server];
+    let words = [&run[..], &["--name", "shares"], &sh].concat();
+    places.host.docker(&words).ok();
+    assert_eq!(places.seen(Who::Own, (LOOPBACK, 9191)), LOOPBACK_V6);
+    assert_eq!(places.seen(Who::Own, (LOOPBACK_V6, 9191)), LOOPBACK_V6);
+    for to in [HOST, HOST_V6] {
+        assert!(places.connect(Who::Neighbour, (to, 9191)).is_err());
+        assert!(places.connect(Who::Own, (to, 9191)).is_err());
+    }
+    // It goes with what listens, and comes with it; also over the end of the engine.
+    places.host.docker(&["stop", "-t", "0", "shares"]).ok();
+    until("nobody listens", || {
+        places.connect(Who::Own, (LOOPBACK, 9191)).is_err()
+    });
+    places.host.docker(&["start", "shares"]).ok();
+    places.seen(Who::Own, (LOOPBACK, 9191));
+    // A port of the host's own stays the host's.
+    let own = places.at(Who::Own, || {
+        std::net::TcpListener::bind("127.0.0.1:9192").expect("free")
+    });
+    let server = SERVER.replace("-p 80", "-p 9192");
+    let words = [
+        &run[..],
+        &["--name", "second", "busybox", "sh", "-c", &server],
+    ]
+    .concat();
+    places.host.docker(&words).ok();
+    let (mut stream, accepted) = (
+        places
+            .connect(Who::Own, (LOOPBACK, 9192))
+            .expect("connected"),
+        own.accept().expect("a connection").0,
+    );
+    drop(accepted);
+    assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+    places.host.docker(&["rm", "-f", "shares", "second"]).ok();
+}

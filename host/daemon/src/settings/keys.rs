@@ -153,6 +153,12 @@ pub const KEYS: &[Key] = &[
          default: all",
     ),
     key(
+        "engine.host-network-ports",
+        Kind::Switch,
+        Effect::NextStart,
+        "`false` where this host's loopback is not to lead to what containers of `--network host` listen on",
+    ),
+    key(
         "engine.labels",
         Kind::List,
         Effect::NextStart,
