@@ -16,6 +16,7 @@ use lighter_protocol::{
     ActivateShare, Dial, Failed, FailedCode, Message, Open, Opened, Request, Secret,
 };
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 
 use crate::places::Places;
 use crate::shares;
@@ -24,11 +25,16 @@ use crate::stream::{MessageStream, StreamError};
 /// The host's own limits (resolving, connecting) are shorter; this is for a host that is gone.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How much is asked at once.
+const AT_ONCE: usize = 32;
+
 /// Asks the host over streams that the guest opens.
 #[derive(Debug, Clone)]
 pub struct HostLink {
     secret: Secret,
     places: Arc<Places>,
+    /// The host turns away whom it has not answered when there are too many of them.
+    turns: Arc<Semaphore>,
 }
 
 /// Why the host did not do it.
@@ -77,7 +83,12 @@ impl From<LinkError> for io::Error {
 impl HostLink {
     /// A link that proves itself with this secret.
     pub fn new(secret: Secret, places: Arc<Places>) -> Self {
-        Self { secret, places }
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Self {
+            secret,
+            places,
+            turns,
+        }
     }
 
     /// Asks for something; the stream on which it was granted.
@@ -91,15 +102,15 @@ impl HostLink {
     }
 
     async fn converse(&self, request: Request) -> Result<(MessageStream, Opened), LinkError> {
-        // Connecting waits for the host: not on a thread that others need.
-        let connected = tokio::task::spawn_blocking(|| vsock::connect(HOST_CID, HOST));
-        let connected = connected
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::from)?;
-        let stream = StdUnixStream::from(connected);
-        stream.set_nonblocking(true)?;
-        let mut stream = MessageStream::new(UnixStream::from_std(stream)?);
+        let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
+        // Nobody waits for the host on a thread: others may need them all.
+        let connecting = vsock::connect(HOST_CID, HOST).map_err(io::Error::from)?;
+        let stream = UnixStream::from_std(StdUnixStream::from(connecting))?;
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error.into());
+        }
+        let mut stream = MessageStream::new(stream);
         stream
             .send(Open {
                 secret: self.secret.clone(),

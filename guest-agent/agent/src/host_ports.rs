@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::time::Duration;
 
 use lighter_engine::config::BoxFuture;
 use lighter_engine::ports::{HostLease, HostPorts, PortError};
@@ -15,6 +16,11 @@ use tokio::sync::watch;
 
 use crate::host_link::{HostLink, LinkError};
 use crate::stream::{MessageStream, StreamError};
+
+/// How long a host that is there may take to listen.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it may take to cease.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// The host's own ports.
 #[derive(Debug)]
@@ -82,8 +88,13 @@ impl Lease {
     async fn ask(&mut self, bind: Bind) -> Result<(), PortError> {
         let gone = |error: StreamError| PortError::Unavailable(error.to_string());
         let number = bind.number;
-        self.0.send(bind).await.map_err(gone)?;
-        match self.0.receive().await.map_err(gone)? {
+        let answer = async {
+            self.0.send(bind).await?;
+            self.0.receive().await
+        };
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        let slow = |_| PortError::Unavailable("it is too slow".into());
+        match answer.map_err(slow)?.map_err(gone)? {
             Message::Bound(bound) if bound.number == number => match bound.failed {
                 None => Ok(()),
                 Some(failed) if failed.code == FailedCode::InUse => {
@@ -131,9 +142,13 @@ impl HostLease for Lease {
     fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             // The host closes its end when nobody listens any more.
-            if self.0.finish().await.is_ok() {
-                self.end().await;
-            }
+            let closed = async {
+                if self.0.finish().await.is_ok() {
+                    self.end().await;
+                }
+            };
+            // One that does not answer closes them when it reads the end.
+            let _ = tokio::time::timeout(CLOSING, closed).await;
         })
     }
 }

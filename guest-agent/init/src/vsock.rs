@@ -54,9 +54,10 @@ pub fn listen(port: u32, backlog: i32) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// Connects to a port of the host (or another context id), blocking.
+/// Begins to connect to a port of the host (or another context id); not blocking. It is connected, or not, when it
+/// can be written to.
 pub fn connect(cid: u32, port: u32) -> Result<OwnedFd, Errno> {
-    let socket = socket(SocketFlags::empty())?;
+    let socket = socket(SocketFlags::NONBLOCK)?;
     let address = address(cid, port);
     // SAFETY: `connect` reads `ADDRESS_LENGTH` bytes of a `sockaddr_vm` that lives until it
     // returns.
@@ -67,10 +68,11 @@ pub fn connect(cid: u32, port: u32) -> Result<OwnedFd, Errno> {
             ADDRESS_LENGTH,
         )
     };
-    if connected != 0 {
-        return Err(last_error());
+    match last_error() {
+        _ if connected == 0 => Ok(socket),
+        Errno::INPROGRESS => Ok(socket),
+        errno => Err(errno),
     }
-    Ok(socket)
 }
 
 /// Who is at the other end of an accepted connection.

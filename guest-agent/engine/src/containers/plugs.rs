@@ -10,7 +10,7 @@ use lighter_network::plan::{Joint, Plug};
 use super::asked::SYSCTLS;
 use super::endpoints::Places;
 use super::record::Place;
-use super::{Container, Live, Record, lock};
+use super::{Container, Live, Record, lock, name_server};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ids;
@@ -200,7 +200,8 @@ impl Engine {
         }
         self.after_joining(&namespace, record, &places, name)
             .await?;
-        if self.serve_names(container, &namespace, &places).await? {
+        self.serve_names(container, &namespace, &places).await?;
+        if name_server::is_wanted(&places) {
             self.write_name_server(record)?;
         }
         Ok(())

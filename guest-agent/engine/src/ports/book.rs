@@ -80,13 +80,21 @@ impl Book {
             let next = if port == last { first } else { port + 1 };
             entries.next.insert(range, next);
         }
-        drop(entries);
-        Ok(self.note(transport, addresses, port))
+        Ok(self.enter(&mut entries, transport, addresses, port))
     }
 
     /// Takes one that a container has already.
     pub fn note(&self, transport: Transport, addresses: &[IpAddr], port: u16) -> Taken {
-        let mut entries = lock(&self.0);
+        self.enter(&mut lock(&self.0), transport, addresses, port)
+    }
+
+    fn enter(
+        &self,
+        entries: &mut Entries,
+        transport: Transport,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Taken {
         for address in addresses {
             entries.taken.insert((transport, *address, port));
         }
@@ -152,6 +160,23 @@ mod tests {
         assert_eq!(text(&book, &["0.0.0.0"], 8080), failed("127.0.0.1"));
         drop(one);
         assert!(take(&["0.0.0.0"], 8080).is_ok());
+    }
+
+    #[test]
+    fn two_at_once_do_not_get_one_port() {
+        let book = Book::default();
+        for _ in 0..200 {
+            let barrier = std::sync::Barrier::new(2);
+            let take = || {
+                barrier.wait();
+                book.take(Transport::Tcp, &ips(&["0.0.0.0"]), (80, 80)).ok()
+            };
+            let (one, other) = std::thread::scope(|scope| {
+                let (one, other) = (scope.spawn(take), scope.spawn(take));
+                (one.join().unwrap(), other.join().unwrap())
+            });
+            assert!(one.is_some() != other.is_some());
+        }
     }
 
     #[test]

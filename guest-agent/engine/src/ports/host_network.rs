@@ -23,6 +23,8 @@ use crate::io::Watched;
 
 /// By which the host says that somebody came to one of these; no container has such an id.
 const ID: &str = "host-network";
+/// More are not reached at the host's loopback: each has a stream of the host's.
+const MOST: usize = 256;
 /// How long it is waited after something changed: programs begin to listen on several ports, one after the other.
 const SETTLES: Duration = Duration::from_millis(20);
 
@@ -160,6 +162,10 @@ impl Engine {
             // One of a port is enough: all are at the loopback.
             if leases.contains_key(address) || !ports.insert(address.port()) {
                 continue;
+            }
+            if leases.len() >= MOST {
+                tracing::warn!("more than {MOST} listeners in the host's network");
+                break;
             }
             *next = next.wrapping_add(1);
             lock(&self.host_listeners().known).insert(*next, *address);

@@ -9,6 +9,7 @@
 //! Must never: publish what was not asked for, or answer a start before its ports are listened on.
 
 mod book;
+mod held;
 mod host;
 mod host_network;
 mod publish;
@@ -21,10 +22,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use book::Book;
+pub(crate) use held::{Published, kept};
 pub use host::{HostLease, HostPorts, OnlyHere, PortError};
 pub(crate) use host_network::HostNetwork;
 pub use lighter_network::ports::{Arrival, Transport};
-pub(crate) use publish::{Published, kept};
 pub(crate) use wanted::check;
 pub use wanted::key;
 

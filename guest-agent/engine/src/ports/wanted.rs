@@ -28,7 +28,7 @@ pub(crate) fn check(host_config: &HostConfig) -> Result<()> {
         let (port, _) = key.split_once('/').unwrap_or((key, ""));
         let bindings = bindings.iter().flatten();
         for binding in bindings {
-            if !port.is_empty() && port.parse::<u16>().is_err() {
+            if !port.is_empty() && number(port).is_none() {
                 return Err(wrong(port));
             }
             if !binding.host_port.is_empty() && range(&binding.host_port).is_none() {
@@ -47,7 +47,7 @@ pub fn key(key: &str) -> (u16, String) {
         "" => "tcp".to_owned(),
         kind => kind.to_ascii_lowercase(),
     };
-    (port.parse().unwrap_or(0), kind)
+    (number(port).unwrap_or(0), kind)
 }
 
 /// The ports of a container, in the order in which they get theirs on the host: those that can have only one first.
@@ -114,10 +114,16 @@ fn addresses(text: &str, default: Option<IpAddr>) -> Vec<IpAddr> {
     }
 }
 
+/// Digits alone: others read `+80` as something else.
+fn number(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
+}
+
 /// `80` or `80-90`.
 fn range(text: &str) -> Option<(u16, u16)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    let (first, last) = (number(first)?, number(last)?);
     (first <= last).then_some((first, last))
 }
 
@@ -208,6 +214,7 @@ mod tests {
         assert_eq!(says(r#"{"80/tcp":[{"HostPort":"abc"}]}"#), wrong("abc"));
         assert_eq!(says(r#"{"80/tcp":[{"HostPort":"70000"}]}"#), wrong("70000"));
         assert_eq!(says(r#"{"80/tcp":[{"HostPort":"9-8"}]}"#), wrong("9-8"));
+        assert_eq!(says(r#"{"80/tcp":[{"HostPort":"+9"}]}"#), wrong("+9"));
         assert_eq!(says(r#"{"80-81/tcp":[{"HostPort":"9"}]}"#), wrong("80-81"));
         assert_eq!(says(r#"{"x":[{"HostPort":"80"}]}"#), wrong("x"));
         assert_eq!(says(r#"{"x":null}"#), "");

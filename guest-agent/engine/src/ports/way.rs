@@ -9,6 +9,21 @@ use tokio::sync::watch;
 
 use crate::containers::{Container, Place, Record};
 use crate::engine::Engine;
+use crate::networks::Subnet;
+
+/// Where a container is reached.
+#[derive(Debug, Clone)]
+pub(super) struct Reached {
+    pub v4: Option<At>,
+    pub v6: Option<At>,
+}
+
+/// An address, and the bridge that leads there.
+#[derive(Debug, Clone)]
+pub(super) struct At {
+    pub ip: IpAddr,
+    pub bridge: String,
+}
 
 /// One port of a container.
 pub(super) struct ContainerPort {
@@ -21,16 +36,17 @@ pub(super) struct ContainerPort {
 impl Way for ContainerPort {
     fn route(&self, client: Option<SocketAddr>, v6: bool) -> Option<Route> {
         let (engine, container) = (self.engine.upgrade()?, self.container.upgrade()?);
-        let (v4_at, v6_at) = engine.reached_at(&container.record(), &container.places()?)?;
+        let reached = engine.reached_at(&container.record(), &container.places()?)?;
         // IPv6 where both have it.
-        let at = match (v6, v4_at, v6_at) {
-            (true, _, Some(ip)) | (_, None, Some(ip)) | (_, Some(ip), _) => ip,
+        let at = match (v6, reached.v4, reached.v6) {
+            (true, _, Some(at)) | (_, None, Some(at)) | (_, Some(at), _) => at,
             (_, None, None) => return None,
         };
-        let client = client.filter(|client| client.is_ipv4() == at.is_ipv4());
+        let client = client.filter(|client| client.is_ipv4() == at.ip.is_ipv4());
+        let client = client.filter(|client| !engine.is_near(client.ip()));
         Some(Route {
-            to: SocketAddr::new(at, self.port),
-            client: client.filter(|client| !engine.is_near(client.ip())),
+            to: SocketAddr::new(at.ip, self.port),
+            client: client.map(|client| (client, at.bridge)),
         })
     }
 
@@ -45,30 +61,30 @@ impl Engine {
         &self,
         record: &Record,
         places: &BTreeMap<String, Place>,
-    ) -> Option<(Option<IpAddr>, Option<IpAddr>)> {
-        let leads_out = |place: &Place| {
-            let network = self.network_find(&place.network_id);
-            network.is_ok_and(|network| network.bridge().is_some())
+    ) -> Option<Reached> {
+        let bridge = |place: &Place| {
+            let network = self.network_find(&place.network_id).ok()?;
+            network.bridge().map(|bridge| bridge.name)
         };
         let ordered = self.ways_out(record, places);
-        let of = |gateway: fn(&Place) -> bool, own: fn(&Place) -> Option<IpAddr>| {
-            let mut out = ordered.iter().filter(|place| gateway(place));
-            out.find(|place| leads_out(place))
-                .and_then(|place| own(place))
+        let first = |gateway: fn(&Place) -> Option<IpAddr>, own: fn(&Place) -> Option<Subnet>| {
+            let mut out = ordered.iter().filter(|place| gateway(place).is_some());
+            out.find_map(|place| {
+                let ip = own(place)?.ip();
+                bridge(place).map(|bridge| At { ip, bridge })
+            })
         };
-        let v4 = of(
-            |place| place.gateway_v4.is_some(),
-            |place| place.ipv4.map(|subnet| subnet.ip()),
-        );
-        let v6 = of(
-            |place| place.gateway_v6.is_some(),
-            |place| place.ipv6.map(|subnet| subnet.ip()),
-        );
-        (v4.is_some() || v6.is_some()).then_some((v4, v6))
+        let v4 = first(|place| place.gateway_v4, |place| place.ipv4);
+        let v6 = first(|place| place.gateway_v6, |place| place.ipv6);
+        (v4.is_some() || v6.is_some()).then_some(Reached { v4, v6 })
     }
 
     /// Whether an address is the machine's or one of its networks', so that nobody else comes from there.
     fn is_near(&self, ip: IpAddr) -> bool {
+        if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+            // It is somebody else's on every link.
+            return true;
+        }
         let foreign = self.config().foreign_subnets.iter();
         foreign.copied().any(|subnet| subnet.contains(ip))
             || self.networks().all().iter().any(|network| {

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::net::RecvFlags;
 use tokio::net::{TcpStream, UnixStream};
@@ -12,6 +13,9 @@ use tokio::sync::{Notify, watch};
 const BUFFER: usize = 128 << 10;
 /// Buffers that nobody uses and that are kept all the same.
 const SPARE: usize = 32;
+
+/// How long a client may take to read what a container said that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// Buffers for whoever has something to read: a connection that is silent has none.
 static BUFFERS: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
@@ -77,7 +81,7 @@ macro_rules! stream {
 
 stream!(TcpStream, |stream: &TcpStream| {
     // One that cannot be reset is closed.
-    let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 });
 stream!(UnixStream, |_: &UnixStream| {});
 
@@ -97,22 +101,32 @@ pub(super) async fn carry(
     // Nothing more will come of the container.
     let over = Notify::new();
     let back = answer(&container, &client, &over);
+    let (mut ended, mut told) = (ended.clone(), ended);
     let forth = async {
-        let mut ended = ended;
-        let pumped = tokio::select! {
-            pumped = pump(&client, &container) => pumped,
-            // An error says that nobody can tell any more, which is an end too.
-            _ = ended.wait_for(|ended| *ended) => Err(Fault::Writing(io::ErrorKind::BrokenPipe.into())),
-        };
-        match pumped {
-            Err(Fault::Writing(_)) => {
-                over.notify_one();
-                Ok(())
-            }
-            pumped => pumped,
+        tokio::select! {
+            pumped = pump(&client, &container) => match pumped {
+                Err(Fault::Writing(_)) => {
+                    over.notify_one();
+                    Ok(())
+                }
+                pumped => pumped,
+            },
+            // What a client says then is for nobody. An error says that nobody can tell any more, which is an end too.
+            _ = ended.wait_for(|ended| *ended) => Ok(()),
         }
     };
-    if let Err(Fault::Reading(error) | Fault::Writing(error)) = tokio::try_join!(back, forth) {
+    // Heard also when the client has said all; and whoever does not read is not waited for.
+    let end = async {
+        let _ = told.wait_for(|ended| *ended).await;
+        over.notify_one();
+        tokio::time::sleep(LAST_WORDS).await;
+        Err(Fault::Writing(io::ErrorKind::TimedOut.into()))
+    };
+    let carried = tokio::select! {
+        carried = async { tokio::try_join!(back, forth).map(drop) } => carried,
+        late = end => late,
+    };
+    if let Err(Fault::Reading(error) | Fault::Writing(error)) = carried {
         tracing::trace!(%error, "a connection is broken off");
         client.break_off();
         container.break_off();
@@ -126,8 +140,13 @@ pub(super) async fn carry_from(
     container: impl Stream,
     ended: watch::Receiver<bool>,
 ) {
-    if write_all(&container, &early).await.is_ok() {
-        carry(client, container, ended).await;
+    match write_all(&container, &early).await {
+        Ok(()) => carry(client, container, ended).await,
+        Err(Fault::Reading(_) | Fault::Writing(_)) => {
+            // It may have said why it does not listen.
+            let _ = drain(&container, &client).await;
+            client.break_off();
+        }
     }
 }
 
@@ -268,6 +287,14 @@ mod tests {
         });
         assert!(read_all(&mut client).await == expected, "something is lost");
         writer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_said_all_does_not_wait_for_a_container_that_ended() {
+        let (mut client, _container, ends) = carried();
+        client.shutdown().await.unwrap();
+        ends.send_replace(true);
+        assert_eq!(read_all(&mut client).await, b"");
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@ pub(super) async fn converse(
     stream: UnixStream,
     socket: &UdpSocket,
     mut ended: watch::Receiver<bool>,
+    still: impl Fn() -> bool,
 ) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = io::Cursor::new(early).chain(reader);
@@ -37,6 +38,10 @@ pub(super) async fn converse(
             let length = usize::from(reader.read_u16_le().await?);
             datagram.resize(length, 0);
             reader.read_exact(&mut datagram).await?;
+            if !still() {
+                // Somebody else may have that address now: the next datagram begins anew.
+                return Ok(());
+            }
             // Nobody there: a datagram is lost.
             let _ = socket.send(&datagram).await;
         }
@@ -85,10 +90,11 @@ pub(super) async fn exchange(socket: UdpSocket, sockets: Sockets, way: Arc<dyn W
             }
         };
         let datagram = buffer.get(..count).unwrap_or_default().to_vec();
-        conversations.retain(|_, conversation| !conversation.said.is_closed());
-        let conversation = match conversations.get(&client) {
+        let known = conversations.get(&client);
+        let conversation = match known.filter(|known| !known.said.is_closed()) {
             Some(conversation) => conversation,
             None => {
+                conversations.remove(&client);
                 make_room(&mut conversations);
                 let begun = begin(&socket, client, &sockets, &way);
                 conversations.entry(client).or_insert(begun)
@@ -100,6 +106,10 @@ pub(super) async fn exchange(socket: UdpSocket, sockets: Sockets, way: Arc<dyn W
 }
 
 fn make_room(conversations: &mut HashMap<SocketAddr, Conversation>) {
+    if conversations.len() < CONVERSATIONS {
+        return;
+    }
+    conversations.retain(|_, conversation| !conversation.said.is_closed());
     if conversations.len() < CONVERSATIONS {
         return;
     }
@@ -128,11 +138,12 @@ fn begin(
         let Some(route) = way.route(who, client.is_ipv6()) else {
             return;
         };
-        match sockets.converse(route.to, route.client).await {
+        match sockets.converse(&route).await {
             Ok(container) => {
                 let mut ended = way.ended();
+                let still = || way.route(who, client.is_ipv6()).as_ref() == Some(&route);
                 tokio::select! {
-                    () = talk(&socket, client, &container, heard, &last) => {}
+                    () = talk((&socket, client), &container, heard, &last, still) => {}
                     _ = ended.wait_for(|ended| *ended) => {}
                 }
             }
@@ -143,11 +154,11 @@ fn begin(
 }
 
 async fn talk(
-    socket: &UdpSocket,
-    client: SocketAddr,
+    (socket, client): (&UdpSocket, SocketAddr),
     container: &UdpSocket,
     mut heard: mpsc::Receiver<Vec<u8>>,
     last: &watch::Sender<Instant>,
+    still: impl Fn() -> bool,
 ) {
     let mut answer = vec![0; MAX_DATAGRAM];
     loop {
@@ -159,6 +170,7 @@ async fn talk(
             }
         };
         match timeout_at(quiet, next).await {
+            Ok(Some(Ok(_))) if !still() => return,
             // Lost where there is nobody.
             Ok(Some(Ok(datagram))) => drop(container.send(&datagram).await),
             Ok(Some(Err(Ok(count)))) => {

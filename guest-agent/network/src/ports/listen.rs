@@ -10,14 +10,21 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::sockets::{OwnListener, Sockets, is_any};
-use super::{Way, carry, datagrams, room};
+use super::{Way, carry, datagrams, reach, room};
 
 /// Until connections are accepted again where there was no descriptor for one.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What listens; it ends when this is dropped. Connections go on until their containers end.
 #[derive(Debug)]
-pub struct Listening(#[expect(dead_code, reason = "held")] JoinSet<()>);
+pub struct Listening(JoinSet<()>);
+
+impl Listening {
+    /// Ends it; when this returns others can have the port.
+    pub async fn close(mut self) {
+        self.0.shutdown().await;
+    }
+}
 
 pub(super) async fn listen(
     sockets: &Sockets,
@@ -72,12 +79,10 @@ async fn bring(client: TcpStream, from: SocketAddr, sockets: Sockets, way: Arc<d
     let Some(route) = way.route(who, from.is_ipv6()) else {
         return;
     };
-    match sockets.connect(route.to, route.client).await {
-        Ok(container) => carry::carry(client, container, way.ended()).await,
-        Err(error) => {
-            tracing::debug!(%error, to = %route.to, "a container is not reached");
-            carry::Stream::break_off(&client);
-        }
+    let ended = way.ended();
+    match reach(&sockets, &route, ended.clone()).await {
+        Some(container) => carry::carry(client, container, ended).await,
+        None => carry::Stream::break_off(&client),
     }
 }
 

@@ -28,7 +28,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub use lighter_protocol::Transport;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
 
 pub use carry::Stream;
@@ -53,12 +53,12 @@ pub trait Way: Send + Sync + 'static {
 }
 
 /// How somebody reaches a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// Its address and port.
     pub to: SocketAddr,
-    /// Whose address it sees; nothing is its gateway's.
-    pub client: Option<SocketAddr>,
+    /// Whose address it sees, and by which bridge alone its answers come; nothing is its gateway's.
+    pub client: Option<(SocketAddr, String)>,
 }
 
 /// Somebody whom the host hands on.
@@ -142,19 +142,39 @@ impl Ports {
             return;
         };
         let ended = way.ended();
-        let (sockets, to, client) = (&self.sockets, route.to, route.client);
-        let failed = match transport {
-            Transport::Tcp => match sockets.connect(to, client).await {
-                Ok(container) => return carry::carry_from(early, stream, container, ended).await,
-                Err(error) => error,
+        match transport {
+            Transport::Tcp => {
+                if let Some(container) = reach(&self.sockets, &route, ended.clone()).await {
+                    carry::carry_from(early, stream, container, ended).await;
+                }
+            }
+            Transport::Udp => match self.sockets.converse(&route).await {
+                Ok(socket) => {
+                    let still = || way.route(client, v6).as_ref() == Some(&route);
+                    datagrams::converse(early, stream, &socket, ended, still).await;
+                }
+                Err(error) => tracing::debug!(%error, to = %route.to, "a container is not reached"),
             },
-            Transport::Udp => match sockets.converse(to, client).await {
-                Ok(socket) => return datagrams::converse(early, stream, &socket, ended).await,
-                Err(error) => error,
-            },
-        };
-        tracing::debug!(error = %failed, %to, "a container is not reached");
+        }
     }
+}
+
+/// Connects to a container that has not ended, and not to whoever has its address then.
+async fn reach(
+    sockets: &Sockets,
+    route: &Route,
+    mut ended: watch::Receiver<bool>,
+) -> Option<TcpStream> {
+    let connected = tokio::select! {
+        biased;
+        // An error says that nobody can tell any more, which is an end too.
+        _ = ended.wait_for(|ended| *ended) => return None,
+        connected = sockets.connect(route) => connected,
+    };
+    let reached = connected.inspect_err(|error| {
+        tracing::debug!(%error, to = %route.to, "a container is not reached");
+    });
+    reached.ok().filter(|_| !*ended.borrow())
 }
 
 /// Room for one more; what is too much is turned away.

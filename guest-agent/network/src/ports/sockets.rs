@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 
-use super::local;
+use super::{Route, local};
 use crate::{NetworkError, place};
 
 /// Connections that wait to be accepted; the kernel's own limit.
@@ -121,42 +121,40 @@ impl Sockets {
     }
 
     /// Connects to a container: from a client's own address, or from the machine's.
-    pub async fn connect(
-        &self,
-        to: SocketAddr,
-        client: Option<SocketAddr>,
-    ) -> io::Result<TcpStream> {
+    pub async fn connect(&self, route: &Route) -> io::Result<TcpStream> {
+        let (to, client) = (route.to, route.client.clone());
         let socket = self.make(move || {
             let socket = stream(to.ip())?;
             socket.set_tcp_nodelay(true)?;
-            as_client(&socket, client)?;
+            // Its port may be published too: whoever listens there is not in the way, nor is this in theirs.
+            socket.set_reuse_address(true)?;
+            as_client(&socket, client.as_ref())?;
             Ok(socket)
         });
         let connecting = TcpSocket::from_std_stream(socket.await?.into())
             .connect(to)
             .await;
-        let mut again = client.filter(|client| client.port() != 0);
-        match connecting {
+        let again = route
+            .client
+            .clone()
+            .filter(|(client, _)| client.port() != 0);
+        match (connecting, again) {
             // One client's port is taken twice at once, by connections that end and begin: any other will do.
-            Err(error) if is_taken(&error) && again.is_some() => {
-                if let Some(client) = &mut again {
-                    client.set_port(0);
-                }
-                Box::pin(self.connect(to, again)).await
+            (Err(error), Some((mut client, bridge))) if is_taken(&error) => {
+                client.set_port(0);
+                let client = Some((client, bridge));
+                Box::pin(self.connect(&Route { to, client })).await
             }
-            done => done,
+            (done, _) => done,
         }
     }
 
     /// A socket that exchanges datagrams with a container: from a client's own address, or from the machine's.
-    pub async fn converse(
-        &self,
-        to: SocketAddr,
-        client: Option<SocketAddr>,
-    ) -> io::Result<UdpSocket> {
+    pub async fn converse(&self, route: &Route) -> io::Result<UdpSocket> {
+        let (to, client) = (route.to, route.client.clone());
         let socket = self.make(move || {
             let socket = datagrams(to.ip())?;
-            as_client(&socket, client)?;
+            as_client(&socket, client.as_ref())?;
             socket.connect(&to.into())?;
             Ok(socket)
         });
@@ -203,10 +201,13 @@ fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 }
 
 /// Makes a socket one of the client's, as far as the kernel sees it.
-fn as_client(socket: &Socket, client: Option<SocketAddr>) -> io::Result<()> {
-    let Some(client) = client else {
+fn as_client(socket: &Socket, client: Option<&(SocketAddr, String)>) -> io::Result<()> {
+    let Some((client, bridge)) = client else {
         return Ok(());
     };
+    let client = *client;
+    // Packets by other bridges are forged, and are for nobody.
+    socket.bind_device(Some(bridge.as_bytes()))?;
     match client {
         SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
         SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,

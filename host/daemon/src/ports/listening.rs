@@ -26,7 +26,7 @@ pub(super) type NotBound = (SocketAddr, io::Error);
 impl Listening {
     /// Binds and listens. On an error nothing is left bound.
     ///
-    /// Of a system without IPv6 its addresses are none: `::` beside another address is not missed.
+    /// Of a system without IPv6 its addresses are none: `::` and `::1` beside another address are not missed.
     pub fn open(bind: &Bind) -> Result<Self, NotBound> {
         let mut bound = Vec::new();
         let mut missing = None;
@@ -34,9 +34,7 @@ impl Listening {
             let address = SocketAddr::new(ip.to_canonical(), bind.port);
             match socket(bind.transport, address) {
                 Ok(socket) => bound.push((address, socket)),
-                Err(error) if is_everywhere_v6(address) && sys::is_family_missing(&error) => {
-                    missing = Some((address, error));
-                }
+                Err(error) if is_missing(address, &error) => missing = Some((address, error)),
                 Err(error) => return Err((address, error)),
             }
         }
@@ -65,8 +63,13 @@ impl Listening {
     }
 }
 
-fn is_everywhere_v6(address: SocketAddr) -> bool {
-    matches!(address.ip(), IpAddr::V6(v6) if v6.is_unspecified())
+/// Whether a system without IPv6, or which has switched it off, has no such address.
+fn is_missing(address: SocketAddr, error: &io::Error) -> bool {
+    let IpAddr::V6(v6) = address.ip() else {
+        return false;
+    };
+    (v6.is_unspecified() || v6.is_loopback()) && sys::is_family_missing(error)
+        || v6.is_loopback() && error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 fn socket(transport: Transport, address: SocketAddr) -> io::Result<Socket> {

@@ -55,7 +55,7 @@ pub struct Publications {
     /// Somebody's ports were closed.
     released: Notify,
     /// One at a time looks for the process that has a port.
-    lookup: Semaphore,
+    lookup: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -107,7 +107,7 @@ impl Publications {
             arrivals: Arc::new(Semaphore::new(limits.arrivals)),
             flows: Arc::new(Flows::new(limits)),
             released: Notify::new(),
-            lookup: Semaphore::new(1),
+            lookup: Arc::new(Semaphore::new(1)),
             limits,
         }
     }

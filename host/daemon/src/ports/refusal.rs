@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lighter_platform::sys;
@@ -21,7 +22,7 @@ pub(super) async fn of(
     transport: Transport,
     address: SocketAddr,
     error: &io::Error,
-    lookup: &Semaphore,
+    lookup: &Arc<Semaphore>,
 ) -> Failed {
     match error.kind() {
         ErrorKind::AddrInUse => {
@@ -52,12 +53,21 @@ pub(super) fn in_use(owner: Option<&str>) -> Failed {
 }
 
 /// The program that has a port, where this user may know it.
-async fn owner(transport: Transport, address: SocketAddr, lookup: &Semaphore) -> Option<String> {
+async fn owner(
+    transport: Transport,
+    address: SocketAddr,
+    lookup: &Arc<Semaphore>,
+) -> Option<String> {
     let tcp = transport == Transport::Tcp;
     let found = async {
         // Looking through all processes takes a while.
-        let _turn = lookup.acquire().await.ok()?;
-        let looked = tokio::task::spawn_blocking(move || sys::port_owner(tcp, address));
+        let turn = Arc::clone(lookup).acquire_owned().await.ok()?;
+        let looked = tokio::task::spawn_blocking(move || {
+            let owner = sys::port_owner(tcp, address);
+            // Not before: whoever waited may have gone long ago.
+            drop(turn);
+            owner
+        });
         looked.await.ok()?
     };
     let owner = tokio::time::timeout(LOOK_LIMIT, found).await.ok()??;
@@ -83,7 +93,13 @@ mod tests {
     async fn said(kind: ErrorKind) -> Failed {
         // The port of nobody: it is not looked whether somebody has it.
         let address = SocketAddr::from(([192, 0, 2, 1], 1));
-        of(Transport::Tcp, address, &kind.into(), &Semaphore::new(1)).await
+        of(
+            Transport::Tcp,
+            address,
+            &kind.into(),
+            &Arc::new(Semaphore::new(1)),
+        )
+        .await
     }
 
     #[tokio::test]
