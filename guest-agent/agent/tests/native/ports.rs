@@ -437,3 +437,31 @@ fn clients_whom_the_host_hands_on_are_seen_wherever_they_are() {
     let mut nobody = accepted(7, Transport::Tcp, "");
     assert_eq!(nobody.read(&mut [0]).unwrap(), 0);
 }
+
+#[test]
+fn datagrams_follow_a_container_and_never_go_to_who_has_its_address_next() {
+    let dir = tempdir().unwrap();
+    let (machine, host) = with_host(dir.path());
+    for (name, subnet) in [("one", "10.1.0.0/24"), ("two", "10.2.0.0/24")] {
+        let pool = json!({"IPAM": {"Config": [{"Subnet": subnet}]}});
+        network(&machine, name, &pool);
+    }
+    run(&machine, "names", &publishing("one", &[("53/udp", "5353")]));
+    let names = json!({"Container": "names"});
+    call(&machine, "POST", "/networks/two/connect", &names).is(200);
+    let server = datagrams(&place_of(&machine, "names"), (Ipv4Addr::UNSPECIFIED, 53));
+    let client = datagrams(&host, (Ipv4Addr::LOCALHOST, 4000));
+    let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 5353);
+    assert_eq!(exchange(&client, to, &server).ip(), ip("10.1.0.1"));
+    call(&machine, "POST", "/networks/one/disconnect", &names).is(200);
+    let mut next = container(SLEEP);
+    next["HostConfig"]["NetworkMode"] = "one".into();
+    let own = json!({"IPAMConfig": {"IPv4Address": "10.1.0.2"}});
+    next["NetworkingConfig"]["EndpointsConfig"]["one"] = own;
+    run(&machine, "next", &next);
+    let other = datagrams(&place_of(&machine, "next"), (Ipv4Addr::UNSPECIFIED, 53));
+    assert_eq!(exchange(&client, to, &server).ip(), ip("10.2.0.1"));
+    other.set_nonblocking(true).unwrap();
+    let heard = other.recv_from(&mut [0; 64]);
+    assert_eq!(heard.unwrap_err().kind(), ErrorKind::WouldBlock);
+}

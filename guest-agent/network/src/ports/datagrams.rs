@@ -135,31 +135,42 @@ fn begin(
     tokio::spawn(async move {
         let Some(_room) = room() else { return };
         let who = Some(client).filter(|client| !client.ip().is_loopback());
-        let Some(route) = way.route(who, client.is_ipv6()) else {
-            return;
-        };
-        match sockets.converse(&route).await {
-            Ok(container) => {
-                let mut ended = way.ended();
-                let still = || way.route(who, client.is_ipv6()).as_ref() == Some(&route);
-                tokio::select! {
-                    () = talk((&socket, client), &container, heard, &last, still) => {}
-                    _ = ended.wait_for(|ended| *ended) => {}
+        let (mut heard, mut ended) = (heard, way.ended());
+        let route = || way.route(who, client.is_ipv6());
+        let mut moved: Option<Vec<u8>> = None;
+        while let Some(to) = route() {
+            let container = match sockets.converse(&to).await {
+                Ok(container) => container,
+                Err(error) => {
+                    tracing::debug!(%error, to = %to.to, "a container is not reached");
+                    return;
                 }
+            };
+            if let Some(datagram) = moved.take() {
+                // Lost where there is nobody.
+                let _: io::Result<usize> = container.send(&datagram).await;
             }
-            Err(error) => tracing::debug!(%error, to = %route.to, "a container is not reached"),
+            let still = || route().as_ref() == Some(&to);
+            moved = tokio::select! {
+                moved = talk((&socket, client), &container, &mut heard, &last, still) => moved,
+                _ = ended.wait_for(|ended| *ended) => None,
+            };
+            if moved.is_none() {
+                return;
+            }
         }
     });
     Conversation { said, last: seen }
 }
 
+/// Until nobody says anything, or the container is reached elsewhere: then what was said just now.
 async fn talk(
     (socket, client): (&UdpSocket, SocketAddr),
     container: &UdpSocket,
-    mut heard: mpsc::Receiver<Vec<u8>>,
+    heard: &mut mpsc::Receiver<Vec<u8>>,
     last: &watch::Sender<Instant>,
     still: impl Fn() -> bool,
-) {
+) -> Option<Vec<u8>> {
     let mut answer = vec![0; MAX_DATAGRAM];
     loop {
         let quiet = *last.borrow() + QUIET;
@@ -170,7 +181,7 @@ async fn talk(
             }
         };
         match timeout_at(quiet, next).await {
-            Ok(Some(Ok(_))) if !still() => return,
+            Ok(Some(Ok(datagram))) if !still() => return Some(datagram),
             // Lost where there is nobody.
             Ok(Some(Ok(datagram))) => drop(container.send(&datagram).await),
             Ok(Some(Err(Ok(count)))) => {
@@ -179,7 +190,7 @@ async fn talk(
             }
             // Nobody listens there; somebody may later.
             Ok(Some(Err(Err(_)))) => continue,
-            Ok(None) | Err(_) => return,
+            Ok(None) | Err(_) => return None,
         }
         last.send_replace(Instant::now());
     }
