@@ -1,6 +1,6 @@
 //! Which names a container knows: those of the containers that run in its networks.
 //!
-//! Called by the name server of [`lighter_network::names`], on the engine's only thread: nothing in here waits.
+//! Called by the name server of [`lighter_network::names`], on the engine's own threads: nothing in here waits.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
