@@ -7,6 +7,7 @@ use super::{Container, Record, State, Status};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filters::{Filters, name_matches};
+use crate::ports::key;
 use crate::usage;
 
 /// Filters of list.
@@ -197,16 +198,12 @@ fn matches(listed: &Listed, filters: &Filters) -> bool {
         .health
         .as_ref()
         .map_or("none", |health| health.status.as_str());
-    let has_port = |wanted: &str, mut known: Box<dyn Iterator<Item = &String> + '_>| {
-        let Ok((numbers, kind)) = ports(wanted) else {
-            return false;
-        };
-        // Only a container that runs has ports.
-        run.status.is_running()
-            && known.any(|port| {
-                let (number, its) = port.split_once('/').unwrap_or((port, "tcp"));
-                its == kind && number.parse().is_ok_and(|number| numbers.contains(&number))
-            })
+    // Only a container that runs has ports.
+    let has_port = |wanted: &str, known: &[(u16, String)]| {
+        ports(wanted).is_ok_and(|(numbers, kind)| {
+            let same = |(number, its): &(u16, String)| *its == kind && numbers.contains(number);
+            run.status.is_running() && known.iter().any(same)
+        })
     };
     filters.any("id", |id| record.id.starts_with(id))
         && filters.any("name", |pattern| {
@@ -233,10 +230,15 @@ fn matches(listed: &Listed, filters: &Filters) -> bool {
         })
         && filters.any("expose", |wanted| {
             let ports = record.config.exposed_ports.iter().flatten();
-            has_port(wanted, Box::new(ports.map(|(port, _)| port)))
+            let ports: Vec<_> = ports.map(|(port, _)| key(port)).collect();
+            has_port(wanted, &ports)
         })
         && filters.any("publish", |wanted| {
-            let ports = record.host_config.port_bindings.iter().flatten();
-            has_port(wanted, Box::new(ports.map(|(port, _)| port)))
+            // By the host's port, as in dockerd.
+            let ports = run.ports.iter();
+            let ports: Vec<_> = ports
+                .map(|one| (one.host_port, one.kind().to_owned()))
+                .collect();
+            has_port(wanted, &ports)
         })
 }

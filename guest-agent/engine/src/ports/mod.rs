@@ -43,3 +43,11 @@ pub struct PublishedPort {
     /// The host's port.
     pub host_port: u16,
 }
+
+impl PublishedPort {
+    /// Its protocol, by the name on the wire.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        publish::kind(self.transport)
+    }
+}
