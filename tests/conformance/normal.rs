@@ -15,7 +15,10 @@ pub fn text(text: &str) -> String {
         {
             continue;
         }
-        let listed = endpoints_sorted(line);
+        // Of a port that is taken at both, either is named.
+        let line = line.replace("Bind for 0.0.0.0:", "Bind for *:");
+        let line = line.replace("Bind for :::", "Bind for *:");
+        let listed = endpoints_sorted(&line);
         let words: Vec<String> = listed.split(' ').map(word).collect();
         out.push_str(words.join(" ").trim_end());
         out.push('\n');
