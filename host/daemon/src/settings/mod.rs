@@ -507,12 +507,22 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_that_is_on_where_nobody_says_can_be_turned_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings.toml");
+        set(&path, "engine.host-network-ports", "false").unwrap();
+        let engine = Settings::load(&path).unwrap().engine;
+        assert_eq!(engine.host_network_ports, Some(false));
+    }
+
+    #[test]
     fn every_key_is_known_to_the_typed_settings() {
         let written = toml::Value::try_from(Settings {
             cpus: Some(1),
             memory: Some(ByteSize(LEAST_MEMORY)),
             engine: EngineSettings {
                 shutdown_timeout: Some(1),
+                host_network_ports: Some(true),
                 ..EngineSettings::default()
             },
             ..Settings::default()
