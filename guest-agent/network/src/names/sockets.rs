@@ -1,18 +1,21 @@
 //! Sockets in other namespaces: the two that a container asks, and those that ask on for it.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tokio::sync::oneshot;
 
 use super::SERVER;
 use crate::NetworkError;
+use crate::namespace::on_thread;
 
 /// The port that is asked, if nothing leads from it to another.
 pub const PORT: u16 = 53;
+
+/// What the threads are called that make them, and their memory in bytes: they do little.
+const THREAD: &str = "names";
+const STACK: usize = 64 << 10;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 16;
@@ -35,7 +38,7 @@ impl Sockets {
     /// # Errors
     /// The port is somebody's, or what the kernel refuses.
     pub async fn open(namespace: OwnedFd, port: Option<u16>) -> Result<Self, NetworkError> {
-        within(namespace, move || open(port))
+        on_thread(namespace, THREAD, STACK, move || open(port))
             .await?
             .map_err(NetworkError::of("making the sockets of a name server"))
     }
@@ -92,7 +95,7 @@ pub(super) async fn asking(
         }
         Ok(asking)
     };
-    within(namespace, open)
+    on_thread(namespace, THREAD, STACK, open)
         .await?
         .map_err(|errno: Errno| NetworkError::of("making a socket that asks")(errno))
 }
@@ -104,28 +107,4 @@ fn socket(family: AddressFamily, kind: SocketType) -> Result<OwnedFd, Errno> {
         _ => ipproto::UDP,
     };
     rustix::net::socket_with(family, kind, flags, Some(protocol))
-}
-
-/// Does `work`, which does not block, on a thread of its own in a namespace; the thread ends with it.
-async fn within<T: Send + 'static>(
-    namespace: OwnedFd,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, NetworkError> {
-    let (done, answer) = oneshot::channel();
-    let there = move || {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-            .map_err(NetworkError::of("entering a network namespace"))
-            .map(|()| work())
-    };
-    std::thread::Builder::new()
-        .name("names".into())
-        .stack_size(64 << 10)
-        .spawn(move || {
-            // Whoever asked may have gone.
-            let _ = done.send(there());
-        })
-        .map_err(NetworkError::of("starting a thread"))?;
-    answer
-        .await
-        .map_err(NetworkError::of("the thread in a network namespace ended"))?
 }
