@@ -43,8 +43,12 @@ impl OnHost {
         };
         match self.link.open(Request::Publish(publish)).await {
             Ok((stream, Opened::Publish)) => Ok(Box::new(Lease(stream))),
-            Ok(_) => Err(PortError::Unavailable("it answered something else".into())),
+            // A host that is there and does not do it: nobody comes back who would.
+            Ok(_) => Err(PortError::Refused(
+                "the host answered something else".into(),
+            )),
             Err(LinkError::Failed(failed)) => Err(PortError::Refused(failed.message)),
+            Err(error @ LinkError::Unexpected(_)) => Err(PortError::Refused(error.to_string())),
             Err(error) => Err(PortError::Unavailable(error.to_string())),
         }
     }

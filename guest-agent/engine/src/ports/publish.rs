@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 
 /// How many ports of a range are tried where others than containers have them; dockerd's.
 const ATTEMPTS: u32 = 10;
+
 /// What is to be published, as it is put together.
 pub(super) struct Draft {
     pub ended: watch::Sender<bool>,
@@ -30,6 +31,9 @@ pub(super) struct Draft {
 impl Draft {
     /// Has nobody listen any more.
     async fn abandon(self) {
+        for listening in self.listening {
+            listening.close().await;
+        }
         if let Some(lease) = self.lease {
             lease.close().await;
         }
