@@ -292,24 +292,24 @@ fn lists_and_filters() {
         ps -a --format '{{.Names}}' --filter name=f1 --filter name=f2
         ps -a --format '{{.Names}}' --filter name='f1|f2'
         ps -a --format '{{.Names}}' --filter 'name=(['
-        ps -a --format '{{.Names}}' --filter status=exited --filter name=f
-        ps -a --format '{{.Names}}' --filter status=created --filter name=f
-        ps --format '{{.Names}}' --filter status=created --filter name=f
-        ps --format '{{.Names}}' --filter name=f
+        ps -a --format '{{.Names}}' --filter status=exited --filter name='^f[0-9]$'
+        ps -a --format '{{.Names}}' --filter status=created --filter name='^f[0-9]$'
+        ps --format '{{.Names}}' --filter status=created --filter name='^f[0-9]$'
+        ps --format '{{.Names}}' --filter name='^f[0-9]$'
         ps -a --filter status=bogus
-        ps -a --format '{{.Names}}' --filter exited=4 --filter name=f
+        ps -a --format '{{.Names}}' --filter exited=4 --filter name='^f[0-9]$'
         ps -a --filter exited=bogus
         ps -a --filter health=bogus
-        ps -a --format '{{.Names}}' --filter health=none --filter name=f
+        ps -a --format '{{.Names}}' --filter health=none --filter name='^f[0-9]$'
         ps -a --format '{{.Names}}' --filter volume=filtered
-        ps -a --format '{{.Names}}' --filter volume=/data --filter name=f
-        ps -a --format '{{.Names}}' --filter network=none --filter name=f
+        ps -a --format '{{.Names}}' --filter volume=/data --filter name='^f[0-9]$'
+        ps -a --format '{{.Names}}' --filter network=none --filter name='^f[0-9]$'
         ps -a --format '{{.Names}}' --filter network=bogus
-        ps -a --format '{{.Names}}' --filter expose=80 --filter name=f
-        ps -a --format '{{.Names}}' --filter expose=70-90/tcp --filter name=f
+        ps -a --format '{{.Names}}' --filter expose=80 --filter name='^f[0-9]$'
+        ps -a --format '{{.Names}}' --filter expose=70-90/tcp --filter name='^f[0-9]$'
         ps -a --filter expose=bogus
         ps -a --format '{{.Names}}' --filter publish=80
-        ps -a --format '{{.Names}}' --filter ancestor=busybox --filter name=f
+        ps -a --format '{{.Names}}' --filter ancestor=busybox --filter name='^f[0-9]$'
         ps -a --format '{{.Names}}' --filter ancestor=bogus
         # Images that were made on others, each by a commit of a container of the one before.
         ~ commit f1 line:1
@@ -317,7 +317,7 @@ fn lists_and_filters() {
         ~ commit f5 line:2
         C --name f6 line:2 true
         ~ commit f6 line:3
-        ps -a --format '{{.Names}}' --filter ancestor=busybox --filter name=f
+        ps -a --format '{{.Names}}' --filter ancestor=busybox --filter name='^f[0-9]$'
         ps -a --format '{{.Names}}' --filter ancestor=line:1
         ps -a --format '{{.Names}}' --filter ancestor=line:2
         ps -a --format '{{.Names}}' --filter ancestor=line:3
@@ -325,20 +325,21 @@ fn lists_and_filters() {
         ps -a --format '{{.Names}}' --filter ancestor=line
         rmi line:1
         ps -a --format '{{.Names}}' --filter ancestor=line:2
-        ps -a --format '{{.Names}}' --filter ancestor=busybox --filter name=f
+        ps -a --format '{{.Names}}' --filter ancestor=busybox --filter name='^f[0-9]$'
         rm f5 f6
         ~ rmi line:2 line:3
-        ps -a --format '{{.Names}}' --filter before=f3 --filter name=f
-        ps -a --format '{{.Names}}' --filter since=f2 --filter name=f
+        ps -a --format '{{.Names}}' --filter before=f3 --filter name='^f[0-9]$'
+        ps -a --format '{{.Names}}' --filter since=f2 --filter name='^f[0-9]$'
         ps -a --filter before=bogus
         ps -a --filter since=bogus
         ps -a --filter is-task=true
         ps -a --filter is-task=maybe
-        ps -a --filter isolation=bogus --filter name=f --format '{{.Names}}'
+        ps -a --filter isolation=bogus --filter name='^f[0-9]$' --format '{{.Names}}'
         ps -a --filter bogus=1
         ps -a --filter bogus
-        ps -n 2 --format '{{.Names}}'
-        ps -l --format '{{.Names}}'
+        # Others make containers on the same engine.
+        ps -n 2 --format '{{.Names}}' --filter name='^f[0-9]$'
+        ps -l --format '{{.Names}}' --filter name='^f[0-9]$'
         ps -a --format json --filter name=nothing
         # Older clients join them in the order of a Go map.
         ~ ps -a --format '{{json .Labels}}' --filter name=f2

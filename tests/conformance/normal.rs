@@ -7,7 +7,7 @@ use serde_json::Value;
 /// Replaces ids, digests, times and durations.
 pub fn text(text: &str) -> String {
     let mut out = String::new();
-    for line in text.lines() {
+    for line in ports_sorted(text) {
         // Older clients say the first when they were quick enough to wait already, and the second when a
         // request failed at create and not at start.
         if line.ends_with("error waiting for container: context canceled\"")
@@ -24,6 +24,22 @@ pub fn text(text: &str) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Ports that older clients list in the order of a Go map; the addresses of one port keep theirs.
+fn ports_sorted(text: &str) -> Vec<&str> {
+    fn port(line: &str) -> Option<&str> {
+        let (port, _) = line.split_once(" -> ")?;
+        let (number, protocol) = port.split_once('/')?;
+        (number.parse::<u16>().is_ok() && ["tcp", "udp"].contains(&protocol)).then_some(port)
+    }
+    let mut lines: Vec<&str> = text.lines().collect();
+    for listed in lines.chunk_by_mut(|one, next| port(one).is_some() == port(next).is_some()) {
+        if listed.iter().all(|line| port(line).is_some()) {
+            listed.sort_by_key(|line| port(line));
+        }
+    }
+    lines
 }
 
 /// Networks that a message lists in the order of a Go map.
@@ -100,4 +116,11 @@ fn scalar(text: &str) -> String {
         return "<volume>".into();
     }
     text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn ports_are_sorted_and_the_addresses_of_one_are_not() {
+    let listed = "of p1\n80/tcp -> [::]:2\n80/tcp -> 0.0.0.0:1\n53/udp -> 0.0.0.0:3\nend";
+    let sorted = "of p1\n53/udp -> 0.0.0.0:3\n80/tcp -> [::]:2\n80/tcp -> 0.0.0.0:1\nend\n";
+    assert_eq!(text(listed), sorted);
 }
