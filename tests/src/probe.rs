@@ -1,5 +1,5 @@
 //! Small programs that containers of tests run: the probe (`probe/probe.rs`) and what is beside another engine
-//! inside a machine (`inner/inner.rs`).
+//! inside a machine (`inner/inner.rs`); and the one by which networks are measured (`wire/wire.rs`).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 
 /// The source of the program in the image of [`crate::inner`].
 pub const INNER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/inner/inner.rs");
+/// The source of the program by which networks are measured.
+pub const WIRE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/wire/wire.rs");
 
 /// The probe, built once.
 ///

@@ -13,6 +13,7 @@ mod engine;
 mod flush;
 pub mod machine;
 mod memory;
+mod net;
 mod ours;
 mod peer;
 mod processes;
@@ -30,7 +31,7 @@ use samples::Samples;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to measure
-    #[arg(value_parser = ["boot", "run", "memory", "size", "pull", "engine"])]
+    #[arg(value_parser = ["boot", "run", "memory", "size", "pull", "engine", "net"])]
     name: String,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -38,7 +39,7 @@ pub struct Args {
     /// Interleaved pairs to measure; fewer than five only show that it runs
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     pairs: usize,
-    /// Of `engine`: only what has this in the names of its rows
+    /// Of `engine` and `net`: only what has this in the names of its rows
     #[arg(long, value_name = "ROW")]
     only: Option<String>,
     /// Measure what was built last, whatever the sources say now
@@ -73,6 +74,7 @@ pub fn run(args: &Args) -> Result<()> {
         "memory" => memory::memory(pairs, args.as_built)?,
         "pull" => pull::pull(pairs, args.as_built)?,
         "engine" => engine::engine(pairs, args.as_built, args.only.as_deref())?,
+        "net" => net::net(pairs, args.as_built, args.only.as_deref())?,
         _ => size::size(args.as_built)?,
     };
     if args.json {
@@ -142,9 +144,13 @@ impl Row {
         self
     }
 
-    /// How many times better ours is; every unit here is "less is better".
+    /// How many times better ours is: of most units less is better.
     fn ratio(&self) -> f64 {
-        self.peer.median() / self.ours.median()
+        let (ours, peer) = (self.ours.median(), self.peer.median());
+        match self.unit {
+            "MB/s" | "1/s" | "%" => ours / peer,
+            _ => peer / ours,
+        }
     }
 }
 

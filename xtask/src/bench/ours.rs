@@ -1,6 +1,6 @@
 //! Our side of a benchmark: a Lighter in a home of its own, of the size the peer has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -35,6 +35,18 @@ impl Built {
             (image::make(&image::Args::default())?, try_it::build()?)
         };
         Ok(Self { image, lighter })
+    }
+
+    /// The `lighter` program.
+    #[must_use]
+    pub fn lighter(&self) -> &Path {
+        &self.lighter
+    }
+
+    /// The kernel as QEMU starts it.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
+        self.image.path.join("vmlinux")
     }
 }
 

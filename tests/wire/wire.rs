@@ -1,0 +1,250 @@
+//! Both ends of the connections by which a network is measured.
+//!
+//! Built static by `cargo xtask bench net`, which runs it on the host, in a virtual machine and in containers: as the
+//! server on one side of what is measured, as the client on the other. It decides nothing: what it prints is judged
+//! outside. Every byte that is sent is counted on both sides, and a difference is an error.
+//!
+//! ```text
+//!   wire serve PORT                         answers on all addresses, a thread a connection
+//!   wire up ADDRESS SECONDS FLOWS           sends:    bytes, microseconds, bytes of the slowest tenth's
+//!   wire down ADDRESS SECONDS FLOWS         receives: mean flow, bytes of the flow in the middle
+//!   wire echo ADDRESS COUNT                 the median nanoseconds until one byte is back
+//!   wire connects ADDRESS SECONDS HANDS     connections that were made, answered and closed; microseconds
+//! ```
+//!
+//! A connection begins with one byte that says what it is for; `up` is answered with the number of bytes that came,
+//! `down` ends with the number of bytes that were sent.
+
+use std::io::{self, Error, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Barrier};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What is sent and read at once, by one flow alone.
+const BLOCK: usize = 128 << 10;
+/// And by one of many, which share a machine's memory.
+const SMALL_BLOCK: usize = 16 << 10;
+/// More flows than this are many.
+const FEW: usize = 16;
+const STACK: usize = 64 << 10;
+/// A side that says nothing for so long is gone.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> io::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match *words.as_slice() {
+        ["serve", port] => serve(number(port)?),
+        ["up", to, seconds, flows] => flows_of(to, number(seconds)?, number(flows)?, up),
+        ["down", to, seconds, flows] => flows_of(to, number(seconds)?, number(flows)?, down),
+        ["echo", to, count] => echo(to, number(count)?),
+        ["connects", to, seconds, hands] => connects(to, number(seconds)?, number(hands)?),
+        _ => Err(Error::other("see the top of wire.rs")),
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> io::Result<T> {
+    text.parse()
+        .map_err(|_| Error::other(format!("{text} is no number")))
+}
+
+fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+    thread::Builder::new().stack_size(STACK).spawn(work)
+}
+
+fn serve(port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind(("0.0.0.0", port))?;
+    println!("serving");
+    for stream in listener.incoming() {
+        let stream = stream?;
+        spawn(move || {
+            // The client says itself that it was cut off.
+            let _ = answer(stream);
+        })?;
+    }
+    Ok(())
+}
+
+fn answer(mut stream: TcpStream) -> io::Result<()> {
+    let mut what = [0; 10];
+    stream.read_exact(&mut what[..1])?;
+    match what[0] {
+        b'u' => {
+            stream.read_exact(&mut what[..2])?;
+            let count = read_all(&mut stream, block(what[0]))?.0;
+            stream.write_all(&count.to_le_bytes())
+        }
+        b'd' => {
+            stream.read_exact(&mut what)?;
+            let [size, _, millis @ ..] = what;
+            let time = Duration::from_millis(u64::from_le_bytes(millis));
+            let count = write_for(&mut stream, time, block(size))?;
+            stream.write_all(&(count + 8).to_le_bytes())?;
+            stream.shutdown(Shutdown::Write)?;
+            // Until the other side has it all.
+            stream.read(&mut what).map(drop)
+        }
+        b'e' => {
+            stream.set_nodelay(true)?;
+            let mut byte = [0];
+            while stream.read(&mut byte)? == 1 {
+                stream.write_all(&byte)?;
+            }
+            Ok(())
+        }
+        _ => stream.write_all(b"c"),
+    }
+}
+
+fn block(size: u8) -> usize {
+    match size {
+        0 => SMALL_BLOCK,
+        _ => BLOCK,
+    }
+}
+
+/// How many bytes came until the end, and the last eight of them.
+fn read_all(stream: &mut TcpStream, block: usize) -> io::Result<(u64, [u8; 8])> {
+    let mut bytes = vec![0; block + 8];
+    let mut total = 0;
+    loop {
+        // The last eight stay in front of what comes next.
+        let count = stream.read(&mut bytes[8..])?;
+        if count == 0 {
+            let mut last = [0; 8];
+            last.copy_from_slice(&bytes[..8]);
+            return Ok((total, last));
+        }
+        total += count as u64;
+        bytes.copy_within(count..count + 8, 0);
+    }
+}
+
+fn write_for(stream: &mut TcpStream, time: Duration, block: usize) -> io::Result<u64> {
+    let bytes = vec![0x5a; block];
+    let end = Instant::now() + time;
+    let mut total = 0;
+    while Instant::now() < end {
+        total += stream.write(&bytes)? as u64;
+    }
+    Ok(total)
+}
+
+/// What one flow carries in this time with blocks of this size.
+type Flow = fn(&mut TcpStream, Duration, u8) -> io::Result<u64>;
+
+fn up(stream: &mut TcpStream, time: Duration, size: u8) -> io::Result<u64> {
+    stream.write_all(&[b'u', size, 0])?;
+    let sent = write_for(stream, time, block(size))?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut came = [0; 8];
+    stream.read_exact(&mut came)?;
+    same(sent, u64::from_le_bytes(came))
+}
+
+fn down(stream: &mut TcpStream, time: Duration, size: u8) -> io::Result<u64> {
+    let mut wanted = [b'd', size, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    wanted[3..].copy_from_slice(&(time.as_millis() as u64).to_le_bytes());
+    stream.write_all(&wanted)?;
+    let (came, last) = read_all(stream, block(size))?;
+    same(u64::from_le_bytes(last), came)
+}
+
+fn same(sent: u64, came: u64) -> io::Result<u64> {
+    match sent == came {
+        true => Ok(came),
+        false => Err(Error::other(format!("{sent} bytes were sent, {came} came"))),
+    }
+}
+
+fn connect(to: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(to)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// All connect, and begin when all have.
+fn flows_of(to: &str, seconds: f64, flows: usize, flow: Flow) -> io::Result<()> {
+    let time = Duration::from_secs_f64(seconds);
+    let ready = Arc::new(Barrier::new(flows + 1));
+    let size = u8::from(flows <= FEW);
+    let mut running = Vec::new();
+    for _ in 0..flows {
+        let mut stream = connect(to)?;
+        let ready = Arc::clone(&ready);
+        running.push(spawn(move || {
+            ready.wait();
+            flow(&mut stream, time, size)
+        })?);
+    }
+    ready.wait();
+    let start = Instant::now();
+    let mut carried = Vec::new();
+    for flow in running {
+        carried.push(flow.join().map_err(|_| Error::other("a thread"))??);
+    }
+    let micros = start.elapsed().as_micros();
+    carried.sort_unstable();
+    let total: u64 = carried.iter().sum();
+    let tenth = &carried[..flows.div_ceil(10)];
+    let slowest = tenth.iter().sum::<u64>() / tenth.len() as u64;
+    println!("{total} {micros} {slowest} {}", carried[flows / 2]);
+    Ok(())
+}
+
+fn echo(to: &str, count: usize) -> io::Result<()> {
+    let mut stream = connect(to)?;
+    stream.set_nodelay(true)?;
+    stream.write_all(b"e")?;
+    let mut taken = Vec::new();
+    for at in 0..count + count / 10 {
+        let byte = [at as u8];
+        let mut back = [0];
+        let start = Instant::now();
+        stream.write_all(&byte)?;
+        stream.read_exact(&mut back)?;
+        // The first ones warm the way.
+        if at >= count / 10 {
+            taken.push(start.elapsed().as_nanos());
+        }
+        if back != byte {
+            return Err(Error::other("another byte came back"));
+        }
+    }
+    taken.sort_unstable();
+    println!("{}", taken[count / 2]);
+    Ok(())
+}
+
+fn connects(to: &str, seconds: f64, hands: usize) -> io::Result<()> {
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(seconds);
+    let mut running = Vec::new();
+    for _ in 0..hands {
+        let to = to.to_owned();
+        running.push(spawn(move || connects_until(&to, end))?);
+    }
+    let mut total = 0;
+    for hand in running {
+        total += hand.join().map_err(|_| Error::other("a thread"))??;
+    }
+    println!("{total} {}", start.elapsed().as_micros());
+    Ok(())
+}
+
+fn connects_until(to: &str, end: Instant) -> io::Result<u64> {
+    let mut total = 0;
+    while Instant::now() < end {
+        let mut stream = connect(to)?;
+        stream.write_all(b"c")?;
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said)?;
+        if said != b"c" {
+            return Err(Error::other("a connection was not answered"));
+        }
+        total += 1;
+    }
+    Ok(total)
+}
