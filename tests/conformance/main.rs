@@ -5,6 +5,7 @@ mod files;
 mod generations;
 mod layers;
 mod limits;
+mod links;
 mod living;
 mod naming;
 mod networks;

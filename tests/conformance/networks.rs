@@ -130,6 +130,17 @@ fn wrong_addresses_of_networks() {
         network create --ipv6 --subnet 10.78.0.0/24 --subnet fd00:78::/64 --gateway fd00:78::5 na
         network inspect -f '{{.EnableIPv6}} {{json .IPAM}}' na
         network rm na
+        network create --subnet 10.78.0.0/24 --subnet fd00:78::/64 na
+        network inspect -f '{{.EnableIPv6}} {{json .IPAM}}' na
+        # A family that it does not have: an address of it may be asked for, and is not given.
+        run -d --name nac --network na --ip6 fd00:78::5 busybox sleep 1000
+        inspect -f '{{range .NetworkSettings.Networks}}{{json .IPAMConfig}} {{.GlobalIPv6Address}}{{end}}' nac
+        network disconnect na nac
+        network connect --ip6 fd00:79::5 na nac
+        network connect --ip6 fd00:78::6 na nac
+        inspect -f '{{range .NetworkSettings.Networks}}{{json .IPAMConfig}} {{.GlobalIPv6Address}}{{end}}' nac
+        rm -f nac
+        network rm na
         network create --ipv6 --subnet 10.79.0.0/24 --subnet fe80::/80 na
         network create --ipv6 --subnet 10.80.0.0/24 --subnet ff02::/64 na
         network create --subnet 0.0.0.0/0 na

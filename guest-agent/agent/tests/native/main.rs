@@ -10,6 +10,7 @@ mod footprint;
 mod health;
 mod incidents;
 mod leaving;
+mod links;
 mod loads;
 mod lost;
 mod machine;

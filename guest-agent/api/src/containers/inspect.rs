@@ -136,6 +136,7 @@ pub(super) fn inspect(call: &Call, name: &str) -> Answer {
         dir.join(name).display().to_string()
     };
     let mut host_config = record.host_config.clone();
+    host_config.links = call.engine.links_of(&record);
     if !run.started.is_never() {
         // What control groups 2 do not have is shown until the first start only.
         host_config.oom_kill_disable = None;

@@ -122,10 +122,8 @@ pub(super) async fn update(mut call: Call, name: &str) -> Answer {
 
 pub(super) async fn remove(call: &Call, name: &str) -> Answer {
     if call.query.flag("link") {
-        return Err(lighter_engine::Error::unsupported(
-            "links between containers are not supported yet",
-        )
-        .into());
+        call.engine.container_unlink(name).await?;
+        return Ok(no_content());
     }
     let options = RemoveOptions {
         force: call.query.flag("force"),

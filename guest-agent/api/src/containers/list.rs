@@ -85,7 +85,7 @@ pub(crate) fn shape(call: &Call, listed: &Listed) -> Shape {
     let run = &listed.state.run;
     Shape {
         id: record.id.clone(),
-        names: vec![format!("/{}", record.name)],
+        names: names(listed),
         image: record.config.image.clone(),
         image_id: record.image_id.clone(),
         command: command(record),
@@ -105,6 +105,14 @@ pub(crate) fn shape(call: &Call, listed: &Listed) -> Shape {
         },
         mounts: mounts::points(&call.engine, record),
     }
+}
+
+/// All names in their order, as dockerd has them.
+fn names(listed: &Listed) -> Vec<String> {
+    let own = std::iter::once(&listed.record.name).chain(&listed.links);
+    let mut names: Vec<String> = own.map(|name| format!("/{name}")).collect();
+    names.sort();
+    names
 }
 
 fn ports(call: &Call, record: &Record, run: &RunState) -> Vec<Port> {

@@ -79,16 +79,13 @@ fn check_inside(network: &Network, ip: &str, v6: bool) -> Option<String> {
     if ip.is_empty() {
         return None;
     }
-    let pools = network.pools.iter();
-    let named: Vec<_> = pools
-        .filter(|pool| pool.named && pool.subnet.is_v6() == v6)
-        .collect();
+    let named = network.named_subnets(v6);
     if named.is_empty() {
         let text = "user specified IP address is supported only when connecting to networks with \
                     user configured subnets";
         return Some(text.into());
     }
-    let inside = |ip| named.iter().any(|pool| pool.subnet.contains(ip));
+    let inside = |ip| named.iter().any(|subnet| subnet.contains(ip));
     (!ip.parse().is_ok_and(inside))
         .then(|| format!("no configured subnet or ip-range contain the IP address {ip}"))
 }

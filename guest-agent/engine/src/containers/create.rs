@@ -60,6 +60,7 @@ impl Engine {
         users::check(&host_config, &self.config().settings)?;
         warnings.extend(self.warnings(&host_config));
         self.settle_donors(&mut host_config)?;
+        let links = self.links_asked(&mut host_config)?;
         let endpoints = self.places_asked(&host_config, networking_config.endpoints_config)?;
         let words = command(&config)?;
         let id = ids::new_id()?;
@@ -85,6 +86,7 @@ impl Engine {
             host_config,
             endpoints,
             mounts,
+            links,
         };
         let anonymous: Vec<String> = anonymous_volumes(&record).map(str::to_owned).collect();
         match self.create_record(record, pin).await {

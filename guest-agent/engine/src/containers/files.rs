@@ -24,6 +24,7 @@ impl Engine {
     /// mount of them stays what it is.
     pub(super) fn write_files(&self, record: &Record, places: &Places) -> Result<()> {
         let dir = self.container_dir(&record.id);
+        let _linking = self.linking(record);
         let write = || -> io::Result<()> {
             std::fs::create_dir_all(&dir)?;
             let hostname = format!("{}\n", record.config.hostname);
@@ -40,6 +41,7 @@ impl Engine {
         let Some(path) = self.hosts_path(record) else {
             return Ok(());
         };
+        let _linking = self.linking(record);
         // What is too long to be read is added to all the same.
         let there = read(&path).unwrap_or_default();
         let known = |line: &str| there.split(is_end).any(|old| old == line.as_bytes());
@@ -61,15 +63,21 @@ impl Engine {
     /// Takes the addresses of a place out that was left, and with them, as dockerd does, lines in which nothing stands;
     /// what else stands in the file stays.
     pub(super) fn remove_from_hosts(&self, record: &Record, place: &Place) -> Result<()> {
+        let gone: Vec<String> = lines(record, place).collect();
+        let _linking = self.linking(record);
+        self.remove_lines(record, |line| gone.iter().any(|gone| gone == line))
+    }
+
+    /// The same of these lines; the caller holds [`Engine::linking`].
+    pub(super) fn remove_lines(&self, record: &Record, gone: impl Fn(&str) -> bool) -> Result<()> {
         let Some(path) = self.hosts_path(record) else {
             return Ok(());
         };
-        let gone: Vec<String> = lines(record, place).collect();
         let remove = || {
             let there = read(&path)?;
-            let kept = there.split(is_end).filter(|line| {
-                !line.is_empty() && !gone.iter().any(|gone| gone.as_bytes() == *line)
-            });
+            let kept = there
+                .split(is_end)
+                .filter(|line| !line.is_empty() && !std::str::from_utf8(line).is_ok_and(&gone));
             let text: Vec<u8> = kept
                 .flat_map(|line| [line, b"\n"])
                 .flatten()
@@ -82,6 +90,24 @@ impl Engine {
             }
         };
         remove().map_err(unwritten)
+    }
+
+    /// Gives the lines whose first name is `alias` another address of the same family; the caller holds
+    /// [`Engine::linking`].
+    pub(super) fn readdress(&self, record: &Record, alias: &str, ip: IpAddr) -> Result<()> {
+        let Some(path) = self.hosts_path(record) else {
+            return Ok(());
+        };
+        let change = || {
+            let there = read(&path)?;
+            let text = readdressed(&there, alias, ip);
+            if text == there {
+                Ok(())
+            } else {
+                write(&path, &text)
+            }
+        };
+        change().map_err(unwritten)
     }
 
     /// The file that names the addresses of a container, if that has any.
@@ -102,6 +128,9 @@ impl Engine {
 
     fn hosts(&self, record: &Record, places: &Places) -> String {
         let mut text = first_hosts(record, self.host_gateway());
+        for line in self.link_lines(record, places) {
+            let _ = writeln!(text, "{line}");
+        }
         let config = &record.config;
         if config.hostname.is_empty() || record.host_config.network_mode == "host" {
             return text;
@@ -165,6 +194,22 @@ fn lines(record: &Record, place: &Place) -> impl Iterator<Item = String> + use<>
     addresses.map(move |address| format!("{}\t{full}", address.ip()))
 }
 
+/// The same lines, where those of this family whose first name is `alias` have the address `ip`.
+fn readdressed(text: &[u8], alias: &str, ip: IpAddr) -> Vec<u8> {
+    let own = |line: &[u8]| {
+        let line = std::str::from_utf8(line).ok()?;
+        let (old, names) = line.split_once('\t')?;
+        let same = old.parse::<IpAddr>().ok()?.is_ipv6() == ip.is_ipv6();
+        let first = names.split([' ', '\t']).next()?;
+        (same && first == alias).then(|| format!("{ip}\t{names}").into_bytes())
+    };
+    let lines = text.split(is_end);
+    let lines: Vec<Vec<u8>> = lines
+        .map(|line| own(line).unwrap_or_else(|| line.to_vec()))
+        .collect();
+    lines.join(&b'\n')
+}
+
 /// The names by which a container knows itself.
 fn full_name(record: &Record) -> String {
     let config = &record.config;
@@ -213,6 +258,17 @@ fn unwritten(error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_has_another_address_and_nothing_else_changes() {
+        let text = b"127.0.0.1\tlocalhost\n10.0.0.2\tdb abc t1\nfd00::2\tdb abc t1\n10.0.0.2\tdbx db\n\xff\tdb";
+        let now = readdressed(text, "db", "10.0.0.9".parse().unwrap());
+        let expected = b"127.0.0.1\tlocalhost\n10.0.0.9\tdb abc t1\nfd00::2\tdb abc t1\n10.0.0.2\tdbx db\n\xff\tdb";
+        assert_eq!(now, expected);
+        let now = readdressed(&now, "db", "fd00::9".parse().unwrap());
+        let now = String::from_utf8_lossy(&now);
+        assert!(now.contains("\nfd00::9\tdb abc t1\n"), "{now}");
+    }
 
     #[test]
     fn what_a_container_made_of_its_files_is_read_within_limits() {

@@ -50,6 +50,8 @@ pub struct Listed {
     pub state: State,
     /// Bytes it has written, and bytes of all it sees.
     pub size: Option<(u64, u64)>,
+    /// Further names, by the links that lead to it: `owner/alias`.
+    pub links: Vec<String>,
 }
 
 impl Engine {
@@ -80,6 +82,9 @@ impl Engine {
                 && matches(listed, filters)
         });
         let mut shown: Vec<Listed> = shown.take(options.limit.unwrap_or(usize::MAX)).collect();
+        for listed in &mut shown {
+            listed.links = self.containers().links_to(&listed.record.id);
+        }
         if options.size {
             shown
                 .iter_mut()
@@ -131,6 +136,7 @@ fn listed(container: &Arc<Container>) -> Listed {
         record: container.record(),
         state: container.state(),
         size: None,
+        links: Vec::new(),
     }
 }
 

@@ -12,6 +12,10 @@ pub(super) fn donor(mode: &str) -> Option<&str> {
     mode.strip_prefix("container:")
 }
 
+/// The host's network has no links.
+pub(super) const WITH_HOST: &str = "conflicting options: host type networking can't be used with links. This would \
+                                    result in undefined behavior";
+
 /// Whether a network mode names a network that somebody made.
 pub(super) fn is_user_defined(mode: &str) -> bool {
     donor(mode).is_none() && !["", "default", "bridge", "host", "none"].contains(&mode)
@@ -48,6 +52,8 @@ pub(super) fn conflicts(config: &Config, host_config: &HostConfig) -> Result<()>
         }
     } else if hostname && host_config.uts_mode == "host" {
         "conflicting options: hostname and the UTS mode"
+    } else if mode == "host" && some(host_config.links.as_ref()) {
+        WITH_HOST
     } else {
         return Ok(());
     };

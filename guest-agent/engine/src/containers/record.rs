@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use lighter_images::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::links::Link;
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::model::{Config, EndpointSettings, HostConfig, is_false};
@@ -38,6 +39,9 @@ pub struct Record {
     pub endpoints: BTreeMap<String, EndpointSettings>,
     /// Its mounts.
     pub mounts: Vec<Mount>,
+    /// Its links in the default network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
 }
 
 /// Where a container is in its life.

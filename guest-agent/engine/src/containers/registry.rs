@@ -8,13 +8,19 @@ use crate::error::{Error, Result};
 
 /// All containers.
 #[derive(Default)]
-pub(crate) struct Registry(Mutex<Inner>);
+pub(crate) struct Registry {
+    inner: Mutex<Inner>,
+    /// One at a time says what a link leads to.
+    linking: Mutex<()>,
+}
 
 #[derive(Default)]
 struct Inner {
     by_id: BTreeMap<String, Arc<Container>>,
     /// Name to id; also of a container that is just being made.
     names: HashMap<String, String>,
+    /// Of links: `owner/alias` to the id of the container that it leads to.
+    links: BTreeMap<String, String>,
 }
 
 impl Registry {
@@ -26,7 +32,8 @@ impl Registry {
             return Ok(Arc::clone(container));
         }
         let name = reference.strip_prefix('/').unwrap_or(reference);
-        if let Some(container) = inner.names.get(name).and_then(|id| inner.by_id.get(id)) {
+        let named = inner.names.get(name).or_else(|| inner.links.get(name));
+        if let Some(container) = named.and_then(|id| inner.by_id.get(id)) {
             return Ok(Arc::clone(container));
         }
         if reference.is_empty() {
@@ -70,11 +77,14 @@ impl Registry {
         self.lock().names.remove(name);
     }
 
-    /// Adds a container whose name is reserved.
+    /// Adds a container whose name is reserved, and the names of its links.
     pub(crate) fn add(&self, container: Arc<Container>) {
-        self.lock()
-            .by_id
-            .insert(container.id().to_owned(), container);
+        let mut inner = self.lock();
+        let record = container.record();
+        let links = record.links.iter();
+        let links = links.map(|link| (format!("{}/{}", record.name, link.alias), link.id.clone()));
+        inner.links.extend(links);
+        inner.by_id.insert(container.id().to_owned(), container);
     }
 
     /// Takes a container and its name out.
@@ -82,6 +92,38 @@ impl Registry {
         let mut inner = self.lock();
         inner.by_id.remove(container.id());
         inner.names.retain(|_, id| id != container.id());
+        let own = format!("{}/", container.name());
+        let stays = |name: &String, id: &String| id != container.id() && !name.starts_with(&own);
+        inner.links.retain(|name, id| stays(name, id));
+    }
+
+    /// Gives the links of a container that has another name theirs.
+    pub(crate) fn rename_links(&self, old: &str, new: &str) {
+        let mut inner = self.lock();
+        let links = std::mem::take(&mut inner.links).into_iter();
+        let renamed = |(name, id): (String, String)| {
+            let alias = name.strip_prefix(old).filter(|rest| rest.starts_with('/'));
+            let name = alias.map_or_else(|| name.clone(), |alias| format!("{new}{alias}"));
+            (name, id)
+        };
+        inner.links = links.map(renamed).collect();
+    }
+
+    /// Forgets a link.
+    pub(crate) fn unlink(&self, name: &str) {
+        self.lock().links.remove(name);
+    }
+
+    /// The names of the links that lead to a container, in their order.
+    pub(crate) fn links_to(&self, id: &str) -> Vec<String> {
+        let inner = self.lock();
+        let links = inner.links.iter().filter(|(_, to)| *to == id);
+        links.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Held by whoever writes into a file of a container what a link of it leads to.
+    pub(crate) fn linking(&self) -> MutexGuard<'_, ()> {
+        self.linking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every container.
@@ -90,6 +132,6 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

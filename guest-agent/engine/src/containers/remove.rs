@@ -169,6 +169,7 @@ impl Engine {
             return Err(error);
         }
         self.containers().release(&old);
+        self.containers().rename_links(&old, &record.name);
         container.set_record(record);
         self.container_event(&container, "rename", &[("oldName", &format!("/{old}"))]);
         Ok(())

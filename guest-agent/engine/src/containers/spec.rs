@@ -18,9 +18,9 @@ use crate::model::{BlkioThrottleDevice, HostConfig};
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The specification without mounts of the user's and namespaces, which need descriptors.
-pub(super) fn build(record: &Record) -> Result<ContainerSpec> {
+pub(super) fn build(record: &Record, linked: &[String]) -> Result<ContainerSpec> {
     let (config, host_config) = (&record.config, &record.host_config);
-    let mut spec = ContainerSpec::new(&record.id, process(record)?);
+    let mut spec = ContainerSpec::new(&record.id, process(record, linked)?);
     spec.hostname.clone_from(&config.hostname);
     spec.domainname.clone_from(&config.domainname);
     spec.init = host_config.init.unwrap_or(false) && host_config.pid_mode.is_empty();
@@ -80,11 +80,11 @@ fn parent(path: &str) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("/"))
 }
 
-fn process(record: &Record) -> Result<ProcessSpec> {
+fn process(record: &Record, linked: &[String]) -> Result<ProcessSpec> {
     let (config, host_config) = (&record.config, &record.host_config);
     let words = std::iter::once(&record.path).chain(&record.args).cloned();
     let mut process = ProcessSpec::new(words);
-    process.env = environment(record, record.config.tty);
+    process.env = environment(record, record.config.tty, linked);
     process.cwd = if config.working_dir.is_empty() {
         "/".into()
     } else {
@@ -120,8 +120,8 @@ pub(crate) fn capabilities(host_config: &HostConfig, privileged: bool) -> Result
     .map_err(|error| Error::invalid(error.to_string()))
 }
 
-/// The container's variables over those every container has.
-pub(crate) fn environment(record: &Record, terminal: bool) -> Vec<String> {
+/// The container's variables over those every container has and those of its links.
+pub(crate) fn environment(record: &Record, terminal: bool, linked: &[String]) -> Vec<String> {
     let mut base = vec![
         PATH.to_owned(),
         format!("HOSTNAME={}", record.config.hostname),
@@ -129,6 +129,7 @@ pub(crate) fn environment(record: &Record, terminal: bool) -> Vec<String> {
     if terminal {
         base.push("TERM=xterm".into());
     }
+    base.extend_from_slice(linked);
     override_env(&base, record.config.env.as_deref().unwrap_or_default())
 }
 

@@ -120,7 +120,8 @@ impl Engine {
         record: &Arc<Record>,
         was_stopped: bool,
     ) -> Result<(), (Error, i32)> {
-        let plain = |error: Error| (error, 128);
+        let unset = unset_code(container);
+        let plain = |error: Error| (error, unset);
         let names = record.mounts.iter().filter_map(Mount::volume);
         *lock(&container.volumes) = Some(self.use_volumes(names).map_err(plain)?);
         let places = self.take_places(container, record).map_err(plain)?;
@@ -139,7 +140,7 @@ impl Engine {
         };
         let joined = task
             .await
-            .map_err(|error| (Error::internal("the start was cut short", error), 128))?;
+            .map_err(|error| plain(Error::internal("the start was cut short", error)))?;
         let Begun {
             mut started,
             mut ends,
@@ -177,7 +178,7 @@ impl Engine {
     async fn plan(self: &Arc<Self>, record: &Arc<Record>, places: &Places) -> Result<Plan> {
         // The setting may have changed since it was made.
         users::check(&record.host_config, &self.config().settings)?;
-        let mut spec = spec::build(record)?;
+        let mut spec = spec::build(record, &self.linked_variables(record)?)?;
         let namespaces = self.plan_namespaces(record)?;
         spec.namespaces = namespaces.namespaces;
         let mut mounts = Vec::new();
@@ -199,6 +200,7 @@ impl Engine {
             spec.mounts.push(resolved.spec);
         }
         self.write_files(record, places)?;
+        self.tell_linking(record, places);
         let dir = self.container_dir(&self.files_owner(record));
         for (name, destination) in files::FILES {
             // A mount of the user's there takes its place.
@@ -241,7 +243,8 @@ impl Engine {
         plan: Plan,
         intent_changes: bool,
     ) -> Result<Begun, (Error, i32)> {
-        let plain = |error: Error| (error, 128);
+        let unset = unset_code(container);
+        let plain = |error: Error| (error, unset);
         let record = container.record();
         let user = plan.namespaces.user();
         let rootfs = self.root(&record, user).map_err(plain)?;
@@ -395,6 +398,14 @@ fn begin(state: &mut State, pid: i32, places: Places, ports: Vec<PublishedPort>)
     run.finished = Timestamp::NEVER;
     state.recorded = Some(Status::Running);
     Ok(())
+}
+
+/// The exit code where nothing of a container has run: that of its last run, unless that went well.
+fn unset_code(container: &Container) -> i32 {
+    match container.state().run.exit_code {
+        0 => 128,
+        code => code,
+    }
 }
 
 /// The error of a start, and the exit code that goes with it.

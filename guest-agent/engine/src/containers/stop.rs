@@ -158,20 +158,33 @@ impl Engine {
     ) -> Result<()> {
         self.require_open()?;
         let container = self.containers().find(reference)?;
+        let restarted = self.restart_container(&container, signal, timeout).await;
+        restarted.map_err(|error| {
+            let text = format!("Cannot restart container {reference}: {}", error.text());
+            Error::new(error.kind(), text)
+        })
+    }
+
+    async fn restart_container(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        signal: Option<&str>,
+        timeout: Option<i64>,
+    ) -> Result<()> {
         let signal = signal.map(signals::parse).transpose()?;
         let status = container.status();
         if status.is_running() || status == Status::Restarting {
             container.change(|state| state.restarting = true);
-            let stopped = self.stop_container(&container, signal, timeout, true).await;
+            let stopped = self.stop_container(container, signal, timeout, true).await;
             container.change(|state| state.restarting = false);
             stopped?;
-            self.container_event(&container, "stop", &[]);
+            self.container_event(container, "stop", &[]);
         }
-        match self.start_container(&container).await {
+        match self.start_container(container).await {
             Err(error) if error.kind() == Kind::NotModified => {}
             other => other?,
         }
-        self.container_event(&container, "restart", &[]);
+        self.container_event(container, "restart", &[]);
         Ok(())
     }
 

@@ -145,13 +145,6 @@ pub(crate) fn security_options(host_config: &HostConfig) -> Result<Security> {
 }
 
 fn check_missing_features(host_config: &HostConfig) -> Result<()> {
-    let missing = |text: &str| Err(Error::unsupported(text));
-    // In other networks they are names, of which the endpoint has its own list.
-    let by_name = modes::is_user_defined(&host_config.network_mode);
-    let links = host_config.links.as_ref();
-    if !by_name && links.is_some_and(|links| !links.is_empty()) {
-        return missing("links between containers are not supported yet");
-    }
     if let Some(request) = host_config.device_requests.iter().flatten().next() {
         let sets = request.capabilities.iter().flatten();
         let sets: Vec<String> = sets.map(|set| format!("[{}]", set.join(" "))).collect();

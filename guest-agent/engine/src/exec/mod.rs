@@ -184,6 +184,7 @@ impl Engine {
                 "Container {reference} is paused, unpause the container before exec"
             )));
         }
+        self.linked_variables(&container.record())?;
         let exec = Exec::new(ids::new_id()?, Arc::clone(&container), config);
         self.check_exec_user(&exec).await?;
         let id = exec.id.clone();

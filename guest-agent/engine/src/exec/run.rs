@@ -216,7 +216,9 @@ impl Engine {
         let words = config.cmd.as_ref().map_or(&[][..], |cmd| cmd.0.as_slice());
         let mut process = ProcessSpec::new(words.iter().cloned());
         let own = config.env.as_deref().unwrap_or_default();
-        process.env = spec::override_env(&spec::environment(&record, config.tty), own);
+        let linked = self.linked_variables(&record)?;
+        let base = spec::environment(&record, config.tty, &linked);
+        process.env = spec::override_env(&base, own);
         let first = |a: &String, b: &String, c: &str| {
             [a.as_str(), b.as_str(), c]
                 .into_iter()

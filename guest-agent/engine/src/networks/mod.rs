@@ -111,6 +111,24 @@ impl Network {
     pub fn is_builtin(&self) -> bool {
         builtin::is_name(&self.name)
     }
+
+    /// The subnets of a family that its user named, also where it does not have that family: addresses of them may be
+    /// asked for then, and are not given.
+    pub(crate) fn named_subnets(&self, v6: bool) -> Vec<Subnet> {
+        let has = if v6 {
+            self.enable_ipv6
+        } else {
+            self.enable_ipv4
+        };
+        let own = |subnet: &Subnet| subnet.is_v6() == v6;
+        if has {
+            let named = self.pools.iter().filter(|pool| pool.named);
+            return named.map(|pool| pool.subnet).filter(own).collect();
+        }
+        let shown = self.ipam.config.iter().flatten();
+        let shown = shown.filter_map(|config| Subnet::parse(&config.subnet));
+        shown.filter(own).collect()
+    }
 }
 
 impl Engine {
