@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::message::Check;
-use crate::{BootSettings, Secret};
+use crate::{BootSettings, Route, Secret};
 
 /// Longest text a guest may make the host show or log.
 const MAX_TEXT: usize = 4096;
@@ -153,6 +153,15 @@ pub struct Clock {
 }
 
 impl Check for Clock {}
+
+/// The host's own routes, all of them, whenever they change: networks of containers keep away from where they lead.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Routes {
+    /// In no order.
+    pub routes: Vec<Route>,
+}
+
+impl Check for Routes {}
 
 /// Host to guest: how is the machine?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

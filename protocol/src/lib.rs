@@ -42,14 +42,14 @@ mod settings;
 
 pub use control::{
     Bye, ByeOk, ByeReason, Clock, EngineState, Health, HealthOk, Hello, Refused, RefusedCode,
-    Shutdown, ShutdownReason, Status, StatusOk, Welcome,
+    Routes, Shutdown, ShutdownReason, Status, StatusOk, Welcome,
 };
 pub use frame::{Decoder, Frame, FrameError, HEADER_LENGTH, MAX_FRAME, encode_frame};
 pub use message::{Message, MessageError, fuzz_decoder};
 pub use open::{ActivateShare, Dial, DialPurpose, Failed, FailedCode, Open, Opened, Request};
 pub use ports::{Accepted, Bind, Bound, MAX_DATAGRAM, Publish, Transport};
 pub use secret::{Secret, SecretError};
-pub use settings::{AddressPool, BootSettings, EngineSettings, HostUser, Proxies, Share};
+pub use settings::{AddressPool, BootSettings, EngineSettings, HostUser, Proxies, Route, Share};
 
 /// The version this program speaks.
 pub const VERSION: u16 = 1;

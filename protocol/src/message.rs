@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::control::{
-    Bye, ByeOk, Clock, Health, HealthOk, Hello, Refused, Shutdown, Status, StatusOk, Welcome,
+    Bye, ByeOk, Clock, Health, HealthOk, Hello, Refused, Routes, Shutdown, Status, StatusOk,
+    Welcome,
 };
 use crate::open::{Failed, Open, Opened};
 use crate::ports::{Accepted, Bind, Bound};
@@ -100,6 +101,7 @@ messages! {
     0x12 Clock,
     0x13 Status,
     0x14 StatusOk,
+    0x15 Routes,
     0x20 Shutdown,
     0x21 Bye,
     0x22 ByeOk,

@@ -41,6 +41,19 @@ pub struct BootSettings {
     /// The person this machine belongs to.
     #[serde(default)]
     pub host_user: HostUser,
+    /// Where the host has routes of its own to.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+}
+
+/// A route of the host's, other than its default one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Route {
+    /// Where it leads, in CIDR notation.
+    pub to: String,
+    /// True where no router is between.
+    #[serde(default)]
+    pub direct: bool,
 }
 
 /// The host's proxies, as they may be shown: without passwords.
@@ -103,6 +116,14 @@ pub struct EngineSettings {
     pub default_address_pools: Vec<AddressPool>,
     /// The host's address that ports are published on where nobody says; empty means all.
     pub ip: String,
+    /// The address of the default network's router, with the prefix of its subnet; empty means one of the pools.
+    pub bip: String,
+    /// The part of that subnet that addresses are taken from; empty means all.
+    pub fixed_cidr: String,
+    /// True where the default network has IPv6.
+    pub ipv6: bool,
+    /// Its subnet of IPv6; empty means one of the pools.
+    pub fixed_cidr_v6: String,
     /// False where the host's loopback does not lead to what containers of the host's network listen on.
     pub host_network_ports: Option<bool>,
     /// Labels shown by `docker info`.

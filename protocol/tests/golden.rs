@@ -10,6 +10,11 @@ fn secret() -> Secret {
     Secret::from_hex(SECRET).unwrap()
 }
 
+fn route(to: &str, direct: bool) -> Route {
+    let to = to.into();
+    Route { to, direct }
+}
+
 /// Checks both directions, and that the table covers the type number only once.
 fn golden(message: impl Into<Message>, kind: u8, json: &str) {
     let message = message.into();
@@ -75,6 +80,7 @@ fn hello() {
             name: "ann".into(),
             home: "/home/ann".into(),
         },
+        routes: vec![route("10.8.0.0/24", true)],
     });
     let json = concat!(
         r#"{"version":1,"secret":"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f","#,
@@ -86,10 +92,12 @@ fn hello() {
         r#""engine":{"registry-mirrors":["https://mirror.example"],"#,
         r#""insecure-registries":["localhost:5000"],"log-driver":"json-file","#,
         r#""log-opts":{"max-size":"10m"},"dns":[],"dns-search":[],"dns-opts":[],"#,
-        r#""default-address-pools":[{"base":"172.30.0.0/16","size":24}],"ip":"","host-network-ports":null,"labels":[],"#,
+        r#""default-address-pools":[{"base":"172.30.0.0/16","size":24}],"ip":"","bip":"","fixed-cidr":"","#,
+        r#""ipv6":false,"fixed-cidr-v6":"","host-network-ports":null,"labels":[],"#,
         r#""userns-remap":true,"shutdown-timeout":15,"max-concurrent-downloads":null,"debug":false},"#,
         r#""disk_size_bytes":68719476736,"#,
-        r#""host_user":{"uid":1000,"gid":100,"name":"ann","home":"/home/ann"}}}"#,
+        r#""host_user":{"uid":1000,"gid":100,"name":"ann","home":"/home/ann"},"#,
+        r#""routes":[{"to":"10.8.0.0/24","direct":true}]}}"#,
     );
     golden(
         Hello {
@@ -166,6 +174,12 @@ fn health_and_status() {
         r#""agent_starts":6,"processes":7}"#,
     );
     golden(status, 0x14, json);
+    let routes = vec![route("172.18.0.0/16", true), route("fd00:1::/48", false)];
+    let json = concat!(
+        r#"{"routes":[{"to":"172.18.0.0/16","direct":true},"#,
+        r#"{"to":"fd00:1::/48","direct":false}]}"#,
+    );
+    golden(Routes { routes }, 0x15, json);
 }
 
 #[test]

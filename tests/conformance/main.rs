@@ -1,6 +1,7 @@
 //! Ours beside dockerd: the same commands by the same client, the same words back.
 
 mod bodies;
+mod default_bridge;
 mod files;
 mod generations;
 mod layers;

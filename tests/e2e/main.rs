@@ -18,6 +18,7 @@ mod published;
 mod pulling;
 mod registries;
 mod resolver;
+mod routes;
 mod service;
 mod settings;
 mod sizes;

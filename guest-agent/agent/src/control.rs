@@ -171,6 +171,10 @@ impl Control {
                 }
                 Ok(())
             }
+            Message::Routes(told) => {
+                self.service.set_routes(&told.routes);
+                Ok(())
+            }
             Message::Status(asked) => {
                 let report = status::report(
                     self.service.places(),

@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lighter_engine::config::{AddressPool, HostShares, Proxies, Settings};
+use lighter_engine::config::{AddressPool, HostRoute, HostShares, Proxies, Settings};
 use lighter_engine::networks::Subnet;
 use lighter_engine::ports::{HostPorts, OnlyHere};
 use lighter_engine::{EngineConfig, Links};
 use lighter_images::{Dialer, TcpDialer};
 use lighter_init::{Events, Supervisor};
-use lighter_protocol::{EngineSettings, Hello, link};
+use lighter_protocol::{EngineSettings, Hello, Route, link};
 use lighter_runtime::LauncherConfig;
 use tokio::sync::watch;
 
@@ -24,6 +24,7 @@ pub fn of(
     supervisor: &Arc<Supervisor>,
     events: Events,
     hosts: watch::Receiver<u64>,
+    host_routes: watch::Receiver<Vec<HostRoute>>,
 ) -> (EngineConfig, Links) {
     let boot = &hello.boot;
     let (host_shares, dialer, host_ports): (
@@ -61,6 +62,7 @@ pub fn of(
         dns: boot.dns.clone(),
         dns_search: boot.search.clone(),
         foreign_subnets: outside,
+        host_routes,
         host_address,
         settings: settings(&boot.engine, &boot.proxies),
         built_in_image: Some(places.built_in_image.clone()),
@@ -78,6 +80,16 @@ pub fn of(
         events,
     };
     (config, links)
+}
+
+/// The host's routes; what is no route is left out.
+pub fn routes(told: &[Route]) -> Vec<HostRoute> {
+    let read = |route: &Route| {
+        let to = Subnet::parse(&route.to)?.masked();
+        let direct = route.direct;
+        Some(HostRoute { to, direct })
+    };
+    told.iter().filter_map(read).collect()
 }
 
 /// The same settings under the same names, as the engine's own type.
@@ -98,6 +110,10 @@ fn settings(said: &EngineSettings, proxies: &lighter_protocol::Proxies) -> Setti
             })
             .collect(),
         ip: said.ip.clone(),
+        bip: said.bip.clone(),
+        fixed_cidr: said.fixed_cidr.clone(),
+        ipv6: said.ipv6,
+        fixed_cidr_v6: said.fixed_cidr_v6.clone(),
         host_network_ports: said.host_network_ports.unwrap_or(true),
         labels: said.labels.clone(),
         userns_remap: said.userns_remap,

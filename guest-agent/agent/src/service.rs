@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lighter_engine::Engine;
+use lighter_engine::config::HostRoute;
 use lighter_init::{Events, Supervisor};
-use lighter_protocol::{EngineState, Hello};
+use lighter_protocol::{EngineState, Hello, Route};
 use tokio::sync::watch;
 
 use crate::engine_config;
@@ -37,6 +38,8 @@ pub struct Service {
     state: watch::Sender<EngineState>,
     /// Counts the times that a host said hello.
     hosts: watch::Sender<u64>,
+    /// Where the host has routes of its own to.
+    routes: watch::Sender<Vec<HostRoute>>,
 }
 
 impl Service {
@@ -54,6 +57,7 @@ impl Service {
             engine: Mutex::new(None),
             state: watch::Sender::new(EngineState::Starting),
             hosts: watch::Sender::new(0),
+            routes: watch::Sender::new(Vec::new()),
         }
     }
 
@@ -81,6 +85,11 @@ impl Service {
         self.hosts.send_modify(|count| *count += 1);
     }
 
+    /// Notes where the host has routes of its own to.
+    pub fn set_routes(&self, told: &[Route]) {
+        self.routes.send_replace(engine_config::routes(told));
+    }
+
     /// The engine, once it is open.
     pub fn engine(&self) -> Option<Arc<Engine>> {
         self.engine
@@ -97,6 +106,7 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(supplies) = supplies else { return };
+        self.set_routes(&hello.boot.routes);
         let (this, hello) = (Arc::clone(self), Arc::clone(hello));
         tokio::spawn(async move { this.run(&hello, supplies).await });
     }
@@ -108,6 +118,7 @@ impl Service {
             &self.supervisor,
             supplies.events,
             self.hosts.subscribe(),
+            self.routes.subscribe(),
         );
         let engine = match Engine::open(config, links).await {
             Ok(engine) => engine,

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::networks::Subnet;
 use crate::ports::HostPorts;
@@ -35,6 +36,14 @@ pub struct Settings {
     pub default_address_pools: Vec<AddressPool>,
     /// The host's address that ports are published on where nobody says; empty means all.
     pub ip: String,
+    /// The address of the default network's router, with the prefix of its subnet; empty means one of the pools.
+    pub bip: String,
+    /// The part of that subnet that addresses are taken from; empty means all.
+    pub fixed_cidr: String,
+    /// Whether the default network has IPv6.
+    pub ipv6: bool,
+    /// Its subnet of IPv6; empty means one of the pools.
+    pub fixed_cidr_v6: String,
     /// Whether the host's loopback leads to what containers of the host's network listen on.
     pub host_network_ports: bool,
     /// Labels of the engine, shown by `docker info`.
@@ -65,6 +74,15 @@ pub struct AddressPool {
     pub base: String,
     /// Prefix length of the networks cut from it.
     pub size: u8,
+}
+
+/// A route of the host's, other than its default one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostRoute {
+    /// Where it leads.
+    pub to: Subnet,
+    /// Whether no router is between.
+    pub direct: bool,
 }
 
 /// Gives access to folders of the host.
@@ -137,6 +155,9 @@ pub struct EngineConfig {
     pub api_socket_names: Vec<String>,
     /// What the machine reaches otherwise: no network of containers gets a subnet that overlaps one of these.
     pub foreign_subnets: Vec<Subnet>,
+    /// Where the host has routes of its own to, as they are now: subnets of networks whose users name none keep away
+    /// from there.
+    pub host_routes: watch::Receiver<Vec<HostRoute>>,
     /// The address by which containers reach the host (`host-gateway`); nothing means the gateway of `bridge`.
     pub host_address: Option<std::net::IpAddr>,
     /// Settings under the names of `daemon.json`.

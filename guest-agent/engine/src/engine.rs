@@ -122,8 +122,10 @@ impl Engine {
         let projects = Arc::new(Projects::open(&config.data_root));
         let host_network = left.host_network.take().map(Arc::new);
         let ports = networks::open_ports(host_network.as_deref(), wiring.as_ref())?;
+        let same_boot = info.agent_starts > 1;
+        let networks = Networks::new(&config, records.networks, same_boot)?;
         let engine = Arc::new_cyclic(|own| Self {
-            networks: Networks::new(&config),
+            networks,
             given: Given::default(),
             wiring,
             supervisor,
@@ -155,11 +157,8 @@ impl Engine {
         engine.load_images().await?;
         engine.volumes.load(records.volumes);
         engine.restore_limits();
-        engine.networks.load(records.networks);
         engine.wire_networks().await;
-        engine
-            .take_up(records.containers, left, info.agent_starts > 1)
-            .await?;
+        engine.take_up(records.containers, left, same_boot).await?;
         engine.hear_of_listeners_again().await;
         tokio::spawn(Arc::clone(&engine.exits).listen(links.events));
         drop(starting);

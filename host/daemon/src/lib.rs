@@ -22,8 +22,9 @@ mod host_port;
 mod log;
 mod network;
 pub mod ports;
+pub mod routes;
 pub mod settings;
-pub mod shares;
+mod shares;
 mod start;
 pub mod vm;
 
@@ -200,6 +201,7 @@ async fn live(started: Started) {
         exe,
         boot_limit,
         allowed: Arc::clone(&allowed),
+        routes: routes::follow(),
     };
     network::follow_names(&paths.run);
     let vm = Vm::spawn(recipe, guests_in);

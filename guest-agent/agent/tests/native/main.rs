@@ -4,6 +4,7 @@
 
 mod api;
 mod containers;
+mod default_network;
 mod disk;
 mod files;
 mod footprint;

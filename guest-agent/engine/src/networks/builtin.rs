@@ -2,22 +2,21 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::subnet::Subnet;
-use super::{Ipam, IpamConfig, Network, Pool, options};
+use super::{Ipam, Network, options};
 use crate::clock::Timestamp;
 
 /// Names that nobody can give or take away.
 const NAMES: [&str; 4] = ["bridge", "host", "none", "default"];
 
-/// The default bridge: its interface, its subnet and its gateway.
-const BRIDGE: (&str, &str, &str) = ("docker0", "172.17.0.0/16", "172.17.0.1");
+/// The interface of the default bridge.
+const BRIDGE: &str = "docker0";
 
 /// Whether a network of this name always exists.
 pub(crate) fn is_name(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// All three.
+/// All three, without addresses.
 pub(super) fn all(machine_id: &str) -> [Network; 3] {
     let network = |name: &str, driver: &str| Network {
         name: name.into(),
@@ -52,29 +51,15 @@ pub(super) fn all(machine_id: &str) -> [Network; 3] {
 }
 
 fn bridge(mut network: Network) -> Network {
-    let (name, subnet, gateway) = BRIDGE;
     network.options = [
         ("com.docker.network.bridge.default_bridge", "true"),
         ("com.docker.network.bridge.enable_icc", "true"),
         ("com.docker.network.bridge.enable_ip_masquerade", "true"),
         ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
-        (options::NAME, name),
+        (options::NAME, BRIDGE),
         (options::MTU, "1500"),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into();
-    network.ipam.config = Some(vec![IpamConfig {
-        subnet: subnet.into(),
-        gateway: gateway.into(),
-        ..IpamConfig::default()
-    }]);
-    let pool = |subnet| Pool {
-        subnet,
-        range: None,
-        gateway: gateway.parse().ok(),
-        others: [].into(),
-        named: false,
-    };
-    network.pools = Subnet::parse(subnet).map(pool).into_iter().collect();
     network
 }

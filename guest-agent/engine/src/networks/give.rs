@@ -64,7 +64,10 @@ impl Engine {
             return Err(Error::invalid(format!("{family} pool is empty")));
         }
         let mut pool = Pool {
-            subnet: self.networks().pools.choose(v6, taken)?,
+            subnet: {
+                let routes = self.config().host_routes.borrow().clone();
+                self.networks().pools.choose(v6, taken, &routes)?
+            },
             range: None,
             gateway: None,
             others: BTreeSet::new(),
@@ -102,7 +105,7 @@ fn pool_of(config: &IpamConfig) -> Option<Pool> {
 }
 
 /// Gives a subnet its gateway, if there is to be one, and says who else has addresses in it.
-fn settle(pool: &mut Pool, config: &IpamConfig, router: bool) -> Result<()> {
+pub(super) fn settle(pool: &mut Pool, config: &IpamConfig, router: bool) -> Result<()> {
     let in_use = |what: String| {
         Error::new(
             Kind::Internal,

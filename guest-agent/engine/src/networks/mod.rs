@@ -7,6 +7,7 @@
 
 mod builtin;
 mod clean;
+mod default_bridge;
 mod give;
 mod given;
 mod list;

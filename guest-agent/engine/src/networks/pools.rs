@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use sha2::{Digest as _, Sha256};
 
 use super::subnet::{self, Blocks, Subnet};
-use crate::config::AddressPool;
+use crate::config::{AddressPool, HostRoute};
 use crate::error::{Error, Kind, Result};
 
 /// dockerd's, with the prefix of what is cut from each.
@@ -55,16 +55,30 @@ impl Pools {
         Self(pools)
     }
 
-    /// The first block that overlaps none of `taken`.
-    pub(super) fn choose(&self, v6: bool, taken: &Blocks) -> Result<Subnet> {
-        let pools = self.0.iter().filter(|(base, _)| base.is_v6() == v6);
-        pools
-            .filter_map(|(base, size)| free(*base, *size, taken))
-            .next()
-            .ok_or_else(|| {
-                let text = "all predefined address pools have been fully subnetted";
-                Error::new(Kind::InvalidArgument, text)
-            })
+    /// The first block that overlaps none of `taken`, and nothing that the host has a route to.
+    ///
+    /// Where that leaves none, because a VPN has all private addresses behind its router, or half the world, one that
+    /// the host reaches by a router; then any.
+    pub(super) fn choose(&self, v6: bool, taken: &Blocks, routes: &[HostRoute]) -> Result<Subnet> {
+        let kept_from: [fn(&HostRoute) -> bool; 3] = [|_| true, |route| route.direct, |_| false];
+        for (attempt, kept) in kept_from.into_iter().enumerate() {
+            let mut taken = taken.clone();
+            let routes = routes.iter().filter(|route| kept(route));
+            routes.for_each(|route| taken.add(route.to));
+            if let Some(found) = self.first(v6, &taken) {
+                if attempt > 0 {
+                    tracing::warn!(subnet = %found, "a network where the host has a route of its own");
+                }
+                return Ok(found);
+            }
+        }
+        let text = "all predefined address pools have been fully subnetted";
+        Err(Error::new(Kind::InvalidArgument, text))
+    }
+
+    fn first(&self, v6: bool, taken: &Blocks) -> Option<Subnet> {
+        let mut pools = self.0.iter().filter(|(base, _)| base.is_v6() == v6);
+        pools.find_map(|(base, size)| free(*base, *size, taken))
     }
 }
 
@@ -116,19 +130,44 @@ mod tests {
             (&["172.16.0.0/12", "192.168.0.0/19"], "192.168.32.0/20"),
         ] {
             assert_eq!(
-                pools.choose(false, &blocks(taken)).unwrap().to_string(),
+                pools
+                    .choose(false, &blocks(taken), &[])
+                    .unwrap()
+                    .to_string(),
                 chosen
             );
         }
-        let none = pools.choose(false, &blocks(&["172.16.0.0/12", "192.168.0.0/16"]));
+        let none = pools.choose(false, &blocks(&["172.16.0.0/12", "192.168.0.0/16"]), &[]);
         assert!(none.unwrap_err().text().contains("fully subnetted"));
+    }
+
+    #[test]
+    fn what_the_host_has_routes_to_is_kept_from_as_long_as_anything_is_left() {
+        let pools = Pools::new(&[], "m");
+        let taken = blocks(&["172.17.0.0/16"]);
+        let chosen = |routes: &[(&str, bool)]| {
+            let route = |(to, direct): &(&str, bool)| HostRoute {
+                to: Subnet::parse(to).unwrap(),
+                direct: *direct,
+            };
+            let routes: Vec<_> = routes.iter().map(route).collect();
+            let chosen = pools.choose(false, &taken, &routes);
+            chosen.unwrap().to_string()
+        };
+        let near = ("172.18.0.0/15", true);
+        assert_eq!(chosen(&[near]), "172.20.0.0/16");
+        assert_eq!(chosen(&[near, ("172.20.7.0/24", false)]), "172.21.0.0/16");
+        assert_eq!(chosen(&[near, ("172.16.0.0/12", false)]), "192.168.0.0/20");
+        let world = [("0.0.0.0/1", false), ("128.0.0.0/1", false)];
+        assert_eq!(chosen(&[near, world[0], world[1]]), "172.20.0.0/16");
+        assert_eq!(chosen(&[near, ("128.0.0.0/1", true)]), "172.18.0.0/16");
     }
 
     #[test]
     fn thirty_one_networks_fit_and_no_more() {
         let pools = Pools::new(&[], "m");
         let (mut taken, mut count) = (Blocks::default(), 0);
-        while let Ok(block) = pools.choose(false, &taken) {
+        while let Ok(block) = pools.choose(false, &taken, &[]) {
             taken.add(block);
             count += 1;
         }
@@ -137,13 +176,17 @@ mod tests {
 
     #[test]
     fn local_addresses_are_the_machines_own() {
-        let first = |machine: &str| Pools::new(&[], machine).choose(true, &blocks(&[])).unwrap();
+        let first = |machine: &str| {
+            Pools::new(&[], machine)
+                .choose(true, &blocks(&[]), &[])
+                .unwrap()
+        };
         assert_eq!(first("m"), first("m"));
         assert_ne!(first("m"), first("n"));
         assert!(first("m").to_string().starts_with("fd"));
         assert_eq!(first("m").prefix(), 64);
         let taken = [first("m")].into_iter().collect();
-        let second = Pools::new(&[], "m").choose(true, &taken).unwrap();
+        let second = Pools::new(&[], "m").choose(true, &taken, &[]).unwrap();
         assert_eq!(Some(second.first()), subnet::next(first("m").last()));
     }
 
@@ -155,13 +198,13 @@ mod tests {
         };
         let pools = Pools::new(&[pool("10.7.0.0/16", 24), pool("wrong", 8)], "m");
         assert_eq!(
-            pools.choose(false, &blocks(&[])).unwrap().to_string(),
+            pools.choose(false, &blocks(&[]), &[]).unwrap().to_string(),
             "10.7.0.0/24"
         );
-        assert!(pools.choose(false, &blocks(&["10.0.0.0/8"])).is_err());
+        assert!(pools.choose(false, &blocks(&["10.0.0.0/8"]), &[]).is_err());
         assert!(
             pools
-                .choose(true, &blocks(&[]))
+                .choose(true, &blocks(&[]), &[])
                 .unwrap()
                 .to_string()
                 .starts_with("fd")

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::default_bridge::Addresses;
 use super::pools::Pools;
 use super::{Network, builtin};
 use crate::config::EngineConfig;
@@ -19,21 +20,28 @@ pub(crate) struct Networks {
 }
 
 impl Networks {
-    pub(crate) fn new(config: &EngineConfig) -> Self {
-        let builtin = builtin::all(&config.machine_id);
-        let builtin = builtin.map(|network| (network.id.clone(), Arc::new(network)));
-        Self {
-            by_id: Mutex::new(builtin.into()),
+    /// Those that are recorded, and those that always exist. `same_boot` says whether the machine has been up since the
+    /// last engine.
+    ///
+    /// # Errors
+    /// Settings by which the default network cannot be.
+    pub(crate) fn new(
+        config: &EngineConfig,
+        recorded: Vec<Network>,
+        same_boot: bool,
+    ) -> Result<Self> {
+        let pools = Pools::new(&config.settings.default_address_pools, &config.machine_id);
+        let addresses = Addresses::settled(config, &pools, &recorded, same_boot)?;
+        let [none, host, mut bridge] = builtin::all(&config.machine_id);
+        addresses.give(&mut bridge);
+        let all = recorded.into_iter().chain([none, host, bridge]);
+        let all = all.map(|network| (network.id.clone(), Arc::new(network)));
+        Ok(Self {
+            by_id: Mutex::new(all.collect()),
             leaving: Mutex::default(),
-            pools: Pools::new(&config.settings.default_address_pools, &config.machine_id),
+            pools,
             changing: tokio::sync::Mutex::default(),
-        }
-    }
-
-    pub(crate) fn load(&self, networks: impl IntoIterator<Item = Network>) {
-        let networks = networks.into_iter();
-        let networks = networks.map(|network| (network.id.clone(), Arc::new(network)));
-        self.lock().extend(networks);
+        })
     }
 
     pub(super) fn add(&self, network: Arc<Network>) {

@@ -81,7 +81,7 @@ impl Subnet {
 
 /// Blocks of addresses in which another one is looked for however many there are: none of them overlaps another, for
 /// of two that do one lies in the other.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Blocks(BTreeMap<IpAddr, Subnet>);
 
 impl Blocks {

@@ -153,6 +153,31 @@ pub const KEYS: &[Key] = &[
          default: all",
     ),
     key(
+        "engine.bip",
+        Kind::Text,
+        Effect::NextStart,
+        "address of the default network's router with the prefix of its subnet, such as `10.99.0.1/24`; default: the \
+         first of the pools that is free",
+    ),
+    key(
+        "engine.fixed-cidr",
+        Kind::Text,
+        Effect::NextStart,
+        "the part of the default network's subnet that containers get addresses of; default: all of it",
+    ),
+    key(
+        "engine.ipv6",
+        Kind::Switch,
+        Effect::NextStart,
+        "`true` for IPv6 in the default network",
+    ),
+    key(
+        "engine.fixed-cidr-v6",
+        Kind::Text,
+        Effect::NextStart,
+        "its subnet of IPv6, such as `fd00:1::/64`; default: the first of the pools that is free",
+    ),
+    key(
         "engine.host-network-ports",
         Kind::Switch,
         Effect::NextStart,

@@ -5,6 +5,7 @@
 
 pub mod keys;
 mod size;
+mod subnets;
 
 use std::io;
 use std::net::IpAddr;
@@ -226,7 +227,10 @@ impl Settings {
             let why = "it must be an address of this host, such as `127.0.0.1`".to_owned();
             return refuse("engine.ip", ip.clone(), why);
         }
-        Ok(())
+        match subnets::wrong(&self.engine) {
+            Some((key, value, why)) => refuse(key, value, why),
+            None => Ok(()),
+        }
     }
 
     /// Processors the machine gets on this host.

@@ -11,8 +11,8 @@ use lighter_machine::{
 use lighter_platform::HostPaths;
 use lighter_platform::sys;
 use lighter_protocol::{
-    BootSettings, EngineState, Health, Hello, HostUser, Message, Refused, RefusedCode, Secret,
-    VERSION, Welcome, port,
+    BootSettings, EngineState, Health, Hello, HostUser, Message, Refused, RefusedCode, Route,
+    Secret, VERSION, Welcome, port,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -36,6 +36,8 @@ pub struct Recipe {
     pub boot_limit: Duration,
     /// Which host folders containers may be given.
     pub allowed: Arc<AllowList>,
+    /// Where the host has routes of its own to.
+    pub routes: watch::Receiver<Vec<Route>>,
 }
 
 /// How long containers get to stop when no setting says otherwise.
@@ -147,7 +149,7 @@ pub async fn boot(
         agent = welcome.agent_version,
         "guest is ready"
     );
-    let link = Link::spawn(stream, machine.clone(), hello);
+    let link = Link::spawn(stream, machine.clone(), hello, recipe.routes.clone());
     Ok(Guest {
         machine,
         link,
@@ -326,6 +328,7 @@ fn hello(
         engine: settings.engine.clone(),
         disk_size_bytes: prepared.disk_bytes,
         host_user,
+        routes: recipe.routes.borrow().clone(),
     };
     let secret = Secret::new(*machine.secret().bytes());
     Hello {

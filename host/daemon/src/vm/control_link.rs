@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use lighter_machine::Machine;
 use lighter_protocol::{
-    ByeOk, ByeReason, Clock, EngineState, Health, Hello, Message, Shutdown, ShutdownReason, Status,
-    StatusOk, port,
+    ByeOk, ByeReason, Clock, EngineState, Health, Hello, Message, Route, Routes, Shutdown,
+    ShutdownReason, Status, StatusOk, port,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -70,7 +70,12 @@ pub struct Link {
 
 impl Link {
     /// Goes on with a stream on which the guest has been greeted by `hello`.
-    pub(super) fn spawn(stream: MessageStream, machine: Machine, hello: Hello) -> Self {
+    pub(super) fn spawn(
+        stream: MessageStream,
+        machine: Machine,
+        hello: Hello,
+        routes: watch::Receiver<Vec<Route>>,
+    ) -> Self {
         let (wishes, inbox) = mpsc::channel(16);
         let (ended_in, ended) = watch::channel(None);
         let (stopping_in, stopping) = watch::channel(None);
@@ -84,6 +89,7 @@ impl Link {
             last_sign: Instant::now(),
             clock: ClockWatch::new(),
             asked: HashMap::new(),
+            routes,
         };
         tokio::spawn(async move {
             let end = talk.run(stream).await;
@@ -159,6 +165,7 @@ struct Talk {
     clock: ClockWatch,
     asked: HashMap<u64, oneshot::Sender<StatusOk>>,
     stopping: watch::Sender<Option<Instant>>,
+    routes: watch::Receiver<Vec<Route>>,
 }
 
 /// Writes a message, for as long as the guest may take to read.
@@ -190,6 +197,8 @@ impl Talk {
     async fn converse(&mut self, stream: &mut MessageStream) -> Result<LinkEnd, StreamError> {
         self.last_sign = Instant::now();
         let mut full = false;
+        // An agent that was started again knows those of the machine's start.
+        self.tell_routes(stream).await?;
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -205,6 +214,7 @@ impl Talk {
                     // All handles are gone: the daemon ends.
                     None => return Ok(LinkEnd::Bye),
                 },
+                Ok(()) = self.routes.changed() => self.tell_routes(stream).await?,
                 _ = beat.tick() => {
                     if full || self.last_sign.elapsed() > QUIET {
                         full = waits_for_room(&self.machine).await;
@@ -221,6 +231,11 @@ impl Talk {
                 }
             }
         }
+    }
+
+    async fn tell_routes(&mut self, stream: &mut MessageStream) -> Result<(), StreamError> {
+        let routes = self.routes.borrow_and_update().clone();
+        send(stream, Routes { routes }).await
     }
 
     async fn beat(&mut self, stream: &mut MessageStream) -> Result<(), StreamError> {

@@ -3,11 +3,13 @@
 mod datagrams;
 mod ports;
 mod resolution;
+mod routes;
 pub mod sandbox;
 
 pub use datagrams::Datagrams;
 pub use ports::{first_unprivileged_port, port_owner};
 pub use resolution::ResolutionWatch;
+pub use routes::{RouteWatch, routes};
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

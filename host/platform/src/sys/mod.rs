@@ -24,7 +24,7 @@ pub use windows::*;
 #[cfg(not(target_os = "linux"))]
 mod unwatched;
 #[cfg(not(target_os = "linux"))]
-pub use unwatched::ResolutionWatch;
+pub use unwatched::{ResolutionWatch, RouteWatch, routes};
 
 #[cfg(not(target_os = "linux"))]
 mod plain_ports;
@@ -59,6 +59,17 @@ pub struct PortOwner {
     pub name: String,
     /// Its number.
     pub pid: u32,
+}
+
+/// A route of this host's, other than its default one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Where it leads: the first address.
+    pub to: IpAddr,
+    /// How many bits of it count, at least one.
+    pub prefix: u8,
+    /// Whether no router is between.
+    pub direct: bool,
 }
 
 /// A datagram that came.

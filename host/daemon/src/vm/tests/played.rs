@@ -92,6 +92,7 @@ fn owner(dir: &Path) -> Vm {
         exe: dir.join("no-program"),
         boot_limit: Duration::from_millis(20),
         allowed: Arc::new(AllowList::new(dir, &paths)),
+        routes: watch::channel(Vec::new()).1,
         paths,
     };
     // Nobody serves its guest, or holds on to it.
