@@ -188,6 +188,26 @@ fn a_container_may_have_port_53_for_itself_and_share_its_network() {
     assert_eq!(finds(&machine, "shares", "server"), ["10.1.0.2"]);
 }
 
+/// The names come after the engine that began the sharing has ended: by programs of the next one.
+#[test]
+fn who_shares_a_network_has_its_names_from_the_next_engine_too() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    network(&machine, "one", "10.1.0.0/24", &Value::Null);
+    run(&machine, "server", &inside(&["bridge"], &[]));
+    let mut shares = container(SLEEP);
+    shares["HostConfig"]["NetworkMode"] = "container:server".into();
+    run(&machine, "shares", &shares);
+    machine.kill_agent();
+    machine.greeted();
+    let server = json!({"Container": "server"});
+    call(&machine, "POST", "/networks/one/connect", &server).is(200);
+    for name in ["server", "shares"] {
+        let found = finds(&machine, name, "server 127.0.0.11");
+        assert_eq!(found, ["10.1.0.2"], "{name}");
+    }
+}
+
 #[test]
 fn names_are_asked_over_connections_and_networks_within_a_container_are_its_own() {
     let dir = tempdir().unwrap();

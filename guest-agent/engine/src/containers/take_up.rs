@@ -140,6 +140,14 @@ impl Engine {
         if container.live().is_none() {
             return Ok(());
         }
+        if let Err(error) = self.share_names(container, &container.record()) {
+            // It has those that its programs of an engine before this one lead to.
+            tracing::error!(
+                error = error.text(),
+                container = container.name(),
+                "no names"
+            );
+        }
         self.publish_again(container, published).await;
         self.finish_plugging(container).await?;
         self.settle_ports(container).await
