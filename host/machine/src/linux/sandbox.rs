@@ -19,7 +19,10 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 
 /// The newest set of rules used; older kernels apply what they know.
 const LANDLOCK: ABI = ABI::V6;
@@ -114,7 +117,17 @@ pub fn confine_calls() -> io::Result<()> {
 }
 
 fn filter() -> io::Result<BpfProgram> {
-    let rules: BTreeMap<i64, Vec<_>> = CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<_>> = CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    // Of a socket nothing is set but that its close is a reset.
+    let is = |argument, value: libc::c_int| {
+        let value = u64::from(value.cast_unsigned());
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+    };
+    let linger = is(1, libc::SOL_SOCKET)
+        .and_then(|level| Ok(vec![level, is(2, libc::SO_LINGER)?]))
+        .and_then(SeccompRule::new)
+        .map_err(io::Error::other)?;
+    rules.insert(libc::SYS_setsockopt, vec![linger]);
     let denied = SeccompAction::Errno(libc::EPERM as u32);
     let arch = std::env::consts::ARCH
         .try_into()
@@ -248,6 +261,9 @@ mod tests {
             let (mut a, mut b) = UnixStream::pair().unwrap();
             io::Write::write_all(&mut a, b"x").unwrap();
             io::Read::read_exact(&mut b, &mut [0]).unwrap();
+            rustix::net::sockopt::set_socket_linger(&a, Some(std::time::Duration::ZERO)).unwrap();
+            let kept_alive = rustix::net::sockopt::set_socket_keepalive(&a, true);
+            denied(kept_alive.map_err(io::Error::from));
         });
     }
 }

@@ -274,6 +274,7 @@ impl Device {
                 }
             }
             State::Open | State::Draining => {
+                stream.broken_off = stream.guest_shut & shut::SEND == 0;
                 if let Some(socket) = &stream.host {
                     // Whoever writes at the other end learns that nobody listens.
                     host::shut(socket.as_fd(), Shutdown::Read);
@@ -285,12 +286,13 @@ impl Device {
     }
 
     fn remove(&mut self, id: Id) {
-        if let Some(socket) = self
-            .streams
-            .remove(id)
-            .and_then(|mut stream| stream.host.take())
-        {
-            host::close(&self.epoll, &socket);
+        let Some(mut stream) = self.streams.remove(id) else {
+            return;
+        };
+        match stream.host.take() {
+            Some(socket) if stream.broken_off => host::break_off(&self.epoll, &socket),
+            Some(socket) => host::close(&self.epoll, &socket),
+            None => {}
         }
     }
 

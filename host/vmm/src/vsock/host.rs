@@ -5,13 +5,14 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 use rustix::{
     event::epoll,
     io::Errno,
-    net::{RecvFlags, SendFlags, Shutdown},
+    net::{RecvFlags, SendFlags, Shutdown, ipproto, sockopt},
 };
 
 /// Most bytes thrown away at a close; a socket's receive buffer is rarely larger.
@@ -61,4 +62,28 @@ pub fn close(epoll: &OwnedFd, socket: &OwnedFd) {
             _ => break,
         }
     }
+}
+
+/// Prepares the socket for its close, so that its peer sees that the stream was broken off, where it can see that.
+///
+/// A reset takes what the system has not sent yet with it: a peer that is behind gets all of it, and an end.
+pub fn break_off(epoll: &OwnedFd, socket: &OwnedFd) {
+    let is_tcp = sockopt::socket_protocol(socket) == Ok(Some(ipproto::TCP));
+    if !is_tcp
+        || unsent(socket.as_fd()) != Some(0)
+        || sockopt::set_socket_linger(socket, Some(Duration::ZERO)).is_err()
+    {
+        return close(epoll, socket);
+    }
+    // The open file may live on in another process, and its registration with it.
+    _ = epoll::delete(epoll, socket);
+}
+
+/// How many bytes the peer's system has not got yet.
+fn unsent(socket: BorrowedFd<'_>) -> Option<libc::c_int> {
+    let mut unsent: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and the kernel writes one `int` to where the pointer leads (tcp(7), SIOCOUTQ,
+    // which is the same number as TIOCOUTQ).
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unsent) };
+    (result == 0).then_some(unsent)
 }

@@ -132,13 +132,14 @@ impl Device {
                 }
             }
             op::SHUTDOWN if !connecting => {
-                stream.guest_shut |= header.flags & shut::BOTH;
-                if stream.guest_shut == shut::BOTH {
+                let guest_shut = stream.guest_shut | header.flags & shut::BOTH;
+                if guest_shut == shut::BOTH {
                     // The guest's socket is closed and waits only for this answer.
                     self.refuse(id);
                     self.guest_gone(id, ConnectError::Refused);
                     return true;
                 }
+                stream.guest_shut = guest_shut;
                 if stream.guest_shut & shut::RECEIVE != 0
                     && let Some(socket) = &stream.host
                 {

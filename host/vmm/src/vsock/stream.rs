@@ -12,6 +12,10 @@
 //! so back-pressure reaches the host's writer by itself. What the guest is to read before all of that waits in
 //! `first`.
 //! A stream in Draining has no name any more: the guest is done with it and may use its port again.
+//!
+//! A guest ends its bytes by SHUTDOWN with SEND. Linux says so at shutdown(2) alone; at a close before that it says
+//! SEND and RECEIVE at once: the stream is broken off, and a host's socket of TCP is reset. The other way round a host's
+//! socket that was reset is told by RECEIVE before the guest has ended its bytes.
 
 use std::{
     io::ErrorKind,
@@ -163,6 +167,8 @@ pub struct Stream {
 
     /// What the guest said it no longer does.
     pub guest_shut: u32,
+    /// The guest left without having ended its bytes: whoever reads them is to know.
+    pub broken_off: bool,
     /// What we are to tell that we no longer do.
     pub our_shut: u32,
     /// What of it was told.
@@ -196,6 +202,7 @@ impl Stream {
             hung_up: false,
             batch: 1,
             guest_shut: 0,
+            broken_off: false,
             our_shut: 0,
             told_shut: 0,
         }

@@ -2,6 +2,7 @@
 
 use crate::ring::Ring;
 use std::{
+    net::{TcpListener, TcpStream},
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{Arc, mpsc},
     time::Duration,
@@ -259,21 +260,42 @@ impl Driver {
     pub fn connect_with(&mut self, port: u32, first: &[u8]) -> (UnixStream, Outcome) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
+        let outcome = self.join(port, first, theirs.into());
+        (ours, outcome)
+    }
+
+    /// Asks for a stream for a socket.
+    fn join(&mut self, port: u32, first: &[u8], socket: OwnedFd) -> Outcome {
         let (sender, outcome) = mpsc::channel();
         let done = Box::new(move |result| drop(sender.send(result)));
-        self.device
-            .connect(port, first.to_vec(), theirs.into(), done);
-        (ours, outcome)
+        self.device.connect(port, first.to_vec(), socket, done);
+        outcome
+    }
+
+    /// As [`Driver::open`], of TCP.
+    pub fn open_tcp(&mut self, port: u32) -> (TcpStream, u32) {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        let (theirs, _) = server.accept().unwrap();
+        let outcome = self.join(port, b"", theirs.into());
+        let host = self.answer(port, &outcome);
+        (ours, host)
     }
 
     /// An open stream to a port of the guest: the host's end and the host's port.
     pub fn open(&mut self, port: u32) -> (UnixStream, u32) {
         let (stream, outcome) = self.connect(port);
+        let host = self.answer(port, &outcome);
+        (stream, host)
+    }
+
+    /// Lets one in; the host's port.
+    fn answer(&mut self, port: u32, outcome: &Outcome) -> u32 {
         let request = self.exchange();
         assert_eq!((request.len(), request[0].0.op), (1, op::REQUEST));
         let host = request[0].0.src_port;
         self.send(packet(op::RESPONSE, host, port), &[]);
         outcome.try_recv().unwrap().unwrap();
-        (stream, host)
+        host
     }
 }
