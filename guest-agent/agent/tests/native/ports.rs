@@ -2,7 +2,8 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{
-    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6, TcpListener, TcpStream,
+    UdpSocket,
 };
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -277,6 +278,71 @@ fn datagrams_are_the_clients_own_and_others_are_not_in_the_way() {
         (&buffer[..count], from),
         (&b"back"[..], (NEIGHBOUR, 9).into())
     );
+}
+
+/// The IPv6 addresses of a network namespace, and the numbers of their interfaces.
+fn addresses_v6(place: &PathBuf) -> Vec<(Ipv6Addr, u32)> {
+    let text = within(place, || {
+        std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap()
+    });
+    let read = |line: &str| {
+        let mut words = line.split_whitespace();
+        let ip = u128::from_str_radix(words.next()?, 16).ok()?;
+        let number = u32::from_str_radix(words.next()?, 16).ok()?;
+        Some((ip.into(), number))
+    };
+    text.lines().filter_map(read).collect()
+}
+
+/// Only an answer from the address that was asked is heard by a client that is connected to it.
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked() {
+    let dir = tempdir().unwrap();
+    let (machine, host) = with_host(dir.path());
+    let pools = json!([{"Subnet": "10.7.0.0/24"}, {"Subnet": "fd00:7::/64"}]);
+    let other = json!({"EnableIPv6": true, "IPAM": {"Config": pools}});
+    network(&machine, "other", &other);
+    run(
+        &machine,
+        "names",
+        &publishing("bridge", &[("53/udp", "5353")]),
+    );
+    let mut body = container(SLEEP);
+    body["HostConfig"]["NetworkMode"] = "other".into();
+    run(&machine, "asks", &body);
+    let asks = place_of(&machine, "asks");
+    let server = datagrams(&place_of(&machine, "names"), (Ipv4Addr::UNSPECIFIED, 53));
+    let ask = |place: &PathBuf, from: IpAddr, to: SocketAddr| {
+        let client = datagrams(place, (from, 0));
+        client.connect(to).unwrap();
+        client.send(b"question").unwrap();
+        let mut buffer = [0; 64];
+        let (count, who) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..count], b"question");
+        server.send_to(b"answer", who).unwrap();
+        let count = client.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..count], b"answer", "{to}");
+    };
+    for to in ["10.7.0.1", "172.17.0.1"] {
+        ask(&asks, Ipv4Addr::UNSPECIFIED.into(), (ip(to), 5353).into());
+    }
+    let to = (ip("fd00:7::1"), 5353).into();
+    ask(&asks, Ipv6Addr::UNSPECIFIED.into(), to);
+    // That of the link, which has no name without the asker's interface.
+    let (of_asks, of_host) = (addresses_v6(&asks), addresses_v6(&host));
+    let bridge = of_host.iter().find(|own| own.0 == ip("fd00:7::1"));
+    let link = of_host
+        .iter()
+        .find(|own| own.0.is_unicast_link_local() && own.1 == bridge.unwrap().1);
+    let scope = of_asks.iter().find(|own| own.0.is_unicast_link_local());
+    let to = SocketAddrV6::new(link.unwrap().0, 5353, 0, scope.unwrap().1);
+    ask(&asks, Ipv6Addr::UNSPECIFIED.into(), to.into());
+    // One client that asks at two addresses has two conversations.
+    let client = datagrams(&asks, (Ipv4Addr::UNSPECIFIED, 0));
+    for to in ["10.7.0.1", "172.17.0.1", "10.7.0.1"] {
+        exchange(&client, (ip(to), 5353).into(), &server);
+    }
+    ask(&host, ip("127.0.0.1"), (ip("127.0.0.9"), 5353).into());
 }
 
 /// The class of CVE-2021-20199: a service that a container has for itself alone.

@@ -6,13 +6,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lighter_network::ports::{Listening, Transport};
-use tokio::sync::{oneshot, watch};
+use lighter_network::ports::{Listening, Transport, Way};
+use tokio::sync::oneshot;
 
 use super::PublishedPort;
 use super::book::Taken;
 use super::host::{HostLease, PortError};
 use super::publish::Draft;
+use super::way::Publication;
 use crate::containers::{Container, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -28,7 +29,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// What is published of a container; its connections end with it.
 #[derive(Debug)]
 pub(crate) struct Published {
-    ended: watch::Sender<bool>,
+    publication: Publication,
     /// Asks whoever has the host's side to close it, and is told when that is done.
     close: oneshot::Sender<oneshot::Sender<()>>,
     listening: Vec<Listening>,
@@ -37,9 +38,9 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// Becomes true with the end.
-    pub fn ended(&self) -> watch::Receiver<bool> {
-        self.ended.subscribe()
+    /// What all of it has in common.
+    pub(super) fn publication(&self) -> &Publication {
+        &self.publication
     }
 }
 
@@ -75,7 +76,7 @@ impl Engine {
     pub(super) fn hold(&self, container: &Arc<Container>, draft: Draft) {
         let (close, asked) = oneshot::channel();
         *lock(&container.published) = Some(Published {
-            ended: draft.ended,
+            publication: draft.publication,
             close,
             listening: draft.listening,
             _taken: draft.taken,
@@ -186,7 +187,7 @@ impl Engine {
         let Some(mut published) = lock(&container.published).take() else {
             return;
         };
-        published.ended.send_replace(true);
+        published.publication.ended.send_replace(true);
         for listening in published.listening.drain(..) {
             listening.close().await;
         }
@@ -212,12 +213,12 @@ impl Engine {
         if let Err(error) = ports.lead_back().await {
             tracing::error!(%error, "answers of published ports do not come back");
         }
-        let ended = watch::Sender::new(false);
+        let publication = Publication::default();
         let (mut listening, mut taken) = (Vec::new(), Vec::new());
         for group in grouped(&run.ports) {
             let book = self.book();
             taken.push(book.note(group.transport, &group.addresses, group.host_port));
-            let way = self.way(container, group.port, &ended);
+            let way: Arc<dyn Way> = Arc::new(self.way(container, group.port, &publication));
             let (here, _) = self.sides(&group.addresses);
             let listened = ports.listen(group.transport, &here, group.host_port, &way);
             match listened.await {
@@ -230,7 +231,7 @@ impl Engine {
         }
         let (close, asked) = oneshot::channel();
         *lock(&container.published) = Some(Published {
-            ended,
+            publication,
             close,
             listening,
             _taken: taken,

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use lighter_network::ports::{Arrival, Ports, Route, Transport, Way};
+use lighter_network::ports::{Arrival, Ports, Route, Share, Transport, Way};
 use lighter_runtime::{Cgroup, ListenSignal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -235,6 +235,11 @@ impl Way for Loopback {
         // It ends its connections itself: they are of one network.
         static NEVER: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
         NEVER.subscribe()
+    }
+
+    fn share(&self) -> Arc<Share> {
+        static ALL: LazyLock<Arc<Share>> = LazyLock::new(Arc::default);
+        Arc::clone(&ALL)
     }
 }
 

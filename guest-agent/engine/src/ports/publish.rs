@@ -4,13 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use lighter_network::ports::{Arrival, Listening, Ports, Transport, Way, is_here_too};
-use tokio::sync::watch;
 
 use super::PublishedPort;
 use super::book::Taken;
 use super::host::{HostLease, PortError};
 use super::wanted::{Wanted, wanted};
-use super::way::{ContainerPort, Reached};
+use super::way::{Publication, Reached};
 use crate::containers::{Container, Record, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -20,7 +19,7 @@ const ATTEMPTS: u32 = 10;
 
 /// What is to be published, as it is put together.
 pub(super) struct Draft {
-    pub ended: watch::Sender<bool>,
+    pub publication: Publication,
     /// Nothing while there is no host: the next one is asked.
     pub lease: Option<Box<dyn HostLease>>,
     pub listening: Vec<Listening>,
@@ -67,7 +66,7 @@ impl Engine {
             .open(&record.id, &record.name)
             .await;
         let mut draft = Draft {
-            ended: watch::Sender::new(false),
+            publication: Publication::default(),
             lease: match opened {
                 Ok(lease) => Some(lease),
                 // A container that its policy starts again is not kept down by that.
@@ -117,7 +116,7 @@ impl Engine {
             last,
             ..
         } = wanted;
-        let way = self.way(container, wanted.port, &draft.ended);
+        let way: Arc<dyn Way> = Arc::new(self.way(container, wanted.port, &draft.publication));
         // Those that are refused stay taken until one is found, so that it is another one.
         let mut refused = Vec::new();
         loop {
@@ -193,20 +192,6 @@ impl Engine {
         (first.copied().collect(), second.copied().collect())
     }
 
-    pub(super) fn way(
-        &self,
-        container: &Arc<Container>,
-        port: u16,
-        ended: &watch::Sender<bool>,
-    ) -> Arc<dyn Way> {
-        Arc::new(ContainerPort {
-            engine: self.own(),
-            container: Arc::downgrade(container),
-            port,
-            ended: ended.subscribe(),
-        })
-    }
-
     /// Publishes or takes back, after a network was joined or left.
     pub(crate) async fn settle_ports(&self, container: &Arc<Container>) -> Result<()> {
         let (record, places) = (container.record(), container.places().unwrap_or_default());
@@ -233,15 +218,9 @@ impl Engine {
         let Some(own) = run.ports.iter().find(|one| one.number == number) else {
             return;
         };
-        let ended = match &*lock(&container.published) {
-            Some(published) => published.ended(),
+        let way = match &*lock(&container.published) {
+            Some(published) => self.way(&container, own.port, published.publication()),
             None => return,
-        };
-        let way = ContainerPort {
-            engine: self.own(),
-            container: Arc::downgrade(&container),
-            port: own.port,
-            ended,
         };
         ports.serve(arrival, &way).await;
     }

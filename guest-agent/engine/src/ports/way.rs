@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
-use lighter_network::ports::{Route, Way};
+use lighter_network::ports::{Route, Share, Way};
 use tokio::sync::watch;
 
 use crate::containers::{Container, Place, Record};
@@ -25,12 +25,21 @@ pub(super) struct At {
     pub bridge: String,
 }
 
+/// What all that is published of a container has in common, for as long as it is.
+#[derive(Debug, Default)]
+pub(super) struct Publication {
+    /// Set with its end.
+    pub ended: watch::Sender<bool>,
+    pub share: Arc<Share>,
+}
+
 /// One port of a container.
 pub(super) struct ContainerPort {
-    pub engine: Weak<Engine>,
-    pub container: Weak<Container>,
-    pub port: u16,
-    pub ended: watch::Receiver<bool>,
+    engine: Weak<Engine>,
+    container: Weak<Container>,
+    port: u16,
+    ended: watch::Receiver<bool>,
+    share: Arc<Share>,
 }
 
 impl Way for ContainerPort {
@@ -53,9 +62,29 @@ impl Way for ContainerPort {
     fn ended(&self) -> watch::Receiver<bool> {
         self.ended.clone()
     }
+
+    fn share(&self) -> Arc<Share> {
+        Arc::clone(&self.share)
+    }
 }
 
 impl Engine {
+    /// To this port of a container.
+    pub(super) fn way(
+        &self,
+        container: &Arc<Container>,
+        port: u16,
+        of: &Publication,
+    ) -> ContainerPort {
+        ContainerPort {
+            engine: self.own(),
+            container: Arc::downgrade(container),
+            port,
+            ended: of.ended.subscribe(),
+            share: Arc::clone(&of.share),
+        }
+    }
+
     /// The addresses of a container in the first network by which it reaches the world, where that is a bridge.
     pub(super) fn reached_at(
         &self,

@@ -10,10 +10,12 @@ use lighter_protocol::MAX_DATAGRAM;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UdpSocket, UnixStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use super::Way;
+use super::asked::{At, Socket};
 use super::sockets::Sockets;
-use super::{Way, room};
 
 /// How long nobody says anything before a conversation is over; docker-proxy's.
 const QUIET: Duration = Duration::from_secs(90);
@@ -69,43 +71,67 @@ pub(super) async fn converse(
     }
 }
 
+/// Whose conversation it is: a client, and the address of the machine that it asked.
+type Key = (SocketAddr, Option<At>);
+
 /// Somebody's conversation through a socket of the machine.
 struct Conversation {
     said: mpsc::Sender<Vec<u8>>,
     last: watch::Receiver<Instant>,
 }
 
-/// Datagrams that come to a socket of the machine.
-pub(super) async fn exchange(socket: UdpSocket, sockets: Sockets, way: Arc<dyn Way>) {
+/// Datagrams that come to a socket of the machine, until that is over; when this returns others can have the port.
+pub(super) async fn exchange(
+    socket: Socket,
+    sockets: Sockets,
+    way: Arc<dyn Way>,
+    mut over: watch::Receiver<bool>,
+) {
     let socket = Arc::new(socket);
-    let mut conversations: HashMap<SocketAddr, Conversation> = HashMap::new();
+    let mut conversations: HashMap<Key, Conversation> = HashMap::new();
+    let mut talking = JoinSet::new();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
-        let (count, client) = match socket.recv_from(&mut buffer).await {
-            Ok(received) => received,
+        let received = tokio::select! {
+            received = socket.receive(&mut buffer) => received,
+            Some(_) = talking.join_next() => continue,
+            // An error says that nobody can tell any more.
+            _ = over.wait_for(|over| *over) => break,
+        };
+        let asked = match received {
+            Ok(asked) => asked,
             // An answer that did not arrive.
             Err(error) => {
                 tracing::trace!(%error, "a published port");
                 continue;
             }
         };
-        let datagram = buffer.get(..count).unwrap_or_default().to_vec();
-        let known = conversations.get(&client);
+        let datagram = buffer.get(..asked.length).unwrap_or_default().to_vec();
+        let key = (asked.client, asked.at);
+        let known = conversations.get(&key);
         let conversation = match known.filter(|known| !known.said.is_closed()) {
             Some(conversation) => conversation,
             None => {
-                conversations.remove(&client);
+                conversations.remove(&key);
                 make_room(&mut conversations);
-                let begun = begin(&socket, client, &sockets, &way);
-                conversations.entry(client).or_insert(begun)
+                let (said, heard) = mpsc::channel(WAITING);
+                let (last, seen) = watch::channel(Instant::now());
+                let (socket, sockets, way) = (Arc::clone(&socket), sockets.clone(), way.clone());
+                talking.spawn(async move {
+                    hold(&socket, key, &sockets, &*way, (heard, last)).await;
+                });
+                let begun = Conversation { said, last: seen };
+                conversations.entry(key).or_insert(begun)
             }
         };
         // What finds no room is lost.
         let _ = conversation.said.try_send(datagram);
     }
+    // They have the socket too.
+    talking.shutdown().await;
 }
 
-fn make_room(conversations: &mut HashMap<SocketAddr, Conversation>) {
+fn make_room(conversations: &mut HashMap<Key, Conversation>) {
     if conversations.len() < CONVERSATIONS {
         return;
     }
@@ -116,56 +142,54 @@ fn make_room(conversations: &mut HashMap<SocketAddr, Conversation>) {
     let quiet = conversations
         .iter()
         .min_by_key(|(_, conversation)| *conversation.last.borrow())
-        .map(|(client, _)| *client);
-    if let Some(client) = quiet {
-        conversations.remove(&client);
+        .map(|(key, _)| *key);
+    if let Some(key) = quiet {
+        conversations.remove(&key);
     }
 }
 
-/// Begins one; it ends when nobody says anything, and when its sender is dropped.
-fn begin(
-    socket: &Arc<UdpSocket>,
-    client: SocketAddr,
+/// Holds one; it ends when nobody says anything, and when its sender is dropped.
+async fn hold(
+    socket: &Socket,
+    key: Key,
     sockets: &Sockets,
-    way: &Arc<dyn Way>,
-) -> Conversation {
-    let (said, heard) = mpsc::channel(WAITING);
-    let (last, seen) = watch::channel(Instant::now());
-    let (socket, sockets, way) = (Arc::clone(socket), sockets.clone(), Arc::clone(way));
-    tokio::spawn(async move {
-        let Some(_room) = room() else { return };
-        let who = Some(client).filter(|client| !client.ip().is_loopback());
-        let (mut heard, mut ended) = (heard, way.ended());
-        let route = || way.route(who, client.is_ipv6());
-        let mut moved: Option<Vec<u8>> = None;
-        while let Some(to) = route() {
-            let container = match sockets.converse(&to).await {
-                Ok(container) => container,
-                Err(error) => {
-                    tracing::debug!(%error, to = %to.to, "a container is not reached");
-                    return;
-                }
-            };
-            if let Some(datagram) = moved.take() {
-                // Lost where there is nobody.
-                let _: io::Result<usize> = container.send(&datagram).await;
-            }
-            let still = || route().as_ref() == Some(&to);
-            moved = tokio::select! {
-                moved = talk((&socket, client), &container, &mut heard, &last, still) => moved,
-                _ = ended.wait_for(|ended| *ended) => None,
-            };
-            if moved.is_none() {
+    way: &dyn Way,
+    (mut heard, last): (mpsc::Receiver<Vec<u8>>, watch::Sender<Instant>),
+) {
+    let Some(_place) = way.share().place() else {
+        return;
+    };
+    let (client, _) = key;
+    let who = Some(client).filter(|client| !client.ip().is_loopback());
+    let mut ended = way.ended();
+    let route = || way.route(who, client.is_ipv6());
+    let mut moved: Option<Vec<u8>> = None;
+    while let Some(to) = route() {
+        let container = match sockets.converse(&to).await {
+            Ok(container) => container,
+            Err(error) => {
+                tracing::debug!(%error, to = %to.to, "a container is not reached");
                 return;
             }
+        };
+        if let Some(datagram) = moved.take() {
+            // Lost where there is nobody.
+            let _: io::Result<usize> = container.send(&datagram).await;
         }
-    });
-    Conversation { said, last: seen }
+        let still = || route().as_ref() == Some(&to);
+        moved = tokio::select! {
+            moved = talk((socket, key), &container, &mut heard, &last, still) => moved,
+            _ = ended.wait_for(|ended| *ended) => None,
+        };
+        if moved.is_none() {
+            return;
+        }
+    }
 }
 
 /// Until nobody says anything, or the container is reached elsewhere: then what was said just now.
 async fn talk(
-    (socket, client): (&UdpSocket, SocketAddr),
+    (socket, (client, asked)): (&Socket, Key),
     container: &UdpSocket,
     heard: &mut mpsc::Receiver<Vec<u8>>,
     last: &watch::Sender<Instant>,
@@ -186,7 +210,7 @@ async fn talk(
             Ok(Some(Ok(datagram))) => drop(container.send(&datagram).await),
             Ok(Some(Err(Ok(count)))) => {
                 let answer = answer.get(..count).unwrap_or_default();
-                drop(socket.send_to(answer, client).await);
+                drop(socket.answer(answer, client, asked).await);
             }
             // Nobody listens there; somebody may later.
             Ok(Some(Err(Err(_)))) => continue,

@@ -7,22 +7,27 @@ use std::time::Duration;
 
 use lighter_protocol::Transport;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::sockets::{OwnListener, Sockets, is_any};
-use super::{Way, carry, datagrams, reach, room};
+use super::{Way, carry, datagrams, reach};
 
 /// Until connections are accepted again where there was no descriptor for one.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What listens; it ends when this is dropped. Connections go on until their containers end.
 #[derive(Debug)]
-pub struct Listening(JoinSet<()>);
+pub struct Listening {
+    tasks: JoinSet<()>,
+    over: watch::Sender<bool>,
+}
 
 impl Listening {
     /// Ends it; when this returns others can have the port.
     pub async fn close(mut self) {
-        self.0.shutdown().await;
+        self.over.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
     }
 }
 
@@ -43,17 +48,22 @@ pub(super) async fn listen(
         }
     }
     let mut tasks = JoinSet::new();
+    let over = watch::Sender::new(false);
     for listener in streams {
-        tasks.spawn(accept(listener, sockets.clone(), Arc::clone(way)));
+        let (sockets, way, mut end) = (sockets.clone(), Arc::clone(way), over.subscribe());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = accept(listener, sockets, way) => {}
+                // An error says that nobody can tell any more.
+                _ = end.wait_for(|over| *over) => {}
+            }
+        });
     }
     for socket in datagrams {
-        tasks.spawn(datagrams::exchange(
-            socket,
-            sockets.clone(),
-            Arc::clone(way),
-        ));
+        let (sockets, way) = (sockets.clone(), Arc::clone(way));
+        tasks.spawn(datagrams::exchange(socket, sockets, way, over.subscribe()));
     }
-    Ok(Listening(tasks))
+    Ok(Listening { tasks, over })
 }
 
 async fn accept(listener: OwnListener, sockets: Sockets, way: Arc<dyn Way>) {
@@ -71,13 +81,15 @@ async fn accept(listener: OwnListener, sockets: Sockets, way: Arc<dyn Way>) {
 }
 
 async fn bring(client: TcpStream, from: SocketAddr, sockets: Sockets, way: Arc<dyn Way>) {
-    let Some(_room) = room() else { return };
+    let Some(_place) = way.share().place() else {
+        return carry::Stream::break_off(&client);
+    };
     // What does not matter is not worth a refusal.
     let _ = client.set_nodelay(true);
     let own = client.local_addr().is_ok_and(|own| own.ip() == from.ip());
     let who = Some(from).filter(|_| !own && !from.ip().is_loopback());
     let Some(route) = way.route(who, from.is_ipv6()) else {
-        return;
+        return carry::Stream::break_off(&client);
     };
     let ended = way.ended();
     match reach(&sockets, &route, ended.clone()).await {

@@ -11,15 +11,21 @@
 //! connections are made from outside of it.
 //!
 //! Called by: the engine when containers start and end, the agent for those whom the host hands on.
-//! Must never: connect to anything but what a [`Way`] says, or have more than [`CONNECTIONS`] at once.
+//! Must never: connect to anything but what a [`Way`] says, have more than [`CONNECTIONS`] at once, or let those of
+//! one container keep those of others away ([`share`]).
 
+mod asked;
 mod carry;
 mod datagrams;
 mod listen;
 mod local;
 mod nested;
+mod share;
 mod sockets;
 mod transparent;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -29,18 +35,14 @@ use std::sync::Arc;
 
 pub use lighter_protocol::Transport;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OnceCell, watch};
 
 pub use carry::Stream;
 pub use listen::{Listening, is_here_too};
+pub use share::{CONNECTIONS, Share};
 
 use crate::{NetworkError, Wiring};
 use sockets::Sockets;
-
-/// Connections and conversations of all containers at once.
-pub const CONNECTIONS: usize = 32_768;
-
-static ROOM: Semaphore = Semaphore::const_new(CONNECTIONS);
 
 /// Where a port leads.
 pub trait Way: Send + Sync + 'static {
@@ -50,6 +52,9 @@ pub trait Way: Send + Sync + 'static {
 
     /// Becomes true when the container ends.
     fn ended(&self) -> watch::Receiver<bool>;
+
+    /// What the container has of the room for connections; all its ports have the same.
+    fn share(&self) -> Arc<Share>;
 }
 
 /// How somebody reaches a container.
@@ -130,32 +135,38 @@ impl Ports {
 
     /// Brings somebody to a container and returns when they have parted.
     pub async fn serve(&self, arrival: Arrival, way: &dyn Way) {
-        let Some(_room) = room() else { return };
-        let Arrival {
-            stream,
-            early,
-            transport,
-            client,
-            v6,
-        } = arrival;
-        let Some(route) = way.route(client, v6) else {
-            return;
-        };
-        let ended = way.ended();
-        match transport {
-            Transport::Tcp => {
-                if let Some(container) = reach(&self.sockets, &route, ended.clone()).await {
-                    carry::carry_from(early, stream, container, ended).await;
-                }
+        serve(&self.sockets, arrival, way).await;
+    }
+}
+
+async fn serve(sockets: &Sockets, arrival: Arrival, way: &dyn Way) {
+    let Some(_place) = way.share().place() else {
+        return;
+    };
+    let Arrival {
+        stream,
+        early,
+        transport,
+        client,
+        v6,
+    } = arrival;
+    let Some(route) = way.route(client, v6) else {
+        return;
+    };
+    let ended = way.ended();
+    match transport {
+        Transport::Tcp => {
+            if let Some(container) = reach(sockets, &route, ended.clone()).await {
+                carry::carry_from(early, stream, container, ended).await;
             }
-            Transport::Udp => match self.sockets.converse(&route).await {
-                Ok(socket) => {
-                    let still = || way.route(client, v6).as_ref() == Some(&route);
-                    datagrams::converse(early, stream, &socket, ended, still).await;
-                }
-                Err(error) => tracing::debug!(%error, to = %route.to, "a container is not reached"),
-            },
         }
+        Transport::Udp => match sockets.converse(&route).await {
+            Ok(socket) => {
+                let still = || way.route(client, v6).as_ref() == Some(&route);
+                datagrams::converse(early, stream, &socket, ended, still).await;
+            }
+            Err(error) => tracing::debug!(%error, to = %route.to, "a container is not reached"),
+        },
     }
 }
 
@@ -175,11 +186,4 @@ async fn reach(
         tracing::debug!(%error, to = %route.to, "a container is not reached");
     });
     reached.ok().filter(|_| !*ended.borrow())
-}
-
-/// Room for one more; what is too much is turned away.
-fn room() -> Option<SemaphorePermit<'static>> {
-    let room = ROOM.try_acquire();
-    room.inspect_err(|_| tracing::warn!("more than {CONNECTIONS} connections to containers"))
-        .ok()
 }

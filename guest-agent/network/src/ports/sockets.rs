@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 
-use super::{Route, local};
+use super::{Route, asked, local};
 use crate::{NetworkError, place};
 
 /// Connections that wait to be accepted; the kernel's own limit.
@@ -111,13 +111,13 @@ impl Sockets {
     }
 
     /// Takes datagrams.
-    pub async fn take_datagrams(&self, address: SocketAddr) -> io::Result<UdpSocket> {
+    pub async fn take_datagrams(&self, address: SocketAddr) -> io::Result<asked::Socket> {
         let socket = self.make(move || {
             let socket = datagrams(address.ip())?;
             bind(&socket, address)?;
             Ok(socket)
         });
-        UdpSocket::from_std(socket.await?.into())
+        asked::Socket::new(UdpSocket::from_std(socket.await?.into())?)
     }
 
     /// Connects to a container: from a client's own address, or from the machine's.
