@@ -9,7 +9,7 @@ use std::time::Duration;
 use lighter_machine::GuestStream;
 use lighter_platform::sys::{self, Datagrams};
 use tokio::io::Interest;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
 use super::door::{Attempts, Door};
@@ -107,8 +107,9 @@ impl Flow {
         self.over.notify_one();
     }
 
-    /// Carries datagrams until an end is wanted, nobody says anything any more, or the guest has enough.
-    pub async fn carry<D: Door>(&self, door: &D, way: &Way) {
+    /// Carries datagrams until an end is wanted, nobody says anything any more, or the guest has enough. It keeps its
+    /// place among those that begin until the guest has taken it.
+    pub async fn carry<D: Door>(&self, door: &D, way: &Way, begins: OwnedSemaphorePermit) {
         let carried = async {
             let mut attempts = Attempts::new();
             let stream = loop {
@@ -118,6 +119,7 @@ impl Flow {
                     Err(error) => return Err(io::Error::other(error)),
                 }
             };
+            drop(begins);
             sys::limit_unread(&stream, MOST_UNREAD)?;
             self.exchange(&stream, way).await
         };

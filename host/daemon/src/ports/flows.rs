@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use super::flow::Flow;
 use super::limits::Limits;
 
@@ -54,6 +56,11 @@ impl Flows {
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The places of those clients of a port whom the guest has not taken yet.
+    pub fn beginning(&self) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(self.limits.beginning))
     }
 
     /// Leaves a datagram for the guest; false where it was lost for want of room.

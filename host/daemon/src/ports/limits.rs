@@ -17,6 +17,8 @@ const MOST_ARRIVALS: usize = 1_024;
 const MOST_FLOWS: usize = 2_048;
 /// Most of them of one port.
 const MOST_FLOWS_EACH: usize = 1_024;
+/// Most of them of one port that the guest has not taken yet: so fast may they come, and no work is done for more.
+const MOST_BEGINNING: usize = 64;
 /// Most bytes of datagrams that wait for the guest, of one client.
 const MOST_WAITING_EACH: usize = 128 << 10;
 /// Most bytes of datagrams that wait for the guest, of all clients.
@@ -37,6 +39,8 @@ pub(super) struct Limits {
     pub flows: usize,
     /// Clients of UDP, of one port.
     pub flows_each: usize,
+    /// Clients of UDP that begin, of one port.
+    pub beginning: usize,
     /// Bytes that wait for the guest, of one client of UDP.
     pub waiting_each: usize,
     /// Bytes that wait for the guest, of all clients of UDP.
@@ -54,6 +58,7 @@ impl Limits {
             arrivals: MOST_ARRIVALS.min(descriptors / 8),
             flows: MOST_FLOWS.min(descriptors / 8),
             flows_each: MOST_FLOWS_EACH.min(descriptors / 8),
+            beginning: MOST_BEGINNING,
             waiting_each: MOST_WAITING_EACH,
             waiting: MOST_WAITING,
         }

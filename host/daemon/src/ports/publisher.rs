@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lighter_protocol::{Bind, Bound, Failed, FailedCode, Message, Publish, Transport};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -37,6 +38,7 @@ pub(super) struct Publisher<D> {
     wanted: Publish,
     door: D,
     tasks: JoinSet<()>,
+    over: watch::Sender<bool>,
     ports: usize,
     sockets: usize,
 }
@@ -56,6 +58,7 @@ impl<D: Door> Publisher<D> {
             wanted,
             door,
             tasks: JoinSet::new(),
+            over: watch::Sender::new(false),
             ports: 0,
             sockets: 0,
         })
@@ -88,7 +91,8 @@ impl<D: Door> Publisher<D> {
 
     /// Stops listening; after this everything is closed.
     pub async fn close(mut self) {
-        self.tasks.shutdown().await;
+        self.over.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
     }
 
     async fn bind(&mut self, bind: &Bind) -> Result<(), Failed> {
@@ -110,8 +114,14 @@ impl<D: Door> Publisher<D> {
                 for listener in listeners {
                     let arrivals = Arc::clone(&self.all.arrivals);
                     let (port, door) = (Arc::clone(&port), self.door.clone());
-                    self.tasks
-                        .spawn(tcp::accept(listener, port, door, arrivals));
+                    let mut over = self.over.subscribe();
+                    self.tasks.spawn(async move {
+                        tokio::select! {
+                            () = tcp::accept(listener, port, door, arrivals) => {}
+                            // An error says that nobody can tell any more.
+                            _ = over.wait_for(|over| *over) => {}
+                        }
+                    });
                 }
             }
             Listening::Udp(sockets) => {
@@ -119,8 +129,9 @@ impl<D: Door> Publisher<D> {
                 for socket in sockets {
                     let flows = Arc::clone(&self.all.flows);
                     let (port, door) = (Arc::clone(&port), self.door.clone());
+                    let over = self.over.subscribe();
                     self.tasks
-                        .spawn(udp::take(socket, (serial, port), door, flows));
+                        .spawn(udp::take(socket, (serial, port), door, flows, over));
                 }
             }
         }

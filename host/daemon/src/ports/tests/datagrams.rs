@@ -187,6 +187,64 @@ async fn a_guest_that_does_not_read_loses_datagrams_and_holds_nobody_up() {
     assert!((20..1000).contains(&whole), "{whole}");
 }
 
+/// Of one port: those of another are not in the way of its clients.
+#[tokio::test]
+async fn clients_that_come_faster_than_the_guest_takes_them_are_lost_and_those_that_are_there_are_not()
+ {
+    let limits = Limits {
+        beginning: 2,
+        ..Limits::here()
+    };
+    let (all, mut container, mut guest, port) = container(limits, &[LOOPBACK]).await;
+    let other = free_port();
+    let bound = container
+        .bind(bind(10, Transport::Udp, &[LOOPBACK], other))
+        .await;
+    assert_eq!(bound.failed, None);
+    let known = client(LOOPBACK, port).await;
+    known.send(b"first").await.unwrap();
+    let (_, mut flow) = guest.next_flow().await;
+    assert_eq!(flow.receive().await.unwrap(), b"first");
+    guest.closed.store(true, Ordering::Relaxed);
+    let mut flood = Vec::new();
+    for _ in 0..20 {
+        let client = client(LOOPBACK, port).await;
+        client.send(b"new").await.unwrap();
+        flood.push(client);
+    }
+    known.send(b"behind them").await.unwrap();
+    assert_eq!(flow.receive().await.unwrap(), b"behind them");
+    assert_eq!(all.flows.len(), 3);
+    let client = client(LOOPBACK, other).await;
+    client.send(b"elsewhere").await.unwrap();
+    while all.flows.len() < 4 {
+        tokio::task::yield_now().await;
+    }
+    // Whoever says it again is heard when the guest takes clients.
+    guest.closed.store(false, Ordering::Relaxed);
+    for _ in 0..3 {
+        guest.next_flow().await;
+    }
+    flood[19].send(b"again").await.unwrap();
+    let (_, mut last) = guest.next_flow().await;
+    assert_eq!(last.receive().await.unwrap(), b"again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_is_free_when_the_guest_knows_that_it_is_closed() {
+    for _ in 0..50 {
+        let (_all, container, mut guest, port) = container(Limits::here(), &[LOOPBACK]).await;
+        let mut flows = Vec::new();
+        for _ in 0..16 {
+            let client = client(LOOPBACK, port).await;
+            client.send(b"x").await.unwrap();
+            flows.push((guest.next_flow().await, client));
+        }
+        container.close().await;
+        std::net::UdpSocket::bind((LOOPBACK, port)).expect("its clients have the port still");
+    }
+}
+
 #[tokio::test]
 async fn so_many_bytes_wait_in_all() {
     let limits = Limits {
