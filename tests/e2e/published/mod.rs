@@ -251,6 +251,12 @@ fn ports_come_back_after_the_daemon_and_after_the_machine() {
         .connect(Who::Neighbour, (HOST, 8383))
         .expect("connected");
     there.write_all(b"GET /cgi-bin/who ").expect("sent");
+    // Before that it is the daemon's still. The neighbour's address and the state, as the kernel writes them.
+    let is_there = "grep -q '090200C0:.... 01' /proc/net/tcp /proc/net/tcp6";
+    until("the connection is the container's", || {
+        let exec = ["exec", "web", "sh", "-c", is_there];
+        places.host.docker(&exec).code == 0
+    });
     assert_eq!(places.host.kill("lighter daemon"), 1);
     until("the port closes", || {
         places.connect(Who::Neighbour, (HOST, 8383)).is_err()
