@@ -52,6 +52,7 @@ fn main() {
         "serve" => sweep::serve(arg(1).parse().unwrap_or(0)),
         "listening" => sweep::listening(),
         "answer" => answer(arg(1)),
+        "part" => part(arg(1)),
         other => println!("unknown probe {other}"),
     }
 }
@@ -68,6 +69,36 @@ fn answer(port: &str) {
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
         // Whoever asked may have gone.
         let _ = socket.send_to(format!("{} {length}", from.ip()).as_bytes(), from);
+    }
+}
+
+/// Breaks off a connection on which it is told `part`, behind half an answer; of one on which it is told `stay`, it says
+/// what came and how it ended.
+fn part(port: &str) {
+    use std::io::{Read as _, Write as _};
+    let port = port.parse().unwrap_or(0);
+    let Ok(server) = std::net::TcpListener::bind(("0.0.0.0", port)) else {
+        println!("no socket");
+        return;
+    };
+    println!("ready");
+    while let Ok((mut stream, _)) = server.accept() {
+        let mut said = vec![0; 4];
+        if stream.read_exact(&mut said).is_err() {
+            continue;
+        }
+        if said == b"part" {
+            // With something unread, its close is a reset.
+            let _ = stream.peek(&mut [0]);
+            let _ = stream.write_all(b"half");
+            continue;
+        }
+        let end = match stream.read_to_end(&mut said) {
+            Ok(_) => "end",
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => "reset",
+            Err(_) => "another error",
+        };
+        println!("{}: {end}", String::from_utf8_lossy(&said));
     }
 }
 

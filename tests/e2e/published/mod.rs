@@ -1,20 +1,20 @@
 //! Published ports as their users reach them: from the host, from another computer, while things break.
 
 mod bytes;
+mod datagrams;
 mod places;
+mod resets;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 
 use lighter_tests::{env, probe, until};
 
-use places::{
-    HOST, HOST_V6, LOOPBACK, LOOPBACK_V6, NEIGHBOUR, NEIGHBOUR_V6, PATIENCE, Places, Who,
-};
+use places::{HOST, HOST_V6, LOOPBACK, LOOPBACK_V6, NEIGHBOUR, NEIGHBOUR_V6, Places, Who};
 
 /// A server that says who asks.
 const SERVER: &str = "mkdir -p /www/cgi-bin; \
@@ -56,6 +56,26 @@ impl Places {
             seen.get().is_some()
         });
         seen.get().expect("an answer")
+    }
+
+    /// Runs the probe in a container with these options.
+    fn probe(&self, name: &str, options: &[&str], probe: &[&str]) {
+        let program = self.host.home().join("probe");
+        std::fs::write(&program, probe::binary()).expect("written");
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("set");
+        let create = [
+            &["create", "--name", name],
+            options,
+            &["busybox", "/probe"],
+            probe,
+        ];
+        self.host.docker(&create.concat()).ok();
+        let (program, to) = (program.display().to_string(), format!("{name}:/probe"));
+        self.host.docker(&["cp", &program, &to]).ok();
+        self.host.docker(&["start", name]).ok();
+        until("the server", || {
+            self.host.docker(&["logs", name]).out().contains("ready")
+        });
     }
 
     fn gateway(&self, name: &str, field: &str) -> IpAddr {
@@ -136,55 +156,6 @@ fn a_neighbour_reaches_what_is_published_and_nothing_else() {
         .host
         .docker(&["rm", "-f", "open", "local", "one"])
         .ok();
-}
-
-#[test]
-fn datagrams_reach_a_container_from_their_senders() {
-    let name = "datagrams_reach_a_container_from_their_senders";
-    let Some(places) = Places::shared(name) else {
-        return;
-    };
-    let program = places.host.home().join("probe");
-    std::fs::write(&program, probe::binary()).expect("written");
-    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("set");
-    let words = ["create", "--name", "echo", "-p", "5353:53/udp", "busybox"];
-    places
-        .host
-        .docker(&[&words[..], &["/probe", "answer", "53"]].concat())
-        .ok();
-    let program = program.display().to_string();
-    places.host.docker(&["cp", &program, "echo:/probe"]).ok();
-    places.host.docker(&["start", "echo"]).ok();
-    until("the server", || {
-        places
-            .host
-            .docker(&["logs", "echo"])
-            .out()
-            .contains("ready")
-    });
-    let ask = |who: Who, from: IpAddr, to: IpAddr, length: usize| {
-        places.at(who, move || {
-            let socket = UdpSocket::bind((from, 0)).expect("a socket");
-            socket.set_read_timeout(Some(PATIENCE)).expect("set");
-            // Only an answer from the address that was asked is heard.
-            socket.connect((to, 5353)).expect("connected");
-            socket.send(&vec![b'x'; length]).expect("sent");
-            let mut buffer = [0; 100];
-            let length = socket.recv(&mut buffer).expect("an answer");
-            String::from_utf8_lossy(&buffer[..length]).into_owned()
-        })
-    };
-    assert_eq!(ask(Who::Neighbour, NEIGHBOUR, HOST, 5), "192.0.2.9 5");
-    assert_eq!(
-        ask(Who::Neighbour, NEIGHBOUR, HOST, 40_000),
-        "192.0.2.9 40000"
-    );
-    assert_eq!(ask(Who::Own, LOOPBACK, LOOPBACK, 7), "172.17.0.1 7");
-    assert_eq!(
-        ask(Who::Neighbour, NEIGHBOUR_V6, HOST_V6, 9),
-        "172.17.0.1 9"
-    );
-    places.host.docker(&["rm", "-f", "echo"]).ok();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use lighter_network::ports::{Arrival, Ports, Route, Share, Transport, Way};
+use lighter_network::ports::{Arrival, Listener, Ports, Route, Share, Transport, Way};
 use lighter_runtime::{Cgroup, ListenSignal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -27,6 +27,11 @@ const ID: &str = "host-network";
 const MOST: usize = 256;
 /// How long it is waited after something changed: programs begin to listen on several ports, one after the other.
 const SETTLES: Duration = Duration::from_millis(20);
+/// After which it is looked once more: a socket for datagrams that is heard to close is there for a moment yet.
+const ONCE_MORE: Duration = Duration::from_millis(500);
+
+/// What the host listens on for the host's network, and by which number.
+type Leases = BTreeMap<Listener, (u32, Box<dyn HostLease>)>;
 
 /// What is listened on for the host's network, by the number that the host knows.
 #[derive(Debug, Default)]
@@ -110,7 +115,8 @@ impl Engine {
         signal: Arc<ListenSignal>,
         waits: AsyncFd<Watched<OwnedFd>>,
     ) {
-        let mut leases: BTreeMap<SocketAddr, (u32, Box<dyn HostLease>)> = BTreeMap::new();
+        let mut leases = Leases::new();
+        let mut once_more = true;
         let mut next = 0;
         // Begun before anything is asked of a host: the next one is not missed.
         let mut returned = self.config().host_ports.returned();
@@ -126,9 +132,13 @@ impl Engine {
             }
             tokio::select! {
                 heard = waits.readable() => match heard {
-                    Ok(mut heard) => heard.clear_ready(),
+                    Ok(mut heard) => {
+                        heard.clear_ready();
+                        once_more = true;
+                    }
                     Err(_) => return,
                 },
+                () = tokio::time::sleep(ONCE_MORE), if once_more => once_more = false,
                 () = &mut returned => {
                     returned = self.config().host_ports.returned();
                     // Another host listens on nothing yet.
@@ -142,25 +152,26 @@ impl Engine {
 
     async fn settle_listeners(
         &self,
-        there: &BTreeSet<SocketAddr>,
-        leases: &mut BTreeMap<SocketAddr, (u32, Box<dyn HostLease>)>,
+        there: &BTreeSet<Listener>,
+        leases: &mut Leases,
         next: &mut u32,
     ) {
-        let gone: Vec<SocketAddr> = leases
+        let gone: Vec<Listener> = leases
             .keys()
-            .filter(|address| !there.contains(address))
+            .filter(|listener| !there.contains(listener))
             .copied()
             .collect();
-        for address in gone {
-            if let Some((number, lease)) = leases.remove(&address) {
+        for listener in gone {
+            if let Some((number, lease)) = leases.remove(&listener) {
                 lock(&self.host_listeners().known).remove(&number);
                 lease.close().await;
             }
         }
-        let mut ports: BTreeSet<u16> = leases.keys().map(SocketAddr::port).collect();
-        for address in there {
+        let port = |(transport, address): &Listener| (*transport, address.port());
+        let mut ports: BTreeSet<(Transport, u16)> = leases.keys().map(port).collect();
+        for listener in there {
             // One of a port is enough: all are at the loopback.
-            if leases.contains_key(address) || !ports.insert(address.port()) {
+            if leases.contains_key(listener) || !ports.insert(port(listener)) {
                 continue;
             }
             if leases.len() >= MOST {
@@ -168,14 +179,15 @@ impl Engine {
                 break;
             }
             *next = next.wrapping_add(1);
-            lock(&self.host_listeners().known).insert(*next, *address);
-            match self.listen_for(*next, address.port()).await {
+            let (transport, address) = *listener;
+            lock(&self.host_listeners().known).insert(*next, address);
+            match self.listen_for(*next, transport, address.port()).await {
                 Ok(lease) => {
-                    leases.insert(*address, (*next, lease));
+                    leases.insert(*listener, (*next, lease));
                 }
                 Err(error) => {
                     lock(&self.host_listeners().known).remove(next);
-                    tracing::info!(%error, %address, "not reached at the host's loopback");
+                    tracing::info!(%error, %address, ?transport, "not reached at the host's loopback");
                 }
             }
         }
@@ -184,11 +196,12 @@ impl Engine {
     async fn listen_for(
         &self,
         number: u32,
+        transport: Transport,
         port: u16,
     ) -> std::result::Result<Box<dyn HostLease>, super::PortError> {
         let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let mut lease = self.config().host_ports.open(ID, ID).await?;
-        lease.bind(number, Transport::Tcp, &loopback, port).await?;
+        lease.bind(number, transport, &loopback, port).await?;
         Ok(lease)
     }
 

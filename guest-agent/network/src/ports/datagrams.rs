@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Way;
 use super::asked::{At, Socket};
-use super::sockets::Sockets;
+use super::sockets::{Mine, Sockets};
 
 /// How long nobody says anything before a conversation is over; docker-proxy's.
 const QUIET: Duration = Duration::from_secs(90);
@@ -82,7 +82,7 @@ struct Conversation {
 
 /// Datagrams that come to a socket of the machine, until that is over; when this returns others can have the port.
 pub(super) async fn exchange(
-    socket: Socket,
+    socket: Mine<Socket>,
     sockets: Sockets,
     way: Arc<dyn Way>,
     mut over: watch::Receiver<bool>,
@@ -93,7 +93,7 @@ pub(super) async fn exchange(
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         let received = tokio::select! {
-            received = socket.receive(&mut buffer) => received,
+            received = socket.socket.receive(&mut buffer) => received,
             Some(_) = talking.join_next() => continue,
             // An error says that nobody can tell any more.
             _ = over.wait_for(|over| *over) => break,
@@ -118,7 +118,7 @@ pub(super) async fn exchange(
                 let (last, seen) = watch::channel(Instant::now());
                 let (socket, sockets, way) = (Arc::clone(&socket), sockets.clone(), way.clone());
                 talking.spawn(async move {
-                    hold(&socket, key, &sockets, &*way, (heard, last)).await;
+                    hold(&socket.socket, key, &sockets, &*way, (heard, last)).await;
                 });
                 let begun = Conversation { said, last: seen };
                 conversations.entry(key).or_insert(begun)

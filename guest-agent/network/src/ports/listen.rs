@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lighter_protocol::Transport;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::sockets::{OwnListener, Sockets, is_any};
+use super::sockets::{Mine, Sockets, is_any};
 use super::{Way, carry, datagrams, reach};
 
 /// Until connections are accepted again where there was no descriptor for one.
@@ -66,7 +66,7 @@ pub(super) async fn listen(
     Ok(Listening { tasks, over })
 }
 
-async fn accept(listener: OwnListener, sockets: Sockets, way: Arc<dyn Way>) {
+async fn accept(listener: Mine<TcpListener>, sockets: Sockets, way: Arc<dyn Way>) {
     loop {
         match listener.socket.accept().await {
             Ok((client, from)) => {

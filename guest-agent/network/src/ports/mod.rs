@@ -39,6 +39,7 @@ use tokio::sync::{OnceCell, watch};
 
 pub use carry::Stream;
 pub use listen::{Listening, is_here_too};
+pub use local::Listener;
 pub use share::{CONNECTIONS, Share};
 
 use crate::{NetworkError, Wiring};
@@ -125,11 +126,11 @@ impl Ports {
         listen::listen(&self.sockets, transport, addresses, port, way).await
     }
 
-    /// What containers of the host's network listen on for connections.
+    /// What containers of the host's network listen on.
     ///
     /// # Errors
     /// The kernel does not say.
-    pub async fn listeners(&self) -> io::Result<BTreeSet<SocketAddr>> {
+    pub async fn listeners(&self) -> io::Result<BTreeSet<Listener>> {
         self.sockets.listeners().await
     }
 

@@ -11,7 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 
-use super::{Route, asked, local};
+use super::local::{self, Listener};
+use super::{Route, asked};
 use crate::{NetworkError, place};
 
 /// Connections that wait to be accepted; the kernel's own limit.
@@ -29,15 +30,29 @@ pub(super) struct Sockets {
 
 type Own = Arc<Mutex<HashSet<u64>>>;
 
-/// A listener that was made here.
+/// A socket that listens and was made here.
 #[derive(Debug)]
-pub(super) struct OwnListener {
-    pub socket: TcpListener,
+pub(super) struct Mine<S> {
+    pub socket: S,
+    _known: Known,
+}
+
+/// That a socket is known as one that was made here.
+#[derive(Debug)]
+struct Known {
     number: u64,
     own: Own,
 }
 
-impl Drop for OwnListener {
+impl Known {
+    fn of(socket: &Socket, own: Own) -> io::Result<Self> {
+        let number = rustix::fs::fstat(socket)?.st_ino;
+        lock(&own).insert(number);
+        Ok(Self { number, own })
+    }
+}
+
+impl Drop for Known {
     fn drop(&mut self) {
         lock(&self.own).remove(&self.number);
     }
@@ -70,38 +85,24 @@ impl Sockets {
     }
 
     /// Listens for connections.
-    pub async fn listen(&self, address: SocketAddr) -> io::Result<OwnListener> {
+    pub async fn listen(&self, address: SocketAddr) -> io::Result<Mine<TcpListener>> {
         let own = Arc::clone(&self.own);
         let made = self.make(move || {
             let socket = stream(address.ip())?;
             socket.set_reuse_address(true)?;
             bind(&socket, address)?;
-            let number = rustix::fs::fstat(&socket)?.st_ino;
-            // Known before anybody can see it.
-            lock(&own).insert(number);
-            let listening = socket.listen(BACKLOG);
-            if listening.is_err() {
-                lock(&own).remove(&number);
-            }
-            listening.map(|()| (socket, number))
+            // Before anybody can see it.
+            let known = Known::of(&socket, own)?;
+            socket.listen(BACKLOG)?;
+            Ok((socket, known))
         });
-        let (socket, number) = made.await?;
-        let own = Arc::clone(&self.own);
-        match TcpListener::from_std(socket.into()) {
-            Ok(socket) => Ok(OwnListener {
-                socket,
-                number,
-                own,
-            }),
-            Err(error) => {
-                lock(&own).remove(&number);
-                Err(error)
-            }
-        }
+        let (socket, _known) = made.await?;
+        let socket = TcpListener::from_std(socket.into())?;
+        Ok(Mine { socket, _known })
     }
 
     /// What others listen on there.
-    pub async fn listeners(&self) -> io::Result<BTreeSet<SocketAddr>> {
+    pub async fn listeners(&self) -> io::Result<BTreeSet<Listener>> {
         let own = Arc::clone(&self.own);
         self.make(move || {
             let own = lock(&own).clone();
@@ -111,13 +112,18 @@ impl Sockets {
     }
 
     /// Takes datagrams.
-    pub async fn take_datagrams(&self, address: SocketAddr) -> io::Result<asked::Socket> {
-        let socket = self.make(move || {
+    pub async fn take_datagrams(&self, address: SocketAddr) -> io::Result<Mine<asked::Socket>> {
+        let own = Arc::clone(&self.own);
+        let made = self.make(move || {
             let socket = datagrams(address.ip())?;
+            // Before anybody can see it.
+            let known = Known::of(&socket, own)?;
             bind(&socket, address)?;
-            Ok(socket)
+            Ok((socket, known))
         });
-        asked::Socket::new(UdpSocket::from_std(socket.await?.into())?)
+        let (socket, _known) = made.await?;
+        let socket = asked::Socket::new(UdpSocket::from_std(socket.into())?)?;
+        Ok(Mine { socket, _known })
     }
 
     /// Connects to a container: from a client's own address, or from the machine's.
