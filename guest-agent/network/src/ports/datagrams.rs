@@ -9,20 +9,21 @@ use std::time::Duration;
 use lighter_protocol::MAX_DATAGRAM;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UdpSocket, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::Way;
 use super::asked::{At, Socket};
+use super::said::{self, Hears, Said, Says};
 use super::sockets::{Mine, Sockets};
 
 /// How long nobody says anything before a conversation is over; docker-proxy's.
 const QUIET: Duration = Duration::from_secs(90);
 /// Conversations of one port at once; whoever was quiet the longest makes room.
 const CONVERSATIONS: usize = 1_024;
-/// Datagrams that wait for a conversation that just begins; more are lost, as they are on a network.
-const WAITING: usize = 64;
+/// Conversations of one port that begin at once; who is new and finds more says it in vain, and costs nothing.
+const BEGINNING: usize = 64;
 
 /// One client's datagrams, which the host sends on, and the container's, until either side ends.
 pub(super) async fn converse(
@@ -76,7 +77,7 @@ type Key = (SocketAddr, Option<At>);
 
 /// Somebody's conversation through a socket of the machine.
 struct Conversation {
-    said: mpsc::Sender<Vec<u8>>,
+    says: Says,
     last: watch::Receiver<Instant>,
 }
 
@@ -89,6 +90,7 @@ pub(super) async fn exchange(
 ) {
     let socket = Arc::new(socket);
     let mut conversations: HashMap<Key, Conversation> = HashMap::new();
+    let beginning = Arc::new(Semaphore::new(BEGINNING));
     let mut talking = JoinSet::new();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
@@ -106,26 +108,28 @@ pub(super) async fn exchange(
                 continue;
             }
         };
-        let datagram = buffer.get(..asked.length).unwrap_or_default().to_vec();
+        let datagram = buffer.get(..asked.length).unwrap_or_default();
         let key = (asked.client, asked.at);
         let known = conversations.get(&key);
-        let conversation = match known.filter(|known| !known.said.is_closed()) {
+        let conversation = match known.filter(|known| !known.says.is_over()) {
             Some(conversation) => conversation,
             None => {
+                let Ok(begins) = Arc::clone(&beginning).try_acquire_owned() else {
+                    continue;
+                };
                 conversations.remove(&key);
                 make_room(&mut conversations);
-                let (said, heard) = mpsc::channel(WAITING);
+                let (says, heard) = said::queue();
                 let (last, seen) = watch::channel(Instant::now());
                 let (socket, sockets, way) = (Arc::clone(&socket), sockets.clone(), way.clone());
                 talking.spawn(async move {
-                    hold(&socket.socket, key, &sockets, &*way, (heard, last)).await;
+                    hold(&socket.socket, key, &sockets, &*way, (heard, last, begins)).await;
                 });
-                let begun = Conversation { said, last: seen };
+                let begun = Conversation { says, last: seen };
                 conversations.entry(key).or_insert(begun)
             }
         };
-        // What finds no room is lost.
-        let _ = conversation.said.try_send(datagram);
+        conversation.says.leave(datagram);
     }
     // They have the socket too.
     talking.shutdown().await;
@@ -135,7 +139,7 @@ fn make_room(conversations: &mut HashMap<Key, Conversation>) {
     if conversations.len() < CONVERSATIONS {
         return;
     }
-    conversations.retain(|_, conversation| !conversation.said.is_closed());
+    conversations.retain(|_, conversation| !conversation.says.is_over());
     if conversations.len() < CONVERSATIONS {
         return;
     }
@@ -154,7 +158,7 @@ async fn hold(
     key: Key,
     sockets: &Sockets,
     way: &dyn Way,
-    (mut heard, last): (mpsc::Receiver<Vec<u8>>, watch::Sender<Instant>),
+    (mut heard, last, begins): (Hears, watch::Sender<Instant>, OwnedSemaphorePermit),
 ) {
     let Some(_place) = way.share().place() else {
         return;
@@ -163,7 +167,7 @@ async fn hold(
     let who = Some(client).filter(|client| !client.ip().is_loopback());
     let mut ended = way.ended();
     let route = || way.route(who, client.is_ipv6());
-    let mut moved: Option<Vec<u8>> = None;
+    let (mut moved, mut begins): (Option<Said>, _) = (None, Some(begins));
     while let Some(to) = route() {
         let container = match sockets.converse(&to).await {
             Ok(container) => container,
@@ -172,9 +176,10 @@ async fn hold(
                 return;
             }
         };
+        drop(begins.take());
         if let Some(datagram) = moved.take() {
             // Lost where there is nobody.
-            let _: io::Result<usize> = container.send(&datagram).await;
+            let _: io::Result<usize> = container.send(&datagram.bytes).await;
         }
         let still = || route().as_ref() == Some(&to);
         moved = tokio::select! {
@@ -191,10 +196,10 @@ async fn hold(
 async fn talk(
     (socket, (client, asked)): (&Socket, Key),
     container: &UdpSocket,
-    heard: &mut mpsc::Receiver<Vec<u8>>,
+    heard: &mut Hears,
     last: &watch::Sender<Instant>,
     still: impl Fn() -> bool,
-) -> Option<Vec<u8>> {
+) -> Option<Said> {
     let mut answer = vec![0; MAX_DATAGRAM];
     loop {
         let quiet = *last.borrow() + QUIET;
@@ -207,7 +212,7 @@ async fn talk(
         match timeout_at(quiet, next).await {
             Ok(Some(Ok(datagram))) if !still() => return Some(datagram),
             // Lost where there is nobody.
-            Ok(Some(Ok(datagram))) => drop(container.send(&datagram).await),
+            Ok(Some(Ok(datagram))) => drop(container.send(&datagram.bytes).await),
             Ok(Some(Err(Ok(count)))) => {
                 let answer = answer.get(..count).unwrap_or_default();
                 drop(socket.answer(answer, client, asked).await);

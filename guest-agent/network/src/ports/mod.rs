@@ -20,6 +20,7 @@ mod datagrams;
 mod listen;
 mod local;
 mod nested;
+mod said;
 mod share;
 mod sockets;
 mod transparent;
