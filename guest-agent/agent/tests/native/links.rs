@@ -7,7 +7,7 @@ use tempfile::tempdir;
 
 use crate::api::{Answer, call, create, get, logs, post, remove_by_force, run, started, wait};
 use crate::machine::Machine;
-use crate::networks::{SLEEP, address, inside};
+use crate::networks::{SLEEP, address, inside, make, with_subnet};
 
 fn linked(links: &[&str], script: &str) -> Value {
     let mut body = inside("bridge", script);
@@ -123,6 +123,43 @@ fn a_link_follows_its_container_and_survives_the_engine() {
     assert_eq!(links(&machine, "site"), json!(["/base:/site/store"]));
     get(&machine, "/containers/web/store/json").is(404);
     get(&machine, "/containers/site/store/json").is(200);
+}
+
+#[test]
+fn a_link_follows_its_container_through_other_networks() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    make(&machine, &with_subnet("other", "10.40.0.0/24")).is(201);
+    pair(&machine);
+    let change = |verb: &str, network: &str, container: &str| {
+        let path = format!("/networks/{network}/{verb}");
+        call(&machine, "POST", &path, &json!({"Container": container})).is(200);
+    };
+    let before = address(&machine, "db", "bridge");
+    change("connect", "other", "db");
+    change("disconnect", "bridge", "db");
+    let exec = json!({"Cmd": ["/bin/busybox", "true"]});
+    let refused = call(&machine, "POST", "/containers/web/exec", &exec).is(500);
+    let said = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        said.ends_with("not attached to default bridge network"),
+        "{said}"
+    );
+    run(&machine, "thief", &inside("bridge", SLEEP));
+    change("connect", "bridge", "db");
+    let now = address(&machine, "db", "bridge");
+    assert_ne!(now, before);
+    let line = format!("{now}\tstore {} db", short_id(&machine, "db"));
+    assert_eq!(hosts(&machine, "web")[0], line);
+
+    // One that starts without the default network has its links with it.
+    change("connect", "other", "web");
+    stop(&machine, "web");
+    change("disconnect", "bridge", "web");
+    start(&machine, "web").is(204);
+    assert!(!hosts(&machine, "web").contains(&line));
+    change("connect", "bridge", "web");
+    assert!(hosts(&machine, "web").contains(&line));
 }
 
 #[test]

@@ -38,15 +38,24 @@ impl Engine {
 
     /// Names the addresses of one more place; what else stands in the file stays.
     pub(super) fn add_to_hosts(&self, record: &Record, place: &Place) -> Result<()> {
+        let _linking = self.linking(record);
+        self.add_lines(record, lines(record, place))
+    }
+
+    /// Adds those of these lines that are not there; the caller holds [`Engine::linking`].
+    pub(super) fn add_lines(
+        &self,
+        record: &Record,
+        lines: impl IntoIterator<Item = String>,
+    ) -> Result<()> {
         let Some(path) = self.hosts_path(record) else {
             return Ok(());
         };
-        let _linking = self.linking(record);
         // What is too long to be read is added to all the same.
         let there = read(&path).unwrap_or_default();
         let known = |line: &str| there.split(is_end).any(|old| old == line.as_bytes());
         let mut text = String::new();
-        for line in lines(record, place).filter(|line| !known(line)) {
+        for line in lines.into_iter().filter(|line| !known(line)) {
             if text.is_empty() && there.last().is_some_and(|last| !is_end(last)) {
                 text.push('\n');
             }

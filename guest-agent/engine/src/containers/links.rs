@@ -144,6 +144,19 @@ impl Engine {
         lines
     }
 
+    /// What is to be done with links where a container that runs has joined a network, which is one of these places.
+    pub(super) fn link_again(&self, record: &Record, places: &Places, joined: &str) -> Result<()> {
+        if joined != NETWORK {
+            return Ok(());
+        }
+        {
+            let _linking = self.linking(record);
+            self.add_lines(record, self.link_lines(record, places))?;
+        }
+        self.tell_linking(record, places);
+        Ok(())
+    }
+
     /// Has those who link to a container that starts know its addresses of this run.
     pub(super) fn tell_linking(&self, record: &Record, places: &Places) {
         let Some(place) = places.get(NETWORK) else {

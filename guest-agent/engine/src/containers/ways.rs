@@ -34,6 +34,7 @@ impl Engine {
         if begun || way != before {
             self.set_way_out(copy(namespace)?, &way).await?;
         }
+        self.link_again(record, places, name)?;
         joined.map_or(Ok(()), |place| self.add_to_hosts(record, &place))
     }
 
