@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::env;
 use crate::run::{Finished, run};
+use crate::subnet;
 use crate::user::User;
 
 /// Longest one client command may take. Under emulation a boot is seconds, not minutes.
@@ -141,6 +142,9 @@ impl Host {
     }
 
     fn bring_up(&self) {
+        if let Some(bip) = subnet::bip() {
+            self.lighter(&["config", "set", "engine.bip", bip]).ok();
+        }
         self.lighter(&["up"]).ok();
         self.docker(&["tag", "lighter/hello", "busybox"]).ok();
     }

@@ -32,6 +32,7 @@ pub mod proxy;
 pub mod reference;
 pub mod registry;
 pub mod run;
+mod subnet;
 pub mod tars;
 pub mod terminal;
 pub mod tokens;

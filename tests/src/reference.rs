@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::env;
 use crate::run::{Finished, run};
+use crate::subnet;
 
 /// A running dockerd; ended when dropped.
 pub struct Reference {
@@ -94,6 +95,7 @@ impl Reference {
             .args(["--net", "--mount", "bash", "-c", START, "reference"])
             .arg(dir.path())
             .arg(before)
+            .args(subnet::bip().map(|bip| format!("--bip={bip}")))
             .args(arguments)
             .env("PATH", path)
             .stdin(Stdio::null())
