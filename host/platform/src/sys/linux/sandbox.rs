@@ -24,12 +24,26 @@ pub fn close_inherited() {
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
 }
 
+/// Has all threads share one heap, which grows and shrinks by `brk`. The others that the C library makes for threads
+/// are its own mappings, and before it first gives a part of one back it opens a file of `/proc`: a confined process
+/// would end there.
+///
+/// To be called before another thread is started.
+fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no other thread is there that could be allocating; a number it does not take changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
+}
+
 /// Gives up every privilege but those of `kept` that it has, raises the number of descriptors to the most allowed
-/// and returns it.
+/// and returns it. To be called before another thread is started.
 ///
 /// # Errors
 /// What the kernel answers.
 pub fn give_up_all_but(kept: CapabilitySet) -> io::Result<usize> {
+    share_heap();
     set_no_new_privs(true)?;
     // No other process of this user may read guest memory out of this one.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -123,3 +137,47 @@ const EVERYBODYS: &[i64] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    const CONFINED: &str = "LIGHTER_TEST_CONFINED";
+
+    #[test]
+    fn a_confined_process_gives_memory_back() {
+        if std::env::var_os(CONFINED).is_some() {
+            return fill_and_empty_the_heap();
+        }
+        // On the main thread: the heap of another one would be there before.
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--test-threads=1",
+                "--nocapture",
+                "a_confined_process_gives_memory_back",
+            ])
+            .env(CONFINED, "1")
+            .status()
+            .unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    fn fill_and_empty_the_heap() {
+        give_up_all_but(CapabilitySet::empty()).unwrap();
+        let (go, wait) = channel();
+        let worker = std::thread::spawn(move || {
+            wait.recv().unwrap();
+            let pieces: Vec<Vec<u8>> = (0..4_000).map(|_| vec![1; 16 << 10]).collect();
+            assert!(pieces.iter().all(|piece| piece[0] == 1));
+            drop(pieces);
+            // Nothing is written any more, nor tidied up.
+            std::process::exit(0);
+        });
+        seccompiler::apply_filter_all_threads(&filter(&[], []).unwrap()).unwrap();
+        go.send(()).unwrap();
+        worker.join().unwrap();
+    }
+}
