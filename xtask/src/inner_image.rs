@@ -49,7 +49,7 @@ const LIBRARY_FOLDER: &str = "usr/lib/x86_64-linux-gnu";
 ///
 /// When a package cannot be had or lacks a file; a half-made archive is never returned.
 pub fn archive(cache: &Path, clients: &Path) -> Result<PathBuf> {
-    let more = packages::unpacked_as(cache, "sid-inner", "sid", &PACKAGES)?;
+    let more = more(cache)?;
     let folder = cache.join("inner-image");
     fs::create_dir_all(&folder)?;
     let lock = File::create(folder.join("lock"))?;
@@ -79,6 +79,19 @@ pub fn archive(cache: &Path, clients: &Path) -> Result<PathBuf> {
     fs::remove_dir_all(&root)?;
     fs::write(stamp, made_of)?;
     Ok(archive)
+}
+
+/// Fills the folder `root` with what is in the image, for a machine that has it as its own root.
+///
+/// # Errors
+///
+/// As [`archive`].
+pub fn files(cache: &Path, clients: &Path, root: &Path) -> Result<()> {
+    fill(root, clients, &more(cache)?)
+}
+
+fn more(cache: &Path) -> Result<PathBuf> {
+    packages::unpacked_as(cache, "sid-inner", "sid", &PACKAGES)
 }
 
 /// What the image depends on: the packages' files, the program, and how it is made.

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 const DIRECTORY: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
 const CHARACTER: u32 = 0o020_000;
+const LINK: u32 = 0o120_000;
 
 /// An archive being written. Parents come before what lies in them.
 pub struct Archive<W> {
@@ -34,6 +35,11 @@ impl<W: Write> Archive<W> {
     /// Adds a regular file.
     pub fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
         self.entry(name, FILE | mode, (0, 0), content)
+    }
+
+    /// Adds a symbolic link.
+    pub fn symbolic_link(&mut self, name: &str, target: &str) -> io::Result<()> {
+        self.entry(name, LINK | 0o777, (0, 0), target.as_bytes())
     }
 
     /// Adds a character device.

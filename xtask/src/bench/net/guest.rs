@@ -7,7 +7,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -54,6 +54,8 @@ const SERVE: &str =
 /// What is in the root, and what its script does.
 #[derive(Default)]
 pub struct Root {
+    /// A folder whose files are in it too.
+    pub folder: Option<PathBuf>,
     /// Shell commands that make it ready.
     pub script: String,
 }
@@ -151,10 +153,15 @@ impl Drop for Guest {
 }
 
 fn archive(program: &Path, root: &Root) -> Result<Vec<u8>> {
-    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
     let mut archive = Archive::new(Vec::new());
+    if let Some(folder) = &root.folder {
+        add(&mut archive, folder, "")?;
+    }
     for name in ["bin", "dev", "etc", "proc", "run", "sys", "tmp"] {
-        archive.directory(name, 0o755)?;
+        let is_there = |folder: &PathBuf| folder.join(name).exists();
+        if !root.folder.as_ref().is_some_and(is_there) {
+            archive.directory(name, 0o755)?;
+        }
     }
     archive.character_device("dev/console", 0o600, (5, 1))?;
     archive.file("bin/busybox", 0o755, &read(Path::new(BUSYBOX))?)?;
@@ -162,4 +169,27 @@ fn archive(program: &Path, root: &Root) -> Result<Vec<u8>> {
     let script = format!("{BEGIN}{}{SERVE}", root.script);
     archive.file("init", 0o755, script.as_bytes())?;
     Ok(archive.finish()?)
+}
+
+/// Adds what is in a folder, below `to`.
+fn add(archive: &mut Archive<Vec<u8>>, folder: &Path, to: &str) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        let name = format!("{to}{}", entry.file_name().display());
+        if kind.is_symlink() {
+            let target = std::fs::read_link(&path)?;
+            archive.symbolic_link(&name, &target.display().to_string())?;
+        } else if kind.is_dir() {
+            archive.directory(&name, 0o755)?;
+            add(archive, &path, &format!("{name}/"))?;
+        } else {
+            archive.file(&name, 0o755, &read(&path)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| path.display().to_string())
 }

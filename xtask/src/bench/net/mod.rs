@@ -4,6 +4,8 @@
 //!   outbound   one guest with three cards ─┬─ ours ───────┐
 //!                                          ├─ slirp ──────┼─► one server on the host
 //!                                          └─ passt ──────┘
+//!   inbound    a client on the host ─┬─► ours, published ─────────────────────► a container
+//!                                    └─► slirp's hostfwd ─► docker-proxy ─────► a container
 //! ```
 //!
 //! The same static program is at both ends of each connection (`tests/wire/wire.rs`), and the same orders go to
@@ -11,16 +13,18 @@
 
 mod cards;
 mod guest;
+mod inbound;
 mod measures;
 mod outbound;
 mod place;
 mod program;
+mod proxied;
 mod usage;
 
 use anyhow::Result;
 
 use super::Row;
-use super::ours::Built;
+use super::sides::Tools;
 
 /// Measures all, or what gives rows in whose names `only` occurs.
 ///
@@ -28,6 +32,8 @@ use super::ours::Built;
 ///
 /// When a side does not come up, or loses a byte.
 pub fn net(pairs: usize, as_built: bool, only: Option<&str>) -> Result<Vec<Row>> {
-    let built = Built::new(as_built)?;
-    outbound::rows(&built, pairs, only)
+    let tools = Tools::ensure(as_built)?;
+    let mut rows = outbound::rows(&tools.built, pairs, only)?;
+    rows.extend(inbound::rows(&tools, pairs, only)?);
+    Ok(rows)
 }

@@ -29,18 +29,18 @@ pub fn rows(built: &Built, pairs: usize, only: Option<&str>) -> Result<Vec<Row>>
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let (lighter, kernel) = (built.lighter().to_owned(), built.kernel());
     packages::ensure(&[package("busybox-static"), package("iproute2")])?;
     let root_of_passt = cards::passt()?;
-    place::within(move || {
+    place::within(|| {
         let folder = tempfile::tempdir()?;
         let program = program::build(folder.path())?;
         let _server = Server::start(&program)?;
-        let cards = Cards::start(&lighter, &root_of_passt)?;
+        let cards = Cards::start(built.lighter(), &root_of_passt)?;
         let root = Root {
+            folder: None,
             script: cards.script(),
         };
-        let mut guest = Guest::start(&kernel, &program, &root, &cards.arguments())?;
+        let mut guest = Guest::start(&built.kernel(), &program, &root, &cards.arguments())?;
         let mut rows = Vec::new();
         for measure in wanted {
             rows.extend(in_turn(&mut guest, &cards, measure, pairs)?);

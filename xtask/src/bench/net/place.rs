@@ -29,21 +29,21 @@ pub fn address(card: usize) -> SocketAddr {
 /// # Errors
 ///
 /// When this is not root, the network cannot be made, or the work fails.
-pub fn within<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub fn within<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     ensure!(
         packages::is_root(),
         "only root makes a network of its own: run this with sudo"
     );
     let namespace = lighter_tests::network_namespace();
-    let thread = std::thread::spawn(move || {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-        prepare()?;
-        work()
-    });
-    thread
-        .join()
-        .ok()
-        .context("the thread of a network panicked")?
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            prepare()?;
+            work()
+        });
+        let done = thread.join();
+        done.ok().context("the thread of a network panicked")?
+    })
 }
 
 fn prepare() -> Result<()> {

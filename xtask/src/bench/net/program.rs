@@ -142,3 +142,19 @@ impl Drop for Server {
         let _ = self.0.wait();
     }
 }
+
+/// Runs it as a client by this command.
+///
+/// # Errors
+///
+/// When it fails, with what it said.
+pub fn run(mut command: Command, order: Order, to: SocketAddr) -> Result<Answer> {
+    let out = command
+        .args(order.words(to))
+        .stdin(Stdio::null())
+        .output()
+        .context("the client")?;
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    ensure!(out.status.success(), "{:?}: {said}", order.words(to));
+    Answer::parse(&String::from_utf8_lossy(&out.stdout))
+}
