@@ -2,8 +2,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use std::sync::atomic::{Ordering, fence};
+
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 /// The guest's memory as this process has it mapped.
 pub type Memory = GuestMemoryMmap<()>;
@@ -88,6 +90,36 @@ impl Ring {
         Ok(())
     }
 
+    /// Gives the chains of one frame back, with so many bytes in each: the guest sees all of them or none (virtio
+    /// 1.2, section 5.1.6.4), since one that looks meanwhile drops a frame whose end is missing.
+    pub fn push_used_together(
+        &mut self,
+        memory: &Memory,
+        chains: &[(u16, u32)],
+    ) -> Result<(), BadRing> {
+        let Some((last, rest)) = chains.split_last() else {
+            return Ok(());
+        };
+        let mut next = self.queue.next_used();
+        for (head, len) in rest {
+            if *head >= self.queue.size() {
+                return Err(BadRing);
+            }
+            // Behind the flags and the index (section 2.7.8).
+            let place = 4 + 8 * u64::from(next % self.queue.size());
+            let address = self.queue.used_ring().checked_add(place).ok_or(BadRing)?;
+            let used = (u64::from(*len) << 32 | u64::from(*head)).to_le();
+            memory
+                .write_obj(used, GuestAddress(address))
+                .map_err(|_| BadRing)?;
+            next = next.wrapping_add(1);
+        }
+        self.queue.set_next_used(next);
+        self.unsignalled = self.unsignalled.saturating_add(rest.len() as u16);
+        // This moves the index, behind everything that was written before.
+        self.push_used(memory, last.0, last.1)
+    }
+
     /// Chains given back that the guest was not told about.
     pub fn unsignalled(&self) -> u16 {
         self.unsignalled
@@ -100,12 +132,28 @@ impl Ring {
 
     /// Interrupts the guest if something was given back and it wants to know.
     pub fn notify(&mut self, memory: &Memory) -> Result<(), BadRing> {
-        if std::mem::take(&mut self.unsignalled) > 0
-            && self.queue.needs_notification(memory).map_err(|_| BadRing)?
-        {
+        let count = std::mem::take(&mut self.unsignalled);
+        if count > 0 && self.is_asked_for(memory, count)? {
             self.signal();
         }
         Ok(())
+    }
+
+    /// Whether the guest wants to hear of one of the last `count` chains (section 2.7.7.2). The queue's own answer
+    /// knows of those alone that were given back one by one.
+    fn is_asked_for(&self, memory: &Memory, count: u16) -> Result<bool, BadRing> {
+        if !self.queue.event_idx_enabled() {
+            return Ok(true);
+        }
+        // What was given back is seen by a guest that asks after this look.
+        fence(Ordering::SeqCst);
+        let place = 4 + 2 * u64::from(self.queue.size());
+        let address = self.queue.avail_ring().checked_add(place).ok_or(BadRing)?;
+        let asked: u16 = memory
+            .load(GuestAddress(address), Ordering::Relaxed)
+            .map_err(|_| BadRing)?;
+        let behind = self.queue.next_used().wrapping_sub(u16::from_le(asked));
+        Ok(behind.wrapping_sub(1) < count)
     }
 
     /// Asks for a doorbell at the next chain. Says whether one is there already.
