@@ -10,10 +10,13 @@ use super::samples::Samples;
 use super::sides::{Sides, Tools, give_busybox};
 
 const RUN: [&str; 6] = ["run", "--rm", "--network", "none", "busybox", "true"];
+/// In the network that a container is in of itself.
+const RUN_BRIDGE: [&str; 4] = ["run", "--rm", "busybox", "true"];
 /// Of a call that does nothing: what the client itself costs.
 const NOTHING: [&str; 1] = ["version"];
 const BARE: &str = "dockerd 28.5 on bare Linux";
-const WHAT: &str = "docker run --rm --network none busybox true";
+const WHAT: &str =
+    "docker run --rm busybox true, with --network none but for the rows of the bridge";
 
 /// Beside the peer, beside dockerd without any virtual machine, and beside the peer with flushes of 5 ms.
 ///
@@ -36,17 +39,23 @@ fn own_flushes(tools: &Tools, image: &Image, pairs: usize) -> Result<Vec<Row>> {
     let bare = Reference::with(tools.folder(), tools.docker_path())
         .context("dockerd does not start on this machine itself")?;
     give_busybox(tools, &ours, &[&bare.socket()])?;
-    let calls: [(&str, &[&str]); 4] = [
+    let bare_socket = bare.socket();
+    let calls: [(&str, &[&str]); 7] = [
         (&ours, &RUN),
         (&peer, &RUN),
-        (&bare.socket(), &RUN),
+        (&bare_socket, &RUN),
+        (&ours, &RUN_BRIDGE),
+        (&peer, &RUN_BRIDGE),
+        (&bare_socket, &RUN_BRIDGE),
         (&ours, &NOTHING),
     ];
-    let [a, b, c, nothing] = in_turn(tools, calls, pairs)?;
-    let floor = Samples::new(nothing).median();
+    let [a, b, c, d, e, f, nothing] = in_turn(tools, calls, pairs)?;
+    let floor = Some(Samples::new(nothing).median());
     Ok(vec![
-        row("run", a.clone(), b, peer::NAME, Some(floor)),
-        row("run/bare", a, c, BARE, Some(floor)),
+        row("run", a.clone(), b, peer::NAME, floor),
+        row("run/bare", a, c, BARE, floor),
+        row("run/bridge", d.clone(), e, peer::NAME, floor),
+        row("run/bridge-bare", d, f, BARE, floor),
     ])
 }
 

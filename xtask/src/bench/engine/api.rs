@@ -63,8 +63,17 @@ impl Api {
     ///
     /// When it is not made.
     pub fn create(&mut self, command: &[&str]) -> Result<String> {
+        self.create_in("none", command)
+    }
+
+    /// The same in this network.
+    ///
+    /// # Errors
+    ///
+    /// When it is not made.
+    pub fn create_in(&mut self, network: &str, command: &[&str]) -> Result<String> {
         let body = json!({
-            "Image": "busybox", "Cmd": command, "HostConfig": {"NetworkMode": "none"},
+            "Image": "busybox", "Cmd": command, "HostConfig": {"NetworkMode": network},
         });
         let made = self.json("POST", "/containers/create", Some(&body))?;
         Ok(made["Id"].as_str().context("no id")?.to_owned())
@@ -76,7 +85,16 @@ impl Api {
     ///
     /// When it does not come up.
     pub fn run(&mut self, command: &[&str]) -> Result<String> {
-        let id = self.create(command)?;
+        self.run_in("none", command)
+    }
+
+    /// The same in this network.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub fn run_in(&mut self, network: &str, command: &[&str]) -> Result<String> {
+        let id = self.create_in(network, command)?;
         self.call("POST", &format!("/containers/{id}/start"), None)?;
         Ok(id)
     }

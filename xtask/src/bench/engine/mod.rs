@@ -35,10 +35,12 @@ type Part = fn(&Sides, usize) -> Result<Vec<Row>>;
 
 /// Everything in the order in which it is told, by the names of its rows. Memory comes first: what an engine
 /// once had it may keep.
-const PARTS: [(&str, Part); 10] = [
+const PARTS: [(&str, Part); 12] = [
     ("memory0 memory200", many::memory),
     ("api", starts::api),
     ("run", starts::run),
+    ("api-bridge", starts::api_bridge),
+    ("run-bridge", starts::run_bridge),
     ("exec", starts::exec),
     ("parallel", many::parallel),
     ("list", many::list),
@@ -82,14 +84,23 @@ struct What {
     floor: Option<f64>,
 }
 
-/// Does the same on every side in turn, `pairs` times; a first round warms all and is not counted.
+/// Does the same on every side in turn, as [`among`] does.
 fn in_turn(
     sides: &Sides,
     pairs: usize,
     what: &What,
     work: impl Fn(&Daemon) -> Result<f64>,
 ) -> Result<Vec<Row>> {
-    let daemons = sides.all();
+    among(sides.all(), pairs, what, work)
+}
+
+/// Does the same on every one of these in turn, `pairs` times; a first round warms all and is not counted.
+fn among(
+    daemons: Vec<&Daemon>,
+    pairs: usize,
+    what: &What,
+    work: impl Fn(&Daemon) -> Result<f64>,
+) -> Result<Vec<Row>> {
     let mut taken = vec![Vec::new(); daemons.len()];
     for round in 0..=pairs {
         for (daemon, taken) in daemons.iter().zip(&mut taken) {

@@ -30,16 +30,16 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// How long `run --rm` of `true` takes from the command line, in milliseconds.
+    /// How long `run --rm` of `true` in this network takes from the command line, in milliseconds.
     ///
     /// # Errors
     ///
     /// When it fails.
-    pub fn run_by_client(&self) -> Result<f64> {
+    pub fn run_by_client(&self, network: &str) -> Result<f64> {
         let start = Instant::now();
         let out = Command::new(&self.client[0])
             .args(&self.client[1..])
-            .args(["run", "--rm", "--network", "none", "busybox", "true"])
+            .args(["run", "--rm", "--network", network, "busybox", "true"])
             .env("DOCKER_CONFIG", "/nonexistent")
             .stdin(Stdio::null())
             .output()
@@ -140,6 +140,12 @@ impl Sides {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Ours and dockerd: podman's networks need programs that are not in its root.
+    #[must_use]
+    pub fn dockers(&self) -> Vec<&Daemon> {
+        self.daemons.iter().take(2).collect()
     }
 
     /// Ours first.

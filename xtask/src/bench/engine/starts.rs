@@ -10,7 +10,7 @@ use super::super::samples::Samples;
 use super::api::{Api, stream};
 use super::floor::Floor;
 use super::sides::{Daemon, Sides};
-use super::{What, in_turn};
+use super::{What, among, in_turn};
 use crate::bench::sides::milliseconds;
 
 /// Lives in one sample: one alone is too short to be measured well.
@@ -28,7 +28,41 @@ pub fn api(sides: &Sides, pairs: usize) -> Result<Vec<Row>> {
         unit: "ms",
         floor: Some(floor(pairs)?),
     };
-    in_turn(sides, pairs, &what, lives)
+    in_turn(sides, pairs, &what, |daemon| lives(daemon, "none"))
+}
+
+/// Over the API, in the network that a container is in of itself.
+///
+/// # Errors
+///
+/// When a side does not do it.
+pub fn api_bridge(sides: &Sides, pairs: usize) -> Result<Vec<Row>> {
+    let what = What {
+        names: ["engine/api-bridge", ""],
+        what: "the same in the network `bridge`",
+        unit: "ms",
+        floor: None,
+    };
+    among(sides.dockers(), pairs, &what, |daemon| {
+        lives(daemon, "bridge")
+    })
+}
+
+/// From the command line, in that network.
+///
+/// # Errors
+///
+/// When a side does not do it.
+pub fn run_bridge(sides: &Sides, pairs: usize) -> Result<Vec<Row>> {
+    let what = What {
+        names: ["engine/run-bridge", ""],
+        what: "run --rm busybox true by its client",
+        unit: "ms",
+        floor: None,
+    };
+    among(sides.dockers(), pairs, &what, |daemon| {
+        daemon.run_by_client("bridge")
+    })
 }
 
 /// From the command line.
@@ -43,7 +77,7 @@ pub fn run(sides: &Sides, pairs: usize) -> Result<Vec<Row>> {
         unit: "ms",
         floor: Some(floor(pairs)?),
     };
-    in_turn(sides, pairs, &what, Daemon::run_by_client)
+    in_turn(sides, pairs, &what, |daemon| daemon.run_by_client("none"))
 }
 
 fn floor(pairs: usize) -> Result<f64> {
@@ -52,18 +86,22 @@ fn floor(pairs: usize) -> Result<f64> {
 }
 
 /// The mean of some lives one after the other.
-fn lives(daemon: &Daemon) -> Result<f64> {
+fn lives(daemon: &Daemon, network: &str) -> Result<f64> {
     let mut api = Api::open(&daemon.socket);
     let start = Instant::now();
     for _ in 0..LIVES {
-        life(&mut api)?;
+        life_in(&mut api, network)?;
     }
     Ok(milliseconds(start) / f64::from(LIVES))
 }
 
 /// Everything that becomes of a container whose program ends at once.
 pub fn life(api: &mut Api) -> Result<()> {
-    let id = api.run(&["true"])?;
+    life_in(api, "none")
+}
+
+fn life_in(api: &mut Api, network: &str) -> Result<()> {
+    let id = api.run_in(network, &["true"])?;
     api.wait(&id)?;
     api.remove(&id)
 }

@@ -31,7 +31,7 @@ const MACHINE: [(&str, &str); 9] = [
         "q35,memory-backend=ram,usb=off,vmport=off,smbus=off,sata=off,hpet=off,graphics=off",
     ),
     ("-accel", "tcg,thread=multi,tb-size=128"),
-    ("-cpu", "max"),
+    ("-cpu", "max,erms=off,fsrm=off,fsrs=off"),
     ("-smp", "2"),
     ("-m", "2048M"),
     ("-object", "memory-backend-memfd,id=ram,size=2048M,share=on"),
