@@ -21,7 +21,7 @@ const BUSYBOX: &str = "/bin/busybox";
 /// Begins the line that ends an answer; its status follows.
 const DONE: &str = "done:";
 /// Longest that a boot or an order may take.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// As a machine of ours has it, but for the disk and what a guest without our programs cannot use.
 const MACHINE: [(&str, &str); 9] = [
