@@ -321,7 +321,7 @@ mod tests {
                     let used: u16 = memory
                         .load(GuestAddress(USED + 2), Ordering::Acquire)
                         .unwrap();
-                    halves += u32::from(used % 4 != 0);
+                    halves += u32::from(!used.is_multiple_of(4));
                     sent.store(true, Ordering::Release);
                 }
                 halves
