@@ -91,12 +91,12 @@ fn in_turn(
     what: &What,
     work: impl Fn(&Daemon) -> Result<f64>,
 ) -> Result<Vec<Row>> {
-    among(sides.all(), pairs, what, work)
+    among(&sides.all(), pairs, what, work)
 }
 
 /// Does the same on every one of these in turn, `pairs` times; a first round warms all and is not counted.
 fn among(
-    daemons: Vec<&Daemon>,
+    daemons: &[&Daemon],
     pairs: usize,
     what: &What,
     work: impl Fn(&Daemon) -> Result<f64>,
@@ -110,7 +110,7 @@ fn among(
             }
         }
     }
-    Ok(rows(what, &daemons, taken))
+    Ok(rows(what, daemons, taken))
 }
 
 /// One row for each peer; ours comes first.

@@ -43,7 +43,7 @@ pub fn api_bridge(sides: &Sides, pairs: usize) -> Result<Vec<Row>> {
         unit: "ms",
         floor: None,
     };
-    among(sides.dockers(), pairs, &what, |daemon| {
+    among(&sides.dockers(), pairs, &what, |daemon| {
         lives(daemon, "bridge")
     })
 }
@@ -60,7 +60,7 @@ pub fn run_bridge(sides: &Sides, pairs: usize) -> Result<Vec<Row>> {
         unit: "ms",
         floor: None,
     };
-    among(sides.dockers(), pairs, &what, |daemon| {
+    among(&sides.dockers(), pairs, &what, |daemon| {
         daemon.run_by_client("bridge")
     })
 }
