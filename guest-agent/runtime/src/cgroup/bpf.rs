@@ -95,11 +95,51 @@ struct ElementAttr {
     flags: u64,
 }
 
+/// `union bpf_attr`, `query`.
+#[repr(C, align(8))]
+#[derive(Default)]
+struct QueryAttr {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    // Spelt out for the same reason.
+    zero: u32,
+}
+
+#[repr(C, align(8))]
+#[derive(Default)]
+struct IdAttr {
+    id: u32,
+    next: u32,
+    flags: u32,
+    zero: u32,
+}
+
+#[repr(C, align(8))]
+#[derive(Default)]
+struct InfoAttr {
+    program: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The most programs of a kind that the kernel lets a group have (`BPF_CGROUP_MAX_PROGS`).
+const MOST_ATTACHED: usize = 64;
+/// Where in `struct bpf_prog_info` the name is.
+const NAME: usize = 64;
+
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_DETACH: libc::c_int = 9;
+const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 /// Memory is taken as entries come.
@@ -137,6 +177,72 @@ pub(super) fn attach(
         ..AttachAttr::default()
     };
     sys::bpf(BPF_PROG_ATTACH, &mut attr).map(drop)
+}
+
+/// Attaches a program to a group in place of those of its name, which earlier engines left there: the kernel takes 64 of
+/// a kind. The last `kept` of them stay. There is no moment without one.
+pub(super) fn replace(
+    group: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+    kind: Kind,
+    kept: usize,
+) -> sys::Result<()> {
+    let mut earlier = Vec::new();
+    for id in attached(group, kind)? {
+        let program = by_id(id)?;
+        if name_of(program.as_fd())? == kind.name {
+            earlier.push(program);
+        }
+    }
+    attach(group, program, kind)?;
+    earlier.truncate(earlier.len().saturating_sub(kept));
+    earlier
+        .iter()
+        .try_for_each(|earlier| detach(group, earlier.as_fd(), kind))
+}
+
+/// The programs of a kind that a group has of its own, by the kernel's numbers for them.
+pub(super) fn attached(group: BorrowedFd<'_>, kind: Kind) -> sys::Result<Vec<u32>> {
+    let mut ids = [0u32; MOST_ATTACHED];
+    let mut attr = QueryAttr {
+        target: group.as_raw_fd() as u32,
+        attach_type: kind.attach,
+        ids: ids.as_mut_ptr() as u64,
+        count: ids.len() as u32,
+        ..QueryAttr::default()
+    };
+    sys::bpf(BPF_PROG_QUERY, &mut attr)?;
+    Ok(ids[..ids.len().min(attr.count as usize)].to_vec())
+}
+
+fn by_id(id: u32) -> sys::Result<OwnedFd> {
+    let mut attr = IdAttr {
+        id,
+        ..IdAttr::default()
+    };
+    sys::bpf(BPF_PROG_GET_FD_BY_ID, &mut attr).map(sys::own)
+}
+
+fn name_of(program: BorrowedFd<'_>) -> sys::Result<String> {
+    let mut info = [0u8; NAME + 16];
+    let mut attr = InfoAttr {
+        program: program.as_raw_fd() as u32,
+        length: info.len() as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    sys::bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    let name = info[NAME..].split(|byte| *byte == 0).next();
+    Ok(String::from_utf8_lossy(name.unwrap_or_default()).into_owned())
+}
+
+fn detach(group: BorrowedFd<'_>, program: BorrowedFd<'_>, kind: Kind) -> sys::Result<()> {
+    let mut attr = AttachAttr {
+        target: group.as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        attach_type: kind.attach,
+        ..AttachAttr::default()
+    };
+    sys::bpf(BPF_PROG_DETACH, &mut attr).map(drop)
 }
 
 /// A table from numbers to numbers that programs look into, or a ring of words that they leave.

@@ -59,7 +59,7 @@ impl ListenSignal {
         })
     }
 
-    /// Hears of what is in this group from now on.
+    /// Hears of what is in this group from now on, in place of an earlier engine.
     ///
     /// # Errors
     /// The group is gone, or the kernel refused.
@@ -70,7 +70,7 @@ impl ListenSignal {
 
     fn attach_to(&self, group: BorrowedFd<'_>) -> rustix::io::Result<()> {
         let mut programs = self.programs.iter();
-        programs.try_for_each(|(kind, program)| bpf::attach(group, program.as_fd(), *kind))
+        programs.try_for_each(|(kind, program)| bpf::replace(group, program.as_fd(), *kind, 0))
     }
 
     /// What becomes readable when there is something to hear.
@@ -282,7 +282,15 @@ mod tests {
             return;
         };
         let opened = std::fs::File::open(&group.0).unwrap();
+        // As many engines before this one as the kernel takes programs, and one more.
+        for _ in 0..65 {
+            let earlier = ListenSignal::load().unwrap();
+            earlier.attach_to(opened.as_fd()).unwrap();
+        }
         signal.attach_to(opened.as_fd()).unwrap();
+        for kind in [STREAMS, BOUND[0], BOUND[1], RELEASED] {
+            assert_eq!(bpf::attached(opened.as_fd(), kind).unwrap().len(), 1);
+        }
         let name = "cgroup::listens::tests::a_process_in_a_group";
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])

@@ -75,14 +75,14 @@ impl NameRedirect {
         Ok(Self { map, programs })
     }
 
-    /// Attaches them to a container's group, where those of an engine before this one may be already: what one of them
-    /// has changed the other leaves alone.
+    /// Attaches them to a container's group, where those of the engine before this one stay: they know the way until this
+    /// table has it, and what one of them has changed the other leaves alone.
     ///
     /// # Errors
     /// The group is gone, the kernel refused, or it has them from this table.
     pub fn attach(&self, group: &Cgroup) -> Result<(), CgroupError> {
         self.programs.iter().try_for_each(|(hook, program)| {
-            bpf::attach(group.as_fd(), program.as_fd(), hook.kind())
+            bpf::replace(group.as_fd(), program.as_fd(), hook.kind(), 1)
                 .map_err(|errno| group.fail("attach the way to the name server", errno))
         })
     }
