@@ -51,6 +51,24 @@ pub struct VmParts {
     pub console: ClientStream,
 }
 
+impl VmParts {
+    /// Whether there is one for each device of `spec`; every backend asks first.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] where there is not.
+    pub fn check(&self, spec: &VmSpec) -> Result<(), Error> {
+        let complete = self.disks.len() == spec.disks.len()
+            && self.shares.len() == spec.shares.len()
+            && self.network.is_some() == spec.network.is_some();
+        if complete {
+            return Ok(());
+        }
+        Err(Error::Spec(
+            "there is not one descriptor for each disk, share and network card".into(),
+        ))
+    }
+}
+
 /// Called once with the outcome of [`Vm::connect`], from a thread of the backend: it must not block.
 /// On failure the stream comes back, unread.
 pub type ConnectDone = Box<dyn FnOnce(Result<(), (Error, ClientStream)>) + Send>;

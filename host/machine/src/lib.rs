@@ -35,9 +35,11 @@ pub use error::{Error, HandOverError};
 pub use exit::ExitReason;
 pub use launch::{ClientStream, LaunchConfig};
 pub use secret::Secret;
-pub use spec::{DeviceNetwork, DeviceShare, Disk, VmSpec};
+pub use spec::{Backend, DeviceNetwork, DeviceShare, Disk, VmSpec};
 pub use status::{HostCheck, Status};
 pub use sys::{GuestStream, Machine, check_host, process_main};
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub use sys::Kvm;
 #[cfg(target_os = "linux")]
 pub use sys::Qemu;

@@ -17,9 +17,25 @@ pub const MAX_CPUS: u32 = 64;
 /// Most disks and shares of one machine; each is a device on the guest's bus.
 pub const MAX_DEVICES: usize = 8;
 
+/// Which backend is to run a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// The best that this host can run.
+    #[default]
+    Auto,
+    /// Our own monitor, which needs the Linux kernel's virtualisation.
+    Kvm,
+    /// QEMU.
+    Qemu,
+}
+
 /// One virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmSpec {
+    /// Which backend is to run it.
+    #[serde(default)]
+    pub backend: Backend,
     /// Number of virtual CPUs, 1 to 64.
     pub cpus: u32,
     /// Guest memory in bytes; a whole number of MiB, at least 128 MiB.
@@ -134,6 +150,7 @@ mod tests {
 
     fn spec() -> VmSpec {
         VmSpec {
+            backend: Backend::Qemu,
             cpus: 2,
             memory_bytes: 512 << 20,
             kernel: "vmlinux".into(),

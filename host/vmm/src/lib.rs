@@ -10,6 +10,17 @@
 // Rings and stream descriptors are Linux's; elsewhere the platform's own vsock is used.
 #![cfg(target_os = "linux")]
 
+pub mod balloon;
+pub mod blk;
+pub mod device;
+#[cfg(target_arch = "x86_64")]
+pub mod kvm;
+pub mod mmio;
+#[cfg(test)]
+mod played;
+pub mod remote;
 pub mod ring;
+pub mod rng;
+mod service;
 pub mod vhost_user;
 pub mod vsock;

@@ -69,6 +69,13 @@ pub const KEYS: &[Key] = &[
         "size of the data disk, taken as it is used; can only grow; default: 64GiB",
     ),
     key(
+        "backend",
+        Kind::Text,
+        Effect::NextStart,
+        "what runs the machine on Linux: `kvm`, Lighter's own monitor, where the processor has virtualisation; `qemu`; \
+         default: `auto`, the first of them that can",
+    ),
+    key(
         "shares",
         Kind::List,
         Effect::AtOnce,

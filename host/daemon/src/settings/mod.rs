@@ -11,6 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use lighter_machine::Backend;
 use lighter_platform::{DirError, nearest};
 use lighter_protocol::EngineSettings;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ pub struct Settings {
     pub memory: Option<ByteSize>,
     /// Size of the data disk.
     pub disk: ByteSize,
+    /// What runs the machine.
+    pub backend: Backend,
     /// Host folders containers may be given, beside the ones that always are.
     pub shares: Vec<String>,
     /// The proxies that registries are reached through.
@@ -47,6 +50,7 @@ impl Default for Settings {
             cpus: None,
             memory: None,
             disk: ByteSize(64 << 30),
+            backend: Backend::Auto,
             shares: Vec::new(),
             proxies: ProxySettings::default(),
             engine: EngineSettings::default(),

@@ -262,6 +262,7 @@ async fn launch(
     getrandom::fill(&mut secret)
         .map_err(|error| Failure::plain(format!("the host has no random numbers: {error}")))?;
     let spec = VmSpec {
+        backend: settings.backend,
         cpus: settings.effective_cpus(),
         memory_bytes: settings.effective_memory(),
         kernel: prepared.kernel.clone(),

@@ -72,7 +72,8 @@ impl Console {
             })
     }
 
-    fn write(&self, bytes: &[u8]) {
+    /// Adds to its end.
+    pub fn write(&self, bytes: &[u8]) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -31,11 +31,10 @@ use tokio::{
 
 use super::{
     channel::Channel,
-    qemu::Qemu,
-    sandbox,
+    choice, sandbox,
     wire::{Answer, Event, MAX_FIRST, Request, Start, Want},
 };
-use crate::{Error, ExitReason, Hypervisor, Secret, Status, Vm, VmParts};
+use crate::{Error, ExitReason, Secret, Status, Vm, VmParts};
 
 /// The port on which the guest may call the host; see the protocol's list of ports.
 const GUEST_CALLS: u32 = lighter_protocol::port::HOST;
@@ -188,11 +187,13 @@ impl Process {
         fds: Vec<OwnedFd>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Happening>), Error> {
         let (parts, listener, held) = sort(&start, fds)?;
-        let hypervisor = Qemu;
-        let program = hypervisor.program()?;
+        let choice::Chosen {
+            hypervisor,
+            program,
+        } = choice::choose(start.spec.backend)?;
         let readable = [parts.kernel.as_fd(), parts.initramfs.as_fd()];
         // Before the first thread: threads and children inherit it.
-        sandbox::confine_files(&program, &readable)
+        sandbox::confine_files(program.as_deref(), &readable)
             .map_err(|e| Error::system("confine the machine process", e))?;
         let vm: Arc<dyn Vm> = Arc::from(hypervisor.create(&start.spec, parts)?);
         let active = Active::default();

@@ -54,8 +54,8 @@ const SYSTEM: &[&str] = &[
 const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/kvm"];
 
 /// Lets the calling thread, and whatever it starts from now on, open only what is listed above, the
-/// monitor's program and the open files given.
-pub fn confine_files(program: &Path, files: &[BorrowedFd<'_>]) -> Result<(), RulesetError> {
+/// monitor's program and the open files given. Without a program, only the device for virtualisation is left.
+pub fn confine_files(program: Option<&Path>, files: &[BorrowedFd<'_>]) -> Result<(), RulesetError> {
     let read = AccessFs::from_read(LANDLOCK);
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -65,19 +65,8 @@ pub fn confine_files(program: &Path, files: &[BorrowedFd<'_>]) -> Result<(), Rul
         .scope(Scope::AbstractUnixSocket)?
         .scope(Scope::Signal)?
         .create()?;
-    // A QEMU outside the usual places has its firmware beside it.
-    let place = program
-        .canonicalize()
-        .unwrap_or_else(|_| program.to_owned());
-    let beside = place.parent().map(Path::to_owned);
-    let share = beside
-        .as_deref()
-        .and_then(Path::parent)
-        .map(|prefix| prefix.join("share"));
-    let own = beside.into_iter().chain(share);
-    let listed = PROGRAMS.iter().chain(SYSTEM).map(PathBuf::from);
-    for path in listed.chain(own) {
-        rules = allow(rules, &path, read)?;
+    if let Some(program) = program {
+        rules = allow_program(rules, program)?;
     }
     for path in DEVICES {
         let access = read | AccessFs::WriteFile | AccessFs::IoctlDev;
@@ -92,6 +81,28 @@ pub fn confine_files(program: &Path, files: &[BorrowedFd<'_>]) -> Result<(), Rul
         tracing::warn!("this kernel has no Landlock: the machine is confined by seccomp alone");
     }
     Ok(())
+}
+
+/// What a program of others needs to be started and to find what is its own.
+fn allow_program(
+    mut rules: RulesetCreated,
+    program: &Path,
+) -> Result<RulesetCreated, RulesetError> {
+    // A QEMU outside the usual places has its firmware beside it.
+    let place = program
+        .canonicalize()
+        .unwrap_or_else(|_| program.to_owned());
+    let beside = place.parent().map(Path::to_owned);
+    let share = beside
+        .as_deref()
+        .and_then(Path::parent)
+        .map(|prefix| prefix.join("share"));
+    let own = beside.into_iter().chain(share);
+    let listed = PROGRAMS.iter().chain(SYSTEM).map(PathBuf::from);
+    for path in listed.chain(own) {
+        rules = allow(rules, &path, AccessFs::from_read(LANDLOCK))?;
+    }
+    Ok(rules)
 }
 
 fn allow(
@@ -173,6 +184,11 @@ const CALLS: &[i64] = &[
     libc::SYS_nanosleep,
     libc::SYS_restart_syscall,
     libc::SYS_sched_yield,
+    // the disks of our own monitor
+    libc::SYS_preadv2,
+    libc::SYS_pwritev,
+    libc::SYS_fdatasync,
+    libc::SYS_fallocate,
     // the console's file, and guest memory when QEMU describes it anew
     libc::SYS_pwrite64,
     libc::SYS_ftruncate,
@@ -226,7 +242,8 @@ mod tests {
         std::fs::write(&kernel, "k").unwrap();
         in_a_thread(move || {
             let file = File::open(&kernel).unwrap();
-            confine_files(Path::new("/usr/bin/qemu-system-x86_64"), &[file.as_fd()]).unwrap();
+            let program = Path::new("/usr/bin/qemu-system-x86_64");
+            confine_files(Some(program), &[file.as_fd()]).unwrap();
             if File::open(&secret).is_ok() {
                 eprintln!("SKIP: this kernel has no Landlock");
                 return;

@@ -148,6 +148,7 @@ pub fn spec(kernel: PathBuf, dir: &Path) -> VmSpec {
     let disk = dir.join("disk.img");
     fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
     VmSpec {
+        backend: lighter_machine::Backend::Auto,
         cpus: 2,
         memory_bytes: 1024 << 20,
         kernel,

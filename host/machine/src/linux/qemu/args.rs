@@ -189,10 +189,11 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DeviceNetwork, DeviceShare, Disk};
+    use crate::{Backend, DeviceNetwork, DeviceShare, Disk};
 
     fn spec() -> VmSpec {
         VmSpec {
+            backend: Backend::Qemu,
             cpus: 3,
             memory_bytes: 768 << 20,
             kernel: "/home/ann/vmlinux".into(),

@@ -4,7 +4,6 @@
 //! attached over vhost-user on a socket pair, and so are the shares. QEMU gets descriptors, never
 //! names of the user's files, and dies with the process that started it.
 
-mod accelerator;
 mod args;
 mod find;
 mod process;
@@ -13,17 +12,12 @@ mod vm;
 
 pub use vm::Qemu;
 
-use crate::HostCheck;
+use crate::Error;
 
-/// What this host offers the backend.
-pub fn check_host() -> HostCheck {
-    let backend = find::find().and_then(|program| {
-        let version = find::version(&program)?;
-        version.check()?;
-        Ok(format!("QEMU {version}, `{}`", program.display()))
-    });
-    HostCheck {
-        backend,
-        slow_because: accelerator::without_kvm().map(str::to_owned),
-    }
+/// The monitor in words, if it can be used.
+pub fn check() -> Result<String, Error> {
+    let program = find::find()?;
+    let version = find::version(&program)?;
+    version.check()?;
+    Ok(format!("QEMU {version}, `{}`", program.display()))
 }

@@ -11,25 +11,25 @@ use std::{
         unix::net::UnixStream,
     },
     process::Child,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::Duration,
 };
 
 use lighter_vmm::{
     vhost_user,
-    vsock::{self, GUEST_CID, Vsock},
+    vsock::{GUEST_CID, Vsock},
 };
 use rustix::process::Signal;
 
 use super::{
-    accelerator,
     args::{self, Fds},
     find::{self, Version},
     process, qmp,
 };
 use crate::{
     Accelerator, Capabilities, ClientStream, ConnectDone, Error, ExitReason, Hypervisor, Incoming,
-    Observation, Vm, VmParts, VmSpec, sys::console::Console,
+    Observation, Vm, VmParts, VmSpec,
+    sys::{accelerator, console::Console, ended::Ended, streams},
 };
 
 /// How long QEMU may take to set the machine up before its greeting.
@@ -60,14 +60,7 @@ impl Hypervisor for Qemu {
 
     fn create(&self, spec: &VmSpec, parts: VmParts) -> Result<Box<dyn Vm>, Error> {
         spec.validate()?;
-        if parts.disks.len() != spec.disks.len()
-            || parts.shares.len() != spec.shares.len()
-            || parts.network.is_some() != spec.network.is_some()
-        {
-            return Err(Error::Spec(
-                "there is not one descriptor for each disk, share and network card".into(),
-            ));
-        }
+        parts.check(spec)?;
         let vsock =
             Vsock::spawn(GUEST_CID).map_err(|e| Error::system("start the vsock device", e))?;
         Ok(Box::new(QemuVm {
@@ -99,35 +92,6 @@ struct Running {
     pidfd: OwnedFd,
     pid: u32,
     version: Version,
-}
-
-#[derive(Default)]
-struct Ended {
-    state: Mutex<EndState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct EndState {
-    killed: bool,
-    reason: Option<ExitReason>,
-}
-
-impl Ended {
-    fn lock(&self) -> MutexGuard<'_, EndState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, reason: ExitReason) {
-        let mut state = self.lock();
-        let reason = if state.killed {
-            ExitReason::Killed
-        } else {
-            reason
-        };
-        state.reason.get_or_insert(reason);
-        self.changed.notify_all();
-    }
 }
 
 impl QemuVm {
@@ -213,7 +177,7 @@ impl QemuVm {
         if let Err(error) = find::version(program).and_then(Version::check) {
             return error;
         }
-        match self.ended.lock().reason.clone() {
+        match self.ended.reason() {
             Some(ExitReason::Crash { what, .. }) => Error::system("start the machine", what),
             _ => Error::system("start the machine", "QEMU did not answer"),
         }
@@ -257,7 +221,7 @@ impl Vm for QemuVm {
         match launched {
             Ok(running) => {
                 // A kill that came meanwhile found no process to end.
-                if self.ended.lock().killed {
+                if self.ended.killed() {
                     kill(&running.pidfd);
                 }
                 *stage = Stage::Running(running);
@@ -276,17 +240,10 @@ impl Vm for QemuVm {
     }
 
     fn connect(&self, port: u32, first: Vec<u8>, stream: ClientStream, done: ConnectDone) {
-        if self.ended.lock().reason.is_some() {
+        if self.ended.reason().is_some() {
             return done(Err((Error::Gone, stream)));
         }
-        self.vsock.connect(
-            port,
-            first,
-            stream,
-            Box::new(move |result| {
-                done(result.map_err(|(error, stream)| (words(error, port), stream)));
-            }),
-        );
+        streams::connect(&self.vsock, port, first, stream, done);
     }
 
     fn listen(&self, port: u32, incoming: Option<Incoming>) {
@@ -294,7 +251,7 @@ impl Vm for QemuVm {
     }
 
     fn kill(&self) {
-        self.ended.lock().killed = true;
+        self.ended.kill();
         let mut stage = self.stage();
         match &*stage {
             Stage::Running(running) => kill(&running.pidfd),
@@ -326,17 +283,7 @@ impl Vm for QemuVm {
     }
 
     fn wait(&self) -> ExitReason {
-        let mut state = self.ended.lock();
-        loop {
-            if let Some(reason) = &state.reason {
-                return reason.clone();
-            }
-            state = self
-                .ended
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        self.ended.wait()
     }
 }
 
@@ -349,19 +296,4 @@ impl Drop for QemuVm {
 fn kill(pidfd: &OwnedFd) {
     // Fails only if it is dead already.
     _ = rustix::process::pidfd_send_signal(pidfd.as_fd(), Signal::KILL);
-}
-
-fn words(error: vsock::ConnectError, port: u32) -> Error {
-    use vsock::ConnectError as E;
-    match error {
-        E::NotReady => Error::NotReady,
-        E::Refused => Error::Refused { port },
-        E::TooManyStreams => Error::TooManyStreams,
-        E::Timeout => Error::Timeout,
-        E::Gone => Error::Gone,
-        E::BadSocket => Error::system(
-            "watch a socket",
-            "it is no stream socket, or there are too many",
-        ),
-    }
 }

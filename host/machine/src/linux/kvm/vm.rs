@@ -1,0 +1,337 @@
+//! A machine under our own monitor.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lighter_vmm::balloon::Balloon;
+use lighter_vmm::blk::{Block, Full};
+use lighter_vmm::device::{Device, Local};
+use lighter_vmm::kvm::{Config, End, Monitor};
+use lighter_vmm::remote::Remote;
+use lighter_vmm::rng::Rng;
+use lighter_vmm::vsock::{GUEST_CID, Vsock};
+
+use crate::sys::console::Console;
+use crate::sys::ended::Ended;
+use crate::sys::{accelerator, streams};
+use crate::{
+    Accelerator, Capabilities, ClientStream, ConnectDone, Error, ExitReason, Hypervisor, Incoming,
+    Observation, Vm, VmParts, VmSpec,
+};
+
+/// The kernel's command line but for devices and what the specification adds.
+///
+/// Quiet but not mute, as under QEMU. There is no firmware, no ACPI and no PCI to look for, and KVM tells the clock's
+/// frequency.
+const CMDLINE: &[&str] = &[
+    "console=ttyS0",
+    "quiet",
+    "loglevel=1",
+    "panic=-1",
+    "reboot=t",
+    "nomodule",
+    "random.trust_cpu=1",
+    "cryptomgr.notests",
+    "swiotlb=noforce",
+    "tsc=reliable",
+    "no_timer_check",
+    "rcupdate.rcu_expedited=1",
+    "acpi=off",
+    "pci=off",
+];
+/// Virtio's number of a vsock device, its rings' length, and the event ring, over which nothing ever comes.
+const VSOCK: (u32, u16, usize) = (19, 128, 1);
+
+/// The backend.
+#[derive(Debug, Default)]
+pub struct Kvm;
+
+impl Hypervisor for Kvm {
+    fn name(&self) -> &'static str {
+        "kvm"
+    }
+
+    fn probe(&self) -> Result<(), Error> {
+        match accelerator::without_kvm() {
+            None => Ok(()),
+            Some(why) => Err(Error::Missing {
+                what: "the processor's virtualisation".into(),
+                hint: why.into(),
+            }),
+        }
+    }
+
+    fn create(&self, spec: &VmSpec, parts: VmParts) -> Result<Box<dyn Vm>, Error> {
+        spec.validate()?;
+        parts.check(spec)?;
+        let vsock =
+            Vsock::spawn(GUEST_CID).map_err(|e| Error::system("start the vsock device", e))?;
+        Ok(Box::new(KvmVm {
+            vsock,
+            stage: Mutex::new(Stage::Made(Box::new((spec.clone(), parts)))),
+            ended: Arc::default(),
+            full: Full::default(),
+        }))
+    }
+}
+
+struct KvmVm {
+    // Before the device below, which the monitor's threads use.
+    stage: Mutex<Stage>,
+    vsock: Vsock,
+    ended: Arc<Ended>,
+    full: Full,
+}
+
+enum Stage {
+    Made(Box<(VmSpec, VmParts)>),
+    Running(Arc<Monitor>),
+    Ended,
+}
+
+impl KvmVm {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn launch(&self, spec: &VmSpec, parts: VmParts) -> Result<Arc<Monitor>, Error> {
+        let console = Console::new(parts.console, spec.console_limit);
+        let devices = Devices {
+            spec,
+            vsock: &self.vsock,
+            full: &self.full,
+        };
+        let devices = devices.make(parts.disks, parts.shares, parts.network)?;
+        let kvm = File::options().read(true).write(true).open("/dev/kvm");
+        let config = Config {
+            kvm: kvm.map_err(|e| Error::system("open /dev/kvm", e))?,
+            cpus: u8::try_from(spec.cpus).map_err(|e| Error::Spec(e.to_string()))?,
+            memory_bytes: spec.memory_bytes,
+            kernel: parts.kernel.into(),
+            initramfs: parts.initramfs.into(),
+            command_line: command_line(spec),
+            console: Box::new(Lines::new(console.clone())),
+            devices,
+        };
+        let monitor = Monitor::new(config).map_err(|error| start_error(&error))?;
+        let monitor = Arc::new(monitor);
+        monitor.start().map_err(|error| start_error(&error))?;
+        self.watch(Arc::clone(&monitor), console)?;
+        Ok(monitor)
+    }
+
+    /// Waits for the end on a thread of its own and keeps how it came.
+    fn watch(&self, monitor: Arc<Monitor>, console: Console) -> Result<(), Error> {
+        let ended = Arc::clone(&self.ended);
+        let waited = move || {
+            let what = match monitor.wait() {
+                End::Reset => "the guest restarted".to_owned(),
+                End::Killed => "the machine was ended".to_owned(),
+                End::Failed(what) => what,
+            };
+            ended.set(ExitReason::Crash {
+                what,
+                console_tail: console.tail(),
+            });
+        };
+        let thread = std::thread::Builder::new().name("vm-exit".into());
+        thread
+            .spawn(waited)
+            .map(drop)
+            .map_err(|e| Error::system("start a thread", e))
+    }
+}
+
+/// The devices of a specification.
+struct Devices<'a> {
+    spec: &'a VmSpec,
+    vsock: &'a Vsock,
+    full: &'a Full,
+}
+
+impl Devices<'_> {
+    /// In the order in which the guest finds them: disks are named by it.
+    fn make(
+        &self,
+        disks: Vec<OwnedFd>,
+        shares: Vec<OwnedFd>,
+        network: Option<OwnedFd>,
+    ) -> Result<Vec<Box<dyn Device>>, Error> {
+        let system = |e: io::Error| Error::system("start a device", e);
+        let mut devices: Vec<Box<dyn Device>> = Vec::new();
+        for (disk, file) in self.spec.disks.iter().zip(disks) {
+            let block = Block::new(file.into(), disk.read_only, self.full.clone());
+            devices.push(Box::new(block.map_err(system)?));
+        }
+        let (kind, ring, extra) = VSOCK;
+        let transport = self.vsock.transport();
+        devices.push(Box::new(Local::new(kind, ring, extra, transport)));
+        let remote = |e| Error::system("reach the process behind a device", chain(&e));
+        for (share, socket) in self.spec.shares.iter().zip(shares) {
+            let device = Remote::share(socket.into(), &share.tag).map_err(remote)?;
+            devices.push(Box::new(device));
+        }
+        if let (Some(network), Some(name)) = (self.spec.network, network) {
+            let socket = connect(&name).map_err(system)?;
+            let device = Remote::card(socket, network.mac).map_err(remote)?;
+            devices.push(Box::new(device));
+        }
+        devices.push(Box::new(Rng::new().map_err(system)?));
+        devices.push(Box::new(Balloon::new().map_err(system)?));
+        Ok(devices)
+    }
+}
+
+/// Connects to a listening socket by the descriptor of its name.
+fn connect(name: &OwnedFd) -> io::Result<UnixStream> {
+    use std::os::fd::AsRawFd as _;
+    UnixStream::connect(format!("/proc/self/fd/{}", name.as_raw_fd()))
+}
+
+fn command_line(spec: &VmSpec) -> String {
+    let extra = spec.cmdline_extra.iter().map(String::as_str);
+    let words: Vec<&str> = CMDLINE.iter().copied().chain(extra).collect();
+    words.join(" ")
+}
+
+fn start_error(error: &lighter_vmm::kvm::Error) -> Error {
+    Error::system("start the machine", chain(error))
+}
+
+/// An error with what is behind it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut behind = error.source();
+    while let Some(cause) = behind {
+        text = format!("{text}: {cause}");
+        behind = cause.source();
+    }
+    text
+}
+
+/// The console's bytes, kept until there is a line: the serial port gives them one by one.
+struct Lines {
+    console: Console,
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// The longest that is kept back.
+    const LONGEST: usize = 256;
+
+    fn new(console: Console) -> Self {
+        Self {
+            console,
+            line: Vec::new(),
+        }
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        if self.line.len() >= Self::LONGEST || self.line.ends_with(b"\n") {
+            self.console.write(&self.line);
+            self.line.clear();
+        }
+        Ok(bytes.len())
+    }
+
+    /// The serial port flushes after each byte; what is kept back is written with its line.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.console.write(&self.line);
+    }
+}
+
+impl Vm for KvmVm {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            half_close: true,
+            own_files: true,
+            memory_return: true,
+            enospc_pause: true,
+            share_at_runtime: false,
+            rtc: true,
+        }
+    }
+
+    fn start(&self) -> Result<(), Error> {
+        let mut stage = self.stage();
+        let (spec, parts) = match std::mem::replace(&mut *stage, Stage::Ended) {
+            Stage::Made(made) => *made,
+            Stage::Running(running) => {
+                *stage = Stage::Running(running);
+                return Err(Error::AlreadyStarted);
+            }
+            Stage::Ended => return Err(Error::Gone),
+        };
+        match self.launch(&spec, parts) {
+            Ok(monitor) => {
+                *stage = Stage::Running(monitor);
+                Ok(())
+            }
+            Err(error) => {
+                self.ended.set(ExitReason::Crash {
+                    what: error.to_string(),
+                    console_tail: String::new(),
+                });
+                Err(error)
+            }
+        }
+    }
+
+    fn connect(&self, port: u32, first: Vec<u8>, stream: ClientStream, done: ConnectDone) {
+        if self.ended.reason().is_some() {
+            return done(Err((Error::Gone, stream)));
+        }
+        streams::connect(&self.vsock, port, first, stream, done);
+    }
+
+    fn listen(&self, port: u32, incoming: Option<Incoming>) {
+        self.vsock.listen(port, incoming);
+    }
+
+    fn kill(&self) {
+        self.ended.kill();
+        let mut stage = self.stage();
+        match &*stage {
+            Stage::Running(monitor) => monitor.kill(),
+            Stage::Made(_) => {
+                *stage = Stage::Ended;
+                self.ended.set(ExitReason::Killed);
+            }
+            Stage::Ended => {}
+        }
+    }
+
+    fn observe(&self) -> Observation {
+        Observation {
+            version: env!("CARGO_PKG_VERSION").into(),
+            accelerator: Accelerator::Kvm,
+            vm_pid: None,
+            guest_ready: self.vsock.ready(),
+            streams: self.vsock.streams(),
+            disk_full: self.full.now(),
+        }
+    }
+
+    fn wait(&self) -> ExitReason {
+        self.ended.wait()
+    }
+}
+
+impl Drop for KvmVm {
+    fn drop(&mut self) {
+        self.kill();
+        self.ended.wait();
+    }
+}

@@ -1,0 +1,179 @@
+//! The virtio block device (virtio 1.2, 5.2) over a raw file.
+//!
+//! ```text
+//!   guest ── ring ──► service thread: request ── done at once ──► ring
+//!                          │ would wait                            ▲
+//!                          └──► pool ── result ── wakes ───────────┘
+//! ```
+//!
+//! The file is raw and nothing in it is ever looked at: what a guest writes to its disk makes it nothing else.
+//! A flush is acknowledged when fdatasync has returned. A write for which the host has no room waits, and the
+//! daemon is told; the guest never sees an error for that.
+//!
+//! [`request`] reads what the guest wants, [`file`] does it, [`pool`] does what waits.
+
+mod file;
+mod pool;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
+    VIRTIO_BLK_F_WRITE_ZEROES,
+};
+
+use crate::device::{Activation, Device, Identity};
+use crate::ring::{BadRing, Memory, Ring};
+use crate::service::{Handler, Service, Waker};
+use file::Done;
+use pool::Pool;
+use request::{Request, SECTOR};
+
+const KIND: u32 = 2;
+const RING: u16 = 256;
+/// Parts of one request's data: what the ring holds beside header and status.
+const MAX_PARTS: u32 = RING as u32 - 2;
+/// Ranges of one discard.
+const MAX_RANGES: u32 = 16;
+/// Bytes of the configuration up to the fields of WRITE_ZEROES.
+const CONFIG: usize = 60;
+
+/// How many writes wait for room on the host's disk.
+#[derive(Clone, Debug, Default)]
+pub struct Full(Arc<AtomicUsize>);
+
+impl Full {
+    /// Whether any does.
+    #[must_use]
+    pub fn now(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn enter(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The device.
+#[derive(Debug)]
+pub struct Block {
+    identity: Identity,
+    service: Service,
+}
+
+impl Block {
+    /// A device over this file, which is a whole number of sectors; starts its threads.
+    ///
+    /// # Errors
+    /// When the system gives no threads, or the file's size cannot be told.
+    pub fn new(file: File, read_only: bool, full: Full) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        let mut features = 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_FLUSH;
+        if read_only {
+            features |= 1 << VIRTIO_BLK_F_RO;
+        } else {
+            features |= 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
+        }
+        let identity = Identity {
+            kind: KIND,
+            rings: vec![RING],
+            features,
+            config: config(length / SECTOR),
+        };
+        let waker = Waker::new()?;
+        let disk = Arc::new(file::Disk::new(file, length / SECTOR * SECTOR, read_only));
+        let handler = Requests {
+            pool: Pool::spawn(Arc::clone(&disk), waker.clone(), full)?,
+            disk,
+        };
+        let service = Service::spawn("disk", waker, handler)?;
+        Ok(Self { identity, service })
+    }
+}
+
+/// The configuration space, by the offsets of `struct virtio_blk_config`.
+fn config(sectors: u64) -> Vec<u8> {
+    let mut config = vec![0; CONFIG];
+    let mut put = |at: usize, value: u32| config[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    put(12, MAX_PARTS);
+    // Discard: sectors a range, ranges a request, alignment in sectors; then the first two for zeroes.
+    put(36, u32::MAX);
+    put(40, MAX_RANGES);
+    put(44, 8);
+    put(48, u32::MAX);
+    put(52, MAX_RANGES);
+    config[..8].copy_from_slice(&sectors.to_le_bytes());
+    // Zeroes may unmap.
+    config[56] = 1;
+    config
+}
+
+impl Device for Block {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), BadRing> {
+        self.service.start(activation)
+    }
+
+    fn reset(&mut self) {
+        self.service.stop();
+    }
+}
+
+struct Requests {
+    disk: Arc<file::Disk>,
+    pool: Pool,
+}
+
+impl Handler for Requests {
+    fn serve(
+        &mut self,
+        _index: usize,
+        ring: &mut Ring,
+        memory: &Arc<Memory>,
+    ) -> Result<(), BadRing> {
+        while let Some(chain) = ring.pop(memory)? {
+            let request = Request::read(chain, memory)?;
+            match self.disk.try_now(&request, memory) {
+                Some(done) => finish(ring, memory, &request, done)?,
+                None => self.pool.give(request, Arc::clone(memory)),
+            }
+        }
+        Ok(())
+    }
+
+    fn woken(&mut self, rings: &mut [Option<Ring>], memory: &Memory) -> Result<(), BadRing> {
+        let Some(Some(ring)) = rings.first_mut() else {
+            return Ok(());
+        };
+        while let Some((request, done)) = self.pool.take() {
+            finish(ring, memory, &request, done)?;
+        }
+        ring.notify(memory)
+    }
+
+    fn stop(&mut self) {
+        self.pool.abandon();
+    }
+}
+
+/// Writes the status and gives the chain back.
+fn finish(ring: &mut Ring, memory: &Memory, request: &Request, done: Done) -> Result<(), BadRing> {
+    use vm_memory::Bytes as _;
+    memory
+        .write_obj(done.status, request.status)
+        .map_err(|_| BadRing)?;
+    ring.push_used(memory, request.head, done.written.saturating_add(1))
+}

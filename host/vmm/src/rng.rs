@@ -1,0 +1,82 @@
+//! The virtio entropy device (virtio 1.2, 5.4): the host's random numbers for the guest's pool.
+
+use std::io;
+use std::sync::Arc;
+
+use rustix::rand::GetRandomFlags;
+use vm_memory::Bytes as _;
+
+use crate::device::{Activation, Device, Identity};
+use crate::ring::{BadRing, Memory, Ring};
+use crate::service::{Handler, Service, Waker};
+
+const KIND: u32 = 4;
+const RING: u16 = 64;
+/// Bytes given for one request; the guest asks again.
+const MOST: usize = 256;
+
+/// The device.
+#[derive(Debug)]
+pub struct Rng {
+    identity: Identity,
+    service: Service,
+}
+
+impl Rng {
+    /// Starts its thread.
+    ///
+    /// # Errors
+    /// When the system gives none.
+    pub fn new() -> io::Result<Self> {
+        let identity = Identity {
+            kind: KIND,
+            rings: vec![RING],
+            features: 0,
+            config: Vec::new(),
+        };
+        let service = Service::spawn("rng", Waker::new()?, Source)?;
+        Ok(Self { identity, service })
+    }
+}
+
+impl Device for Rng {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), BadRing> {
+        self.service.start(activation)
+    }
+
+    fn reset(&mut self) {
+        self.service.stop();
+    }
+}
+
+struct Source;
+
+impl Handler for Source {
+    fn serve(
+        &mut self,
+        _index: usize,
+        ring: &mut Ring,
+        memory: &Arc<Memory>,
+    ) -> Result<(), BadRing> {
+        while let Some(mut chain) = ring.pop(memory)? {
+            let head = chain.head_index();
+            let buffer = chain.find(|part| part.is_write_only());
+            let mut given = 0;
+            if let Some(buffer) = buffer {
+                let mut bytes = [0; MOST];
+                let n = MOST.min(buffer.len() as usize);
+                given = rustix::rand::getrandom(&mut bytes[..n], GetRandomFlags::empty())
+                    .unwrap_or_default();
+                memory
+                    .write_slice(&bytes[..given], buffer.addr())
+                    .map_err(|_| BadRing)?;
+            }
+            ring.push_used(memory, head, given as u32)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,270 @@
+//! The thread of a device that has one: it waits for doorbells and lets the device serve its rings.
+//!
+//! The thread is there before the guest runs, so that no thread is started once the process is confined. It has no
+//! timer: without a doorbell it sleeps.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
+
+use crate::device::{Activation, Trouble};
+use crate::ring::{BadRing, Memory, Ring};
+
+/// What a device does with its rings.
+pub trait Handler: Send + 'static {
+    /// Serves everything that the guest has made available in this ring.
+    ///
+    /// # Errors
+    /// When the guest broke the rules: the device stops.
+    fn serve(&mut self, index: usize, ring: &mut Ring, memory: &Arc<Memory>)
+    -> Result<(), BadRing>;
+
+    /// Looks at work that it had given away; called after [`Waker::wake`].
+    ///
+    /// # Errors
+    /// As [`Handler::serve`].
+    fn woken(&mut self, _rings: &mut [Option<Ring>], _memory: &Memory) -> Result<(), BadRing> {
+        Ok(())
+    }
+
+    /// Ends all work on the guest's memory.
+    fn stop(&mut self) {}
+}
+
+/// Wakes a device's thread.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    /// One that nobody listens to yet.
+    ///
+    /// # Errors
+    /// When the system gives no descriptor.
+    pub fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Self(Arc::new(rustix::event::eventfd(0, flags)?)))
+    }
+
+    /// Lets [`Handler::woken`] be called.
+    pub fn wake(&self) {
+        // A full counter means that the thread is to wake already.
+        _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    fn clear(&self) {
+        _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}
+
+enum Command {
+    Start(Box<Activation>, mpsc::Sender<Result<(), BadRing>>),
+    Stop(mpsc::Sender<()>),
+}
+
+/// A device's thread. Dropping it ends the thread.
+#[derive(Debug)]
+pub struct Service {
+    commands: Option<mpsc::Sender<Command>>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives none.
+    pub fn spawn(name: &str, waker: Waker, handler: impl Handler) -> io::Result<Self> {
+        let (commands, inbox) = mpsc::channel();
+        let mut worker = Worker {
+            handler,
+            inbox,
+            waker: waker.clone(),
+            running: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            commands: Some(commands),
+            waker,
+            thread: Some(thread),
+        })
+    }
+
+    /// Starts serving.
+    ///
+    /// # Errors
+    /// When a ring is not as it should be.
+    pub fn start(&self, activation: Activation) -> Result<(), BadRing> {
+        self.ask(|reply| Command::Start(Box::new(activation), reply))
+            .unwrap_or(Err(BadRing))
+    }
+
+    /// Stops serving; when this returns, nothing touches the guest's memory.
+    pub fn stop(&self) {
+        self.ask(Command::Stop);
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(mpsc::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = mpsc::channel();
+        self.commands.as_ref()?.send(command(reply)).ok()?;
+        self.waker.wake();
+        answer.recv().ok()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.commands = None;
+        self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed; there is nothing to add to it.
+            drop(thread.join());
+        }
+    }
+}
+
+struct Running {
+    memory: Arc<Memory>,
+    rings: Vec<Option<Ring>>,
+    trouble: Trouble,
+}
+
+struct Worker<H> {
+    handler: H,
+    inbox: mpsc::Receiver<Command>,
+    waker: Waker,
+    running: Option<Running>,
+}
+
+impl<H: Handler> Worker<H> {
+    fn run(&mut self) {
+        loop {
+            let (woken, rung) = match self.wait() {
+                Ok(ready) => ready,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "a device cannot wait for its doorbells");
+                    break;
+                }
+            };
+            if woken && !self.woken() {
+                break;
+            }
+            self.serve(&rung);
+        }
+        self.handler.stop();
+    }
+
+    /// Whether it was woken, and which rings' doorbells rang.
+    fn wait(&self) -> rustix::io::Result<(bool, Vec<usize>)> {
+        let mut fds = vec![PollFd::new(&*self.waker.0, PollFlags::IN)];
+        let mut indexes = Vec::new();
+        for (index, ring) in self.running.iter().flat_map(Running::rings) {
+            fds.push(PollFd::from_borrowed_fd(ring, PollFlags::IN));
+            indexes.push(index);
+        }
+        rustix::event::poll(&mut fds, None)?;
+        let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        let rung = indexes.into_iter().zip(fds.iter().skip(1));
+        let rung = rung.filter(|(_, fd)| ready(fd)).map(|(index, _)| index);
+        Ok((fds.first().is_some_and(ready), rung.collect()))
+    }
+
+    /// Handles commands and finished work; `false` is the end.
+    fn woken(&mut self) -> bool {
+        // Cleared first: what comes meanwhile wakes again.
+        self.waker.clear();
+        if let Some(running) = &mut self.running
+            && self
+                .handler
+                .woken(&mut running.rings, &running.memory)
+                .is_err()
+        {
+            self.give_up();
+        }
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Command::Start(activation, reply)) => answer(&reply, self.start(*activation)),
+                Ok(Command::Stop(reply)) => {
+                    self.running = None;
+                    self.handler.stop();
+                    answer(&reply, ());
+                }
+                Err(mpsc::TryRecvError::Empty) => return true,
+                Err(mpsc::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn start(&mut self, activation: Activation) -> Result<(), BadRing> {
+        let memory = activation.memory;
+        let ring = |start: crate::device::Start| {
+            Ring::new(&memory, start.queue, start.kick, Some(start.call))
+        };
+        let rings = activation.rings.into_iter();
+        let rings = rings.map(|start| start.map(ring).transpose());
+        self.running = Some(Running {
+            rings: rings.collect::<Result<_, _>>()?,
+            memory,
+            trouble: activation.trouble,
+        });
+        Ok(())
+    }
+
+    fn serve(&mut self, rung: &[usize]) {
+        for index in rung {
+            let Some(running) = &mut self.running else {
+                return;
+            };
+            let Some(Some(ring)) = running.rings.get_mut(*index) else {
+                continue;
+            };
+            ring.clear_kick();
+            if serve(&mut self.handler, *index, ring, &running.memory).is_err() {
+                self.give_up();
+            }
+        }
+    }
+
+    /// The guest broke the rules: nothing of it is touched until it has reset the device.
+    fn give_up(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.handler.stop();
+            running.trouble.report("a ring is malformed");
+        }
+    }
+}
+
+/// Serves a ring until the guest has nothing more in it, without doorbells meanwhile.
+fn serve(
+    handler: &mut impl Handler,
+    index: usize,
+    ring: &mut Ring,
+    memory: &Arc<Memory>,
+) -> Result<(), BadRing> {
+    loop {
+        ring.disable_kicks(memory)?;
+        handler.serve(index, ring, memory)?;
+        ring.notify(memory)?;
+        if !ring.enable_kicks(memory)? {
+            return Ok(());
+        }
+    }
+}
+
+impl Running {
+    fn rings(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        let rings = self.rings.iter().enumerate();
+        rings.filter_map(|(index, ring)| Some((index, ring.as_ref()?.kick())))
+    }
+}
+
+fn answer<T>(reply: &mpsc::Sender<T>, value: T) {
+    // Whoever asked waits for it; if its thread ended meanwhile, nobody misses the answer.
+    drop(reply.send(value));
+}
