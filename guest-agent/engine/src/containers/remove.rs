@@ -168,8 +168,9 @@ impl Engine {
             self.containers().release(name);
             return Err(error);
         }
-        self.containers().release(&old);
+        // Before anybody else may have the old name, and links by it.
         self.containers().rename_links(&old, &record.name);
+        self.containers().release(&old);
         container.set_record(record);
         self.container_event(&container, "rename", &[("oldName", &format!("/{old}"))]);
         Ok(())

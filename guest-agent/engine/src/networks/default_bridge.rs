@@ -70,7 +70,18 @@ fn choose(
     foreign
         .iter()
         .for_each(|subnet| taken_or_foreign.add(*subnet));
-    let of_pools = |v6| Ok::<_, Error>((pool(pools.choose(v6, &taken_or_foreign, routes)?), true));
+    let of_pools = |v6| {
+        let chosen = pools.choose(v6, &taken_or_foreign, routes);
+        let chosen = chosen.or_else(|error| {
+            if v6 {
+                return Err(error);
+            }
+            // An engine that does not open could not remove a network to make room either.
+            tracing::warn!("the address pools are full: the default network takes a default one");
+            Pools::defaults().choose(v6, &taken_or_foreign, routes)
+        });
+        Ok::<_, Error>((pool(chosen?), true))
+    };
     let v4 = match (&*settings.bip, &*settings.fixed_cidr) {
         ("", "") => of_pools(false)?,
         (bip, range) => (of_settings(bip, range)?, !bip.is_empty()),
@@ -98,6 +109,13 @@ fn choose(
                     pool.subnet, network.name
                 ),
             ));
+        }
+        if foreign.iter().any(|link| link.overlaps(pool.subnet)) {
+            let text = format!(
+                "error creating default \"bridge\" network: {} of the settings overlaps with the machine's own link",
+                pool.subnet
+            );
+            return Err(Error::new(Kind::InvalidArgument, text));
         }
         settle(&mut pool, &IpamConfig::default(), true).map_err(|error| {
             let text = format!(
@@ -276,9 +294,17 @@ mod tests {
         let first = |recorded, foreign| chosen("{}", recorded, foreign).unwrap()[0].clone();
         assert!(first("172.17.0.0/16", &[]).starts_with("172.18.0.0/16"));
         assert!(first("", &["172.16.0.0/14"]).starts_with("172.20.0.0/16"));
-        // Who names a subnet has it.
-        let named = chosen(r#"{"bip":"10.1.0.1/24"}"#, "", &["10.0.0.0/8"]).unwrap();
-        assert!(named[0].starts_with("10.1.0.0/24"));
+        // Not even who names it has the machine's own link.
+        let named = chosen(r#"{"bip":"10.1.0.1/24"}"#, "", &["10.1.0.0/16"]).unwrap_err();
+        assert!(
+            named
+                .text()
+                .ends_with("overlaps with the machine's own link")
+        );
+        // Pools that are full do not keep the engine from opening.
+        let full = r#"{"default-address-pools":[{"base":"10.7.0.0/24","size":24}]}"#;
+        let beside = chosen(full, "10.7.0.0/24", &[]).unwrap();
+        assert!(beside[0].starts_with("172.17.0.0/16"), "{}", beside[0]);
     }
 
     #[test]

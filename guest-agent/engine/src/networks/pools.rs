@@ -55,6 +55,12 @@ impl Pools {
         Self(pools)
     }
 
+    /// Those that there are without a setting, of IPv4.
+    pub(super) fn defaults() -> Self {
+        let known = |(base, size)| Subnet::parse(base).map(|base| (base, size));
+        Self(DEFAULTS.into_iter().filter_map(known).collect())
+    }
+
     /// The first block that overlaps none of `taken`, and nothing that the host has a route to.
     ///
     /// Where that leaves none, because a VPN has all private addresses behind its router, or half the world, one that

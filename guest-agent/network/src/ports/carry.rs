@@ -218,6 +218,10 @@ async fn answer(from: &impl Stream, to: &impl Stream, between: &Between) -> Resu
             () = between.over.notified() => return drain(from, to, between).await,
         }
         if move_some(from, to).await? == Some(0) {
+            // Whoever wrote to it may have been told of its reset in place of this.
+            if between.is_reset.load(Ordering::Relaxed) {
+                return Err(Fault::Reading(reset()));
+            }
             return answered(to, between);
         }
     }
@@ -453,6 +457,20 @@ mod tests {
         let (said, end) = read(&mut client).await;
         assert!(!said.is_empty());
         assert_eq!(end, RESET);
+    }
+
+    /// Where both come at once, the end that is left of the reset is not taken for the container's own.
+    #[tokio::test]
+    async fn a_reset_that_the_other_direction_was_told_of_is_no_end() {
+        let (mut client, client_end) = UnixStream::pair().unwrap();
+        let (container, container_end) = UnixStream::pair().unwrap();
+        let between = Between::default();
+        between.is_reset.store(true, Ordering::Relaxed);
+        drop(container);
+        let answered = answer(&container_end, &client_end, &between).await;
+        assert!(matches!(answered, Err(Fault::Reading(_))));
+        drop(client_end);
+        assert_eq!(read_all(&mut client).await, b"");
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //!
 //! Of one that is flooded that is half of all, of two a third each, and so on; nobody has to be told how many there are.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Connections and conversations of all containers at once.
@@ -34,6 +34,8 @@ static ROOM: Room = Room::new(CONNECTIONS);
 pub struct Share {
     room: &'static Room,
     held: AtomicUsize,
+    /// Whether it was said that this has too many; said again after it had room.
+    told: AtomicBool,
 }
 
 /// Room for one connection or conversation, until it is dropped.
@@ -52,6 +54,7 @@ impl Share {
         Self {
             room,
             held: AtomicUsize::new(0),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -61,9 +64,14 @@ impl Share {
         // Changed with the lock alone.
         let held = self.held.load(Ordering::Relaxed);
         if held >= *free {
-            tracing::warn!(held, free = *free, "a container has too many connections");
+            // Not with the lock of all: a log may be slow.
+            drop(free);
+            if !self.told.swap(true, Ordering::Relaxed) {
+                tracing::warn!(held, "a container has too many connections");
+            }
             return None;
         }
+        self.told.store(false, Ordering::Relaxed);
         *free -= 1;
         self.held.store(held + 1, Ordering::Relaxed);
         Some(Place(Arc::clone(self)))

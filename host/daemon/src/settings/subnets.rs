@@ -66,7 +66,14 @@ fn longest(v6: bool) -> u32 {
 fn parse(text: &str) -> Option<(IpAddr, u32)> {
     let (ip, prefix) = text.split_once('/')?;
     let ip: IpAddr = ip.parse().ok()?;
+    // As the engine reads it: digits, and no zero before them.
+    if prefix.starts_with('0') || !prefix.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let prefix = prefix.parse().ok()?;
+    if ip.is_loopback() || ip.is_multicast() {
+        return None;
+    }
     (1..=longest(ip.is_ipv6()))
         .contains(&prefix)
         .then_some((ip, prefix))
@@ -105,6 +112,10 @@ mod tests {
             ("10.99.0.255/24", "", "", Some("engine.bip")),
             ("10.99.0.1/31", "", "", Some("engine.bip")),
             ("10.99.0.1/0", "", "", Some("engine.bip")),
+            ("10.99.0.1/024", "", "", Some("engine.bip")),
+            ("10.99.0.1/+24", "", "", Some("engine.bip")),
+            ("127.0.0.1/8", "", "", Some("engine.bip")),
+            ("224.0.0.1/24", "", "", Some("engine.bip")),
             ("fd00::1/64", "", "", Some("engine.bip")),
             ("", "x", "", Some("engine.fixed-cidr")),
             (
