@@ -146,6 +146,8 @@ mod tests {
     use super::*;
 
     const CONFINED: &str = "LIGHTER_TEST_CONFINED";
+    const NAME: &str = "sys::linux::sandbox::tests::a_confined_process_gives_memory_back";
+    const BEGUN: &str = "the heap is filled";
 
     #[test]
     fn a_confined_process_gives_memory_back() {
@@ -153,19 +155,18 @@ mod tests {
             return fill_and_empty_the_heap();
         }
         // On the main thread: the heap of another one would be there before.
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--test-threads=1",
-                "--nocapture",
-                "a_confined_process_gives_memory_back",
-            ])
+        let done = Command::new(std::env::current_exe().unwrap())
+            .args(["--test-threads=1", "--nocapture", "--exact", NAME])
             .env(CONFINED, "1")
-            .status()
+            .output()
             .unwrap();
-        assert!(status.success(), "{status}");
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert!(said.contains(BEGUN), "nothing was tried: {said}");
+        assert!(done.status.success(), "{}", done.status);
     }
 
     fn fill_and_empty_the_heap() {
+        println!("{BEGUN}");
         give_up_all_but(CapabilitySet::empty()).unwrap();
         let (go, wait) = channel();
         let worker = std::thread::spawn(move || {
