@@ -111,6 +111,11 @@ fn read_pid(file: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
+/// For the tests of this crate: a process that is being started has for a moment whatever is open here, locks too. Who
+/// starts one writes, who says that nobody holds a lock reads.
+#[cfg(test)]
+pub(crate) static STARTS: std::sync::RwLock<()> = std::sync::RwLock::new(());
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +123,7 @@ mod tests {
 
     #[test]
     fn second_taker_is_told_who_holds_it() {
+        let _nobody_starts = STARTS.read();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon.lock");
         let first = FileLock::try_acquire(&path).unwrap();
@@ -129,6 +135,7 @@ mod tests {
 
     #[test]
     fn looking_at_a_lock_changes_nothing() {
+        let _nobody_starts = STARTS.read();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("machine.lock");
         assert!(!FileLock::is_held(&path));
@@ -141,6 +148,7 @@ mod tests {
 
     #[test]
     fn those_who_look_stop_nobody_who_takes() {
+        let _nobody_starts = STARTS.read();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("machine.lock");
         drop(FileLock::try_acquire(&path).unwrap());
@@ -161,6 +169,7 @@ mod tests {
 
     #[test]
     fn a_file_left_behind_stops_nobody() {
+        let _nobody_starts = STARTS.read();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon.lock");
         std::fs::write(&path, "4194304").unwrap();

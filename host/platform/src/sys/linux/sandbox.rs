@@ -140,7 +140,7 @@ const EVERYBODYS: &[i64] = &[
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{Command, Stdio};
     use std::sync::mpsc::channel;
 
     use super::*;
@@ -155,11 +155,15 @@ mod tests {
             return fill_and_empty_the_heap();
         }
         // On the main thread: the heap of another one would be there before.
-        let done = Command::new(std::env::current_exe().unwrap())
+        let starts = crate::lock::STARTS.write();
+        let child = Command::new(std::env::current_exe().unwrap())
             .args(["--test-threads=1", "--nocapture", "--exact", NAME])
             .env(CONFINED, "1")
-            .output()
+            .stdout(Stdio::piped())
+            .spawn()
             .unwrap();
+        drop(starts);
+        let done = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&done.stdout);
         assert!(said.contains(BEGUN), "nothing was tried: {said}");
         assert!(done.status.success(), "{}", done.status);
