@@ -69,8 +69,12 @@ pub trait Device: Send {
     /// # Errors
     /// When a ring cannot be used; the guest is told that the device needs a reset.
     fn activate(&mut self, activation: Activation) -> Result<(), BadRing>;
-    /// Stops it: when this returns, nothing of the guest's memory is touched any more.
+    /// Stops it: when this returns, this process touches nothing of the guest's memory any more for it.
     fn reset(&mut self);
+    /// Stops it for ever, as the guest has ended; must not wait for another process.
+    fn end(&mut self) {
+        self.reset();
+    }
 }
 
 /// How a device says that its guest broke the rules: the device stops, and the guest reads that it needs a reset.

@@ -16,6 +16,7 @@ pub mod device;
 #[cfg(target_arch = "x86_64")]
 pub mod kvm;
 pub mod mmio;
+mod patience;
 #[cfg(test)]
 mod played;
 pub mod remote;

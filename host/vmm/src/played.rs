@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use virtio_queue::{Queue, QueueT as _};
 use vm_memory::{Bytes as _, GuestAddress};
 
 use crate::device::Device;
 use crate::mmio::Transport;
-use crate::ring::Memory;
+use crate::ring::{Memory, Ring};
 
 pub const MEMORY: usize = 1 << 20;
 pub const SIZE: u16 = 16;
@@ -190,6 +191,18 @@ impl Guest {
     pub fn set_available(&mut self, index: u16) {
         self.available = index;
         self.put(AVAILABLE + 2, &index.to_le_bytes());
+    }
+
+    /// Its ring, for who serves it in place of the device.
+    pub fn ring(&self) -> Ring {
+        let mut queue = Queue::new(SIZE).unwrap();
+        let places = [TABLE, AVAILABLE, USED].map(GuestAddress);
+        queue.try_set_desc_table_address(places[0]).unwrap();
+        queue.try_set_avail_ring_address(places[1]).unwrap();
+        queue.try_set_used_ring_address(places[2]).unwrap();
+        queue.set_ready(true);
+        let event = || rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+        Ring::new(&self.memory, queue, event(), None).unwrap()
     }
 
     pub fn used(&self) -> u16 {

@@ -7,7 +7,6 @@
 use std::io;
 use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost::vhost_user::{Frontend, VhostUserFrontend as _};
@@ -18,10 +17,9 @@ use vm_memory::{GuestAddress, GuestMemoryBackend as _};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::{Activation, Device, Identity, Start};
+use crate::patience::Patience;
 use crate::ring::{BadRing, Memory};
 
-/// How long the other process may take to answer. A processor of the guest waits meanwhile.
-const ANSWER: Duration = Duration::from_secs(10);
 const KIND_NET: u32 = 1;
 const KIND_FS: u32 = 26;
 const RING_NET: u16 = 1024;
@@ -44,6 +42,7 @@ pub enum RemoteError {
 pub struct Remote {
     identity: Identity,
     front: Frontend,
+    patience: Patience,
     /// What the other process offered.
     offered: u64,
     running: usize,
@@ -78,9 +77,9 @@ impl Remote {
         own: u64,
         config: Vec<u8>,
     ) -> Result<Self, RemoteError> {
-        socket
-            .set_read_timeout(Some(ANSWER))
+        let patience = Patience::spawn(socket.try_clone().map_err(RemoteError::Socket)?)
             .map_err(RemoteError::Socket)?;
+        let limit = patience.limit();
         let mut front = Frontend::from_stream(socket, rings.len() as u64);
         let protocol = RemoteError::Protocol;
         front.set_owner().map_err(protocol)?;
@@ -99,9 +98,11 @@ impl Remote {
             features: offered & !by_message | own,
             config,
         };
+        drop(limit);
         Ok(Self {
             identity,
             front,
+            patience,
             offered,
             running: 0,
         })
@@ -164,17 +165,28 @@ impl Device for Remote {
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), BadRing> {
+        let _limit = self.patience.limit();
         self.start(activation).map_err(|error| {
             tracing::error!(%error, "the process behind a device does not take its rings");
+            // An answer that comes late would be taken for another's.
+            self.patience.give_up();
             BadRing
         })
     }
 
     fn reset(&mut self) {
+        let _limit = self.patience.limit();
         for index in 0..std::mem::take(&mut self.running) {
             // A process that is gone has stopped, too.
-            _ = self.front.get_vring_base(index);
+            if self.front.get_vring_base(index).is_err() {
+                self.patience.give_up();
+            }
         }
+    }
+
+    /// The other process sees by the end of its socket that the guest has ended.
+    fn end(&mut self) {
+        self.patience.give_up();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Chooses between the processor's virtualisation and translation in software.
 
-use crate::Accelerator;
+use crate::{Accelerator, Error};
 
 /// KVM where it works, else TCG.
 ///
@@ -11,6 +11,20 @@ pub fn choose() -> Accelerator {
     match without_kvm() {
         None => Accelerator::Kvm,
         Some(_) => Accelerator::Tcg,
+    }
+}
+
+/// Whether KVM runs machines here.
+///
+/// # Errors
+/// [`Error::Missing`] with what would change that.
+pub fn check() -> Result<(), Error> {
+    match without_kvm() {
+        None => Ok(()),
+        Some(why) => Err(Error::Missing {
+            what: "the processor's virtualisation".into(),
+            hint: why.into(),
+        }),
     }
 }
 

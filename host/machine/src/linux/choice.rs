@@ -19,13 +19,14 @@ pub struct Chosen {
 /// # Errors
 /// When the one asked for cannot be used here, or neither can.
 pub fn choose(asked: Backend) -> Result<Chosen, Error> {
-    let own = match asked {
-        Backend::Auto => accelerator::without_kvm().is_none(),
-        Backend::Kvm => true,
-        Backend::Qemu => false,
-    };
-    if own {
-        return own_monitor();
+    match asked {
+        // The question is one machine's life: it is asked once.
+        Backend::Auto if accelerator::without_kvm().is_none() => return own_monitor(),
+        Backend::Kvm => {
+            accelerator::check()?;
+            return own_monitor();
+        }
+        Backend::Auto | Backend::Qemu => {}
     }
     Ok(Chosen {
         program: Some(Qemu.program()?),
@@ -35,7 +36,6 @@ pub fn choose(asked: Backend) -> Result<Chosen, Error> {
 
 #[cfg(target_arch = "x86_64")]
 fn own_monitor() -> Result<Chosen, Error> {
-    super::kvm::Kvm.probe()?;
     Ok(Chosen {
         hypervisor: Box::new(super::kvm::Kvm),
         program: None,

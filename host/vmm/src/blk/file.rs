@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -54,6 +55,9 @@ pub struct Disk {
     /// In bytes; whole sectors.
     length: u64,
     read_only: bool,
+    /// A flush failed once: what was lost is not known, and the kernel says so only once. From then on nothing is
+    /// said to be on the disk.
+    lost: AtomicBool,
 }
 
 impl Disk {
@@ -63,6 +67,7 @@ impl Disk {
             file,
             length,
             read_only,
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -85,11 +90,23 @@ impl Disk {
         match request.what {
             What::Read => Ok(self.read(request, memory, 0).unwrap_or(Done::FAILED)),
             What::Write => self.write(request, memory),
-            What::Flush => Ok(outcome(self.file.sync_data())),
+            What::Flush => Ok(self.flush()),
             What::Discard | What::Zero => self.ranges(request, memory),
             What::Name => Ok(name(request, memory)),
             What::Unknown => Ok(Done::UNSUPPORTED),
         }
+    }
+
+    fn flush(&self) -> Done {
+        if let Err(error) = self.file.sync_data() {
+            tracing::error!(%error, "the disk's file cannot be synced");
+            self.lost.store(true, Ordering::Release);
+        }
+        // Another flush at the same time may have been told instead of this one.
+        if self.lost.load(Ordering::Acquire) {
+            return Done::FAILED;
+        }
+        Done::OK
     }
 
     /// Where a request is in the file, if it is wholly there.
@@ -122,7 +139,7 @@ impl Disk {
     }
 
     fn write(&self, request: &Request, memory: &Memory) -> Result<Done, NoRoom> {
-        if self.read_only {
+        if self.read_only || self.lost.load(Ordering::Acquire) {
             return Ok(Done::FAILED);
         }
         let place = self.place(request.offset, request.length);
@@ -192,16 +209,6 @@ impl Disk {
                 tracing::warn!(%error, offset, "a range of the disk's file cannot be emptied");
                 Ok(Done::FAILED)
             }
-        }
-    }
-}
-
-fn outcome(result: io::Result<()>) -> Done {
-    match result {
-        Ok(()) => Done::OK,
-        Err(error) => {
-            tracing::error!(%error, "the disk's file cannot be synced");
-            Done::FAILED
         }
     }
 }

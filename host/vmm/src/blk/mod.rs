@@ -95,6 +95,7 @@ impl Block {
         let handler = Requests {
             pool: Pool::spawn(Arc::clone(&disk), waker.clone(), full)?,
             disk,
+            given: 0,
         };
         let service = Service::spawn("disk", waker, handler)?;
         Ok(Self { identity, service })
@@ -135,6 +136,22 @@ impl Device for Block {
 struct Requests {
     disk: Arc<file::Disk>,
     pool: Pool,
+    /// Requests in the pool: a guest that has its answers has no more of them than its ring has room for.
+    given: usize,
+}
+
+/// Requests answered without telling the guest.
+const UNTOLD: u16 = 16;
+
+impl Requests {
+    /// Gives back what the pool has done.
+    fn collect(&mut self, ring: &mut Ring, memory: &Memory) -> Result<(), BadRing> {
+        while let Some((request, done)) = self.pool.take() {
+            self.given = self.given.saturating_sub(1);
+            finish(ring, memory, &request, done)?;
+        }
+        Ok(())
+    }
 }
 
 impl Handler for Requests {
@@ -148,7 +165,17 @@ impl Handler for Requests {
             let request = Request::read(chain, memory)?;
             match self.disk.try_now(&request, memory) {
                 Some(done) => finish(ring, memory, &request, done)?,
-                None => self.pool.give(request, Arc::clone(memory)),
+                None if self.given < usize::from(RING) => {
+                    self.given += 1;
+                    self.pool.give(request, Arc::clone(memory));
+                }
+                // It offers again what it was not given back.
+                None => return Err(BadRing),
+            }
+            // Nobody waits for the end of a long row.
+            self.collect(ring, memory)?;
+            if ring.unsignalled() >= UNTOLD {
+                ring.notify(memory)?;
             }
         }
         Ok(())
@@ -158,14 +185,13 @@ impl Handler for Requests {
         let Some(Some(ring)) = rings.first_mut() else {
             return Ok(());
         };
-        while let Some((request, done)) = self.pool.take() {
-            finish(ring, memory, &request, done)?;
-        }
+        self.collect(ring, memory)?;
         ring.notify(memory)
     }
 
     fn stop(&mut self) {
         self.pool.abandon();
+        self.given = 0;
     }
 }
 

@@ -4,22 +4,34 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Full;
-use super::file::{Disk, Done};
+use super::file::{Disk, Done, NoRoom};
 use super::request::Request;
 use crate::ring::Memory;
 use crate::service::Waker;
 
 /// As many requests as these wait at a time.
 const THREADS: usize = 3;
-/// How often a write without room is tried again.
+/// How often a request without room is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// A request, and whether there was no room for it before.
+struct Job {
+    request: Request,
+    memory: Arc<Memory>,
+    tried: bool,
+}
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<(Request, Arc<Memory>)>,
+    waiting: VecDeque<Job>,
+    /// What the host had no room for, and when that is tried again. No thread waits with it: a discard may make room.
+    later: VecDeque<Job>,
+    again: Option<Instant>,
+    /// Requests for which there was no room yet, also those that are tried at the moment.
+    short: usize,
     working: usize,
     done: VecDeque<(Request, Done)>,
     /// Nothing is to be finished any more: the guest has gone or was reset.
@@ -40,9 +52,46 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let woken = self.changed.wait(state);
-        woken.unwrap_or_else(PoisonError::into_inner)
+    /// Until something changes, or until then.
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
+        let Some(until) = until else {
+            let woken = self.changed.wait(state);
+            return woken.unwrap_or_else(PoisonError::into_inner);
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        let woken = self.changed.wait_timeout(state, left);
+        woken.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// What is to be done now.
+    fn next<'a>(&self, mut state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, Option<Job>) {
+        while !state.over {
+            if let Some(job) = state.waiting.pop_front() {
+                return (state, Some(job));
+            }
+            if state.again.is_some_and(|again| again <= Instant::now())
+                && let Some(job) = state.later.pop_front()
+            {
+                return (state, Some(job));
+            }
+            let again = state.again.filter(|_| !state.later.is_empty());
+            state = self.wait(state, again);
+        }
+        (state, None)
+    }
+
+    /// So many requests are without room from now on.
+    fn set_short(&self, state: &mut State, short: usize) {
+        match (state.short > 0, short > 0) {
+            (false, true) => self.full.enter(),
+            (true, false) => self.full.leave(),
+            _ => {}
+        }
+        state.short = short;
     }
 }
 
@@ -76,7 +125,12 @@ impl Pool {
 
     /// Gives a request to the threads.
     pub fn give(&self, request: Request, memory: Arc<Memory>) {
-        self.shared.lock().waiting.push_back((request, memory));
+        let job = Job {
+            request,
+            memory,
+            tried: false,
+        };
+        self.shared.lock().waiting.push_back(job);
         self.shared.changed.notify_all();
     }
 
@@ -90,9 +144,11 @@ impl Pool {
         let mut state = self.shared.lock();
         state.abandoned = true;
         state.waiting.clear();
+        state.later.clear();
+        self.shared.set_short(&mut state, 0);
         self.shared.changed.notify_all();
         while state.working > 0 {
-            state = self.shared.wait(state);
+            state = self.shared.wait(state, None);
         }
         state.done.clear();
         state.abandoned = false;
@@ -113,49 +169,39 @@ impl Drop for Pool {
 
 fn work(shared: &Shared) {
     let mut state = shared.lock();
-    while !state.over {
-        let Some((request, memory)) = state.waiting.pop_front() else {
-            state = shared.wait(state);
-            continue;
+    loop {
+        let (mut held, job) = shared.next(state);
+        let Some(job) = job else {
+            return;
         };
-        state.working += 1;
-        drop(state);
-        let done = patiently(shared, &request, &memory);
-        drop(memory);
+        held.working += 1;
+        drop(held);
+        let outcome = shared.disk.do_it(&job.request, &job.memory);
         state = shared.lock();
         state.working -= 1;
-        match done {
-            Some(done) if !state.abandoned => {
-                state.done.push_back((request, done));
+        if state.abandoned {
+            drop(job);
+            shared.changed.notify_all();
+            continue;
+        }
+        match outcome {
+            Ok(done) => {
+                let short = state.short - usize::from(job.tried);
+                shared.set_short(&mut state, short);
+                state.done.push_back((job.request, done));
+                // There may be room for others now.
+                state.again = Some(Instant::now());
+                shared.changed.notify_one();
                 shared.waker.wake();
             }
-            _ => shared.changed.notify_all(),
+            Err(NoRoom) => {
+                let short = state.short + usize::from(!job.tried);
+                shared.set_short(&mut state, short);
+                state.later.push_back(Job { tried: true, ..job });
+                state.again = Instant::now().checked_add(AGAIN);
+            }
         }
     }
-}
-
-/// Does it, and waits for room where there is none; nothing when it was abandoned meanwhile.
-fn patiently(shared: &Shared, request: &Request, memory: &Memory) -> Option<Done> {
-    if let Ok(done) = shared.disk.do_it(request, memory) {
-        return Some(done);
-    }
-    shared.full.enter();
-    let done = loop {
-        let state = shared.lock();
-        let waited = shared
-            .changed
-            .wait_timeout_while(state, AGAIN, |state| !state.abandoned);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if state.abandoned {
-            break None;
-        }
-        drop(state);
-        if let Ok(done) = shared.disk.do_it(request, memory) {
-            break Some(done);
-        }
-    };
-    shared.full.leave();
-    done
 }
 
 #[cfg(test)]
@@ -170,7 +216,11 @@ mod tests {
     /// Room never comes here; when the guest is gone, nobody waits for it any more.
     #[test]
     fn a_write_without_room_waits_and_is_said_and_ends_with_its_guest() {
-        let file = File::options().write(true).open("/dev/full").unwrap();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
         let disk = Arc::new(Disk::new(file, 1 << 20, false));
         let full = Full::default();
         let pool = Pool::spawn(disk, Waker::new().unwrap(), full.clone()).unwrap();
@@ -186,11 +236,26 @@ mod tests {
             length: 512,
             status: GuestAddress(1024),
         };
-        pool.give(request, Arc::clone(&memory));
+        // More of them than there are threads, and a read is done all the same.
+        for _ in 0..2 * THREADS {
+            pool.give(request.clone(), Arc::clone(&memory));
+        }
         while !full.now() {
             std::thread::yield_now();
         }
-        assert!(pool.take().is_none());
+        let read = Request {
+            what: What::Read,
+            ..request
+        };
+        pool.give(read.clone(), Arc::clone(&memory));
+        let done = loop {
+            if let Some((done, _)) = pool.take() {
+                break done;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(done, read);
+        assert!(full.now());
         pool.abandon();
         assert!(!full.now() && pool.take().is_none());
         assert_eq!(Arc::strong_count(&memory), 1);

@@ -17,6 +17,9 @@ pub const SECTOR: u64 = 512;
 /// Type, reserved, sector.
 const HEADER: u32 = 16;
 
+/// Parts of a chain: what the guest is told that a request may have, with header and status.
+const MAX_CHAIN: usize = super::MAX_PARTS as usize + 2;
+
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
@@ -53,14 +56,18 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads a chain. As many parts as the ring has entries at most, which is what the chain yields.
+    /// Reads a chain of at most [`MAX_CHAIN`] parts.
     ///
     /// # Errors
-    /// For a chain without header or status, or with data on the wrong side.
+    /// For a longer one, one without header or status, or with data on the wrong side.
     pub fn read(chain: DescriptorChain<&Memory>, memory: &Memory) -> Result<Self, BadRing> {
         let head = chain.head_index();
         let (mut readable, mut writable) = (Vec::new(), Vec::new());
-        for part in chain {
+        for (count, part) in chain.enumerate() {
+            // A table elsewhere may have far more entries than the ring.
+            if count == MAX_CHAIN {
+                return Err(BadRing);
+            }
             let to_device = !part.is_write_only();
             // What the device writes comes last (virtio 1.2, 2.7.4.2).
             if to_device && !writable.is_empty() {

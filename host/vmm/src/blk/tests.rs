@@ -2,12 +2,16 @@
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::sync::Arc;
 
-use super::{Block, Full};
+use super::file::Disk;
+use super::pool::Pool;
+use super::{Block, Full, RING, Requests};
 use crate::played::{
     DATA, ELSEWHERE, Guest, INDIRECT, MEMORY, NEEDS_RESET, NEXT, Part, SIZE, TABLE, reads,
     register, writes,
 };
+use crate::service::{Handler as _, Waker};
 
 const HEADER: u64 = DATA;
 const STATUS: u64 = DATA + 0x20;
@@ -190,6 +194,20 @@ fn chains_that_are_no_requests_stop_the_device() {
         guest.chain(TABLE, &[reads(u64::MAX - 3, 16), writes(STATUS, 1)]);
         guest.offer(0, 0);
     });
+    // More parts than a request may have, in a table that has room for them.
+    gives_up(|guest| {
+        let mut parts = vec![reads(BUFFER, 1); 300];
+        parts[0] = reads(HEADER, 16);
+        parts.push(writes(STATUS, 1));
+        guest.chain(INDIRECT, &parts);
+        let table = Part {
+            address: INDIRECT,
+            length: parts.len() as u32 * 16,
+            flags: ELSEWHERE,
+        };
+        guest.chain(TABLE, &[table]);
+        guest.offer(0, 0);
+    });
     // Lengths whose sum is more than a chain may have.
     gives_up(|guest| {
         header(guest, READ, 0);
@@ -204,6 +222,38 @@ fn chains_that_are_no_requests_stop_the_device() {
     gives_up(|guest| {
         guest.offer(0, SIZE);
     });
+}
+
+/// The host has no room, so nothing is ever given back; a guest that offers the same again all the same is one that
+/// wants the host's memory.
+#[test]
+fn what_was_not_given_back_is_not_taken_again_for_ever() {
+    let file = File::options().write(true).open("/dev/full").unwrap();
+    let disk = Arc::new(Disk::new(file, LENGTH, false));
+    let pool = Pool::spawn(Arc::clone(&disk), Waker::new().unwrap(), Full::default()).unwrap();
+    let mut requests = Requests {
+        disk,
+        pool,
+        given: 0,
+    };
+    // Its own device does not run: what it offers is served here.
+    let mut guest =
+        Guest::new(Block::new(tempfile::tempfile().unwrap(), false, Full::default()).unwrap());
+    let mut ring = guest.ring();
+    let memory = Arc::clone(&guest.memory);
+    header(&guest, WRITE, 0);
+    guest.chain(
+        TABLE,
+        &[reads(HEADER, 16), reads(BUFFER, 512), writes(STATUS, 1)],
+    );
+    for _ in 0..RING {
+        guest.offer(0, 0);
+        requests.serve(0, &mut ring, &memory).unwrap();
+    }
+    guest.offer(0, 0);
+    assert!(requests.serve(0, &mut ring, &memory).is_err());
+    requests.stop();
+    assert_eq!((guest.used(), guest.get(STATUS, 1)[0]), (0, NONE));
 }
 
 #[test]

@@ -7,12 +7,14 @@ use super::error::Error;
 
 /// Leaf 1, ECX: virtualisation in the guest, the hypervisor's own bit.
 const VMX: u32 = 1 << 5;
+const PDCM: u32 = 1 << 15;
 const TSC_DEADLINE: u32 = 1 << 24;
 const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 1, EDX: there are several logical processors in the package.
 const HTT: u32 = 1 << 28;
 /// Leaf 0x8000_0001, ECX.
 const SVM: u32 = 1 << 2;
+const COUNTERS: u32 = 1 << 23;
 /// Kinds of levels in leaf 0xb.
 const LEVEL_THREAD: u32 = 1 << 8;
 const LEVEL_CORE: u32 = 2 << 8;
@@ -38,7 +40,7 @@ pub fn of(supported: &CpuId, id: u8, processors: u8, deadline_timer: bool) -> Re
         match leaf.function {
             0x1 => {
                 leaf.ebx = leaf.ebx & 0x0000_ffff | count << 16 | number << 24;
-                leaf.ecx = leaf.ecx & !(VMX | TSC_DEADLINE) | HYPERVISOR;
+                leaf.ecx = leaf.ecx & !(VMX | PDCM | TSC_DEADLINE) | HYPERVISOR;
                 leaf.ecx |= if deadline_timer { TSC_DEADLINE } else { 0 };
                 leaf.edx = leaf.edx & !HTT | if count > 1 { HTT } else { 0 };
             }
@@ -47,8 +49,8 @@ pub fn of(supported: &CpuId, id: u8, processors: u8, deadline_timer: bool) -> Re
                 leaf.eax = leaf.eax & 0x03ff_ffff | (count - 1).min(63) << 26;
             }
             // Counters of events are the host's.
-            0xa => (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (0, 0, 0, 0),
-            0x8000_0001 => leaf.ecx &= !SVM,
+            0xa | 0x8000_0022 => (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (0, 0, 0, 0),
+            0x8000_0001 => leaf.ecx &= !(SVM | COUNTERS),
             // AMD's cores of the package, less one, and the bits of their ids.
             0x8000_0008 => leaf.ecx = leaf.ecx & !0xf0ff | bits << 12 | (count - 1),
             0x8000_000a => (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (0, 0, 0, 0),

@@ -59,6 +59,8 @@ pub struct Monitor {
 
 struct Made {
     vm: VmFd,
+    /// Mapped for as long as a processor may run.
+    memory: Arc<Memory>,
     processors: Vec<VcpuFd>,
     bus: Arc<Bus>,
     ports: Arc<Ports>,
@@ -150,6 +152,7 @@ impl Monitor {
         let made = Made {
             processors: processors.collect::<Result<_, Error>>()?,
             vm,
+            memory,
             bus: Arc::new(bus),
             ports: Arc::new(Ports::new(serial, config.console)),
         };
@@ -168,7 +171,7 @@ impl Monitor {
         let Some(made) = lock(&self.made).take() else {
             return Ok(());
         };
-        let vm = Arc::new(made.vm);
+        let vm = Arc::new((made.vm, made.memory));
         // Held throughout: whoever waits for the end waits for all of them.
         let mut threads = lock(&self.threads);
         for (id, processor) in made.processors.into_iter().enumerate() {

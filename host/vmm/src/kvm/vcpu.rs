@@ -50,10 +50,16 @@ pub fn prepare(vcpu: &VcpuFd, cpuid: &CpuId, entry: Option<GuestAddress>) -> Res
         data,
         ..kvm_msr_entry::default()
     });
+    let all = registers.len();
     let registers = Msrs::from_entries(&registers)
         .map_err(|error| Error::Memory(format!("registers of a processor: {error:?}")))?;
-    vcpu.set_msrs(&registers)
+    let set = vcpu
+        .set_msrs(&registers)
         .map_err(Error::kvm("set a processor's memory types"))?;
+    if set != all {
+        let refused = kvm_ioctls::Error::new(libc::EINVAL);
+        return Err(Error::kvm("set a processor's memory types")(refused));
+    }
     lines(vcpu)?;
     match entry {
         Some(entry) => begin(vcpu, entry),

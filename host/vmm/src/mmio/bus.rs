@@ -48,7 +48,7 @@ impl Bus {
 impl Drop for Bus {
     fn drop(&mut self) {
         for device in &self.devices {
-            lock(device).stop();
+            lock(device).end();
         }
     }
 }

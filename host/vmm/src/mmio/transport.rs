@@ -22,7 +22,8 @@ use virtio_bindings::virtio_mmio::{
     VIRTIO_MMIO_QUEUE_DESC_HIGH, VIRTIO_MMIO_QUEUE_DESC_LOW, VIRTIO_MMIO_QUEUE_NOTIFY,
     VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_NUM_MAX, VIRTIO_MMIO_QUEUE_READY,
     VIRTIO_MMIO_QUEUE_SEL, VIRTIO_MMIO_QUEUE_USED_HIGH, VIRTIO_MMIO_QUEUE_USED_LOW,
-    VIRTIO_MMIO_STATUS, VIRTIO_MMIO_VENDOR_ID, VIRTIO_MMIO_VERSION,
+    VIRTIO_MMIO_SHM_BASE_HIGH, VIRTIO_MMIO_SHM_BASE_LOW, VIRTIO_MMIO_SHM_LEN_HIGH,
+    VIRTIO_MMIO_SHM_LEN_LOW, VIRTIO_MMIO_STATUS, VIRTIO_MMIO_VENDOR_ID, VIRTIO_MMIO_VERSION,
 };
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::{Queue, QueueT};
@@ -157,6 +158,11 @@ impl Transport {
             }
             VIRTIO_MMIO_INTERRUPT_STATUS => self.trouble.interrupts(),
             VIRTIO_MMIO_STATUS => self.status | self.trouble.status(),
+            // There is no shared memory: its length is all ones (virtio 1.2, 4.2.2.1).
+            VIRTIO_MMIO_SHM_LEN_LOW
+            | VIRTIO_MMIO_SHM_LEN_HIGH
+            | VIRTIO_MMIO_SHM_BASE_LOW
+            | VIRTIO_MMIO_SHM_BASE_HIGH => u32::MAX,
             VIRTIO_MMIO_CONFIG_GENERATION => 0,
             _ => 0,
         }
@@ -211,7 +217,9 @@ impl Transport {
         // A ring that is ready is not changed any more (virtio 1.2, 4.2.2.2).
         let ready = offset == VIRTIO_MMIO_QUEUE_READY;
         if !settable || ring.ready && !ready {
-            if !std::mem::replace(&mut self.dropped, true) {
+            // A driver that goes takes its rings back, which a reset has done.
+            let taken_back = ready && value == 0;
+            if !taken_back && !std::mem::replace(&mut self.dropped, true) {
                 tracing::warn!(offset, "a write to a ring that runs is dropped");
             }
             return;
@@ -275,8 +283,15 @@ impl Transport {
         })
     }
 
+    /// The guest has ended.
+    pub fn end(&mut self) {
+        if std::mem::take(&mut self.running) {
+            self.device.end();
+        }
+    }
+
     /// As after a reset.
-    pub fn stop(&mut self) {
+    fn stop(&mut self) {
         if std::mem::take(&mut self.running) {
             self.device.reset();
         }

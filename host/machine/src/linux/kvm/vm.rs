@@ -55,13 +55,7 @@ impl Hypervisor for Kvm {
     }
 
     fn probe(&self) -> Result<(), Error> {
-        match accelerator::without_kvm() {
-            None => Ok(()),
-            Some(why) => Err(Error::Missing {
-                what: "the processor's virtualisation".into(),
-                hint: why.into(),
-            }),
-        }
+        accelerator::check()
     }
 
     fn create(&self, spec: &VmSpec, parts: VmParts) -> Result<Box<dyn Vm>, Error> {
