@@ -1,6 +1,11 @@
 //! Every setting, seen to take effect in the machine.
 
+use std::sync::{Mutex, PoisonError};
+
 use lighter_tests::{Host, env};
+
+/// The machine that tests share has one list of shares: whoever sets it holds this.
+static SHARES: Mutex<()> = Mutex::new(());
 
 #[test]
 fn every_setting_takes_effect_in_the_machine() {
@@ -109,6 +114,7 @@ fn env_cpus() -> String {
 #[test]
 fn a_share_takes_effect_at_once_and_its_right_is_the_settings() {
     let name = "a_share_takes_effect_at_once_and_its_right_is_the_settings";
+    let _shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(host) = Host::shared(name) else {
         return;
     };
@@ -167,6 +173,7 @@ fn a_share_takes_effect_at_once_and_its_right_is_the_settings() {
 #[test]
 fn a_folder_becomes_read_only_and_writable_again_under_a_container() {
     let name = "a_folder_becomes_read_only_and_writable_again_under_a_container";
+    let _shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(host) = Host::shared(name) else {
         return;
     };
