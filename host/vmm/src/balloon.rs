@@ -9,9 +9,9 @@ use std::sync::Arc;
 use rustix::fs::FallocateFlags;
 use vm_memory::{Address as _, GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion as _};
 
-use crate::device::{Activation, Device, Identity};
+use crate::device::Identity;
 use crate::ring::{BadRing, Memory, Ring};
-use crate::service::{Handler, Service, Waker};
+use crate::service::{Handler, Served, Waker};
 
 const KIND: u32 = 5;
 const RING: u16 = 128;
@@ -22,43 +22,19 @@ const REPORTING: u64 = 1 << 5;
 const RINGS: usize = 3;
 const REPORTS: usize = 2;
 
-/// The device.
-#[derive(Debug)]
-pub struct Balloon {
-    identity: Identity,
-    service: Service,
-}
-
-impl Balloon {
-    /// Starts its thread.
-    ///
-    /// # Errors
-    /// When the system gives none.
-    pub fn new() -> io::Result<Self> {
-        let identity = Identity {
-            kind: KIND,
-            rings: vec![RING; RINGS],
-            features: DEFLATE_ON_OOM | REPORTING,
-            // Pages wanted, pages given, a command and the poison's value: all zero.
-            config: vec![0; 16],
-        };
-        let service = Service::spawn("balloon", Waker::new()?, Taker)?;
-        Ok(Self { identity, service })
-    }
-}
-
-impl Device for Balloon {
-    fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    fn activate(&mut self, activation: Activation) -> Result<(), BadRing> {
-        self.service.start(activation)
-    }
-
-    fn reset(&mut self) {
-        self.service.stop();
-    }
+/// The device, with its thread.
+///
+/// # Errors
+/// When the system gives none.
+pub fn device() -> io::Result<Served> {
+    let identity = Identity {
+        kind: KIND,
+        rings: vec![RING; RINGS],
+        features: DEFLATE_ON_OOM | REPORTING,
+        // Pages wanted, pages given, a command and the poison's value: all zero.
+        config: vec![0; 16],
+    };
+    Served::new(identity, "balloon", Waker::new()?, Taker)
 }
 
 struct Taker;

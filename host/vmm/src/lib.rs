@@ -22,6 +22,6 @@ mod played;
 pub mod remote;
 pub mod ring;
 pub mod rng;
-mod service;
+pub mod service;
 pub mod vhost_user;
 pub mod vsock;

@@ -6,51 +6,27 @@ use std::sync::Arc;
 use rustix::rand::GetRandomFlags;
 use vm_memory::Bytes as _;
 
-use crate::device::{Activation, Device, Identity};
+use crate::device::Identity;
 use crate::ring::{BadRing, Memory, Ring};
-use crate::service::{Handler, Service, Waker};
+use crate::service::{Handler, Served, Waker};
 
 const KIND: u32 = 4;
 const RING: u16 = 64;
 /// Bytes given for one request; the guest asks again.
 const MOST: usize = 256;
 
-/// The device.
-#[derive(Debug)]
-pub struct Rng {
-    identity: Identity,
-    service: Service,
-}
-
-impl Rng {
-    /// Starts its thread.
-    ///
-    /// # Errors
-    /// When the system gives none.
-    pub fn new() -> io::Result<Self> {
-        let identity = Identity {
-            kind: KIND,
-            rings: vec![RING],
-            features: 0,
-            config: Vec::new(),
-        };
-        let service = Service::spawn("rng", Waker::new()?, Source)?;
-        Ok(Self { identity, service })
-    }
-}
-
-impl Device for Rng {
-    fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    fn activate(&mut self, activation: Activation) -> Result<(), BadRing> {
-        self.service.start(activation)
-    }
-
-    fn reset(&mut self) {
-        self.service.stop();
-    }
+/// The device, with its thread.
+///
+/// # Errors
+/// When the system gives none.
+pub fn device() -> io::Result<Served> {
+    let identity = Identity {
+        kind: KIND,
+        rings: vec![RING],
+        features: 0,
+        config: Vec::new(),
+    };
+    Served::new(identity, "rng", Waker::new()?, Source)
 }
 
 struct Source;

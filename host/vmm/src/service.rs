@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 
-use crate::device::{Activation, Trouble};
+use crate::device::{Activation, Device, Identity, Trouble};
 use crate::ring::{BadRing, Memory, Ring};
 
 /// What a device does with its rings.
@@ -62,6 +62,43 @@ impl Waker {
 enum Command {
     Start(Box<Activation>, mpsc::Sender<Result<(), BadRing>>),
     Stop(mpsc::Sender<()>),
+}
+
+/// A device that is its thread and what it is.
+#[derive(Debug)]
+pub struct Served {
+    identity: Identity,
+    service: Service,
+}
+
+impl Served {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives none.
+    pub(crate) fn new(
+        identity: Identity,
+        name: &str,
+        waker: Waker,
+        handler: impl Handler,
+    ) -> io::Result<Self> {
+        let service = Service::spawn(name, waker, handler)?;
+        Ok(Self { identity, service })
+    }
+}
+
+impl Device for Served {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), BadRing> {
+        self.service.start(activation)
+    }
+
+    fn reset(&mut self) {
+        self.service.stop();
+    }
 }
 
 /// A device's thread. Dropping it ends the thread.

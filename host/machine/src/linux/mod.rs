@@ -4,6 +4,7 @@ mod accelerator;
 mod channel;
 mod choice;
 mod client;
+mod cmdline;
 mod console;
 mod ended;
 #[cfg(target_arch = "x86_64")]

@@ -28,9 +28,9 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_WRITE_ZEROES,
 };
 
-use crate::device::{Activation, Device, Identity};
+use crate::device::Identity;
 use crate::ring::{BadRing, Memory, Ring};
-use crate::service::{Handler, Service, Waker};
+use crate::service::{Handler, Served, Waker};
 use file::Done;
 use pool::Pool;
 use request::{Request, SECTOR};
@@ -64,42 +64,32 @@ impl Full {
     }
 }
 
-/// The device.
-#[derive(Debug)]
-pub struct Block {
-    identity: Identity,
-    service: Service,
-}
-
-impl Block {
-    /// A device over this file, which is a whole number of sectors; starts its threads.
-    ///
-    /// # Errors
-    /// When the system gives no threads, or the file's size cannot be told.
-    pub fn new(file: File, read_only: bool, full: Full) -> io::Result<Self> {
-        let length = file.metadata()?.len();
-        let mut features = 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_FLUSH;
-        if read_only {
-            features |= 1 << VIRTIO_BLK_F_RO;
-        } else {
-            features |= 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
-        }
-        let identity = Identity {
-            kind: KIND,
-            rings: vec![RING],
-            features,
-            config: config(length / SECTOR),
-        };
-        let waker = Waker::new()?;
-        let disk = Arc::new(file::Disk::new(file, length / SECTOR * SECTOR, read_only));
-        let handler = Requests {
-            pool: Pool::spawn(Arc::clone(&disk), waker.clone(), full)?,
-            disk,
-            given: 0,
-        };
-        let service = Service::spawn("disk", waker, handler)?;
-        Ok(Self { identity, service })
+/// A device over this file, which is a whole number of sectors; starts its threads.
+///
+/// # Errors
+/// When the system gives no threads, or the file's size cannot be told.
+pub fn device(file: File, read_only: bool, full: Full) -> io::Result<Served> {
+    let length = file.metadata()?.len();
+    let mut features = 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_FLUSH;
+    if read_only {
+        features |= 1 << VIRTIO_BLK_F_RO;
+    } else {
+        features |= 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
     }
+    let identity = Identity {
+        kind: KIND,
+        rings: vec![RING],
+        features,
+        config: config(length / SECTOR),
+    };
+    let waker = Waker::new()?;
+    let disk = Arc::new(file::Disk::new(file, length / SECTOR * SECTOR, read_only));
+    let handler = Requests {
+        pool: Pool::spawn(Arc::clone(&disk), waker.clone(), full)?,
+        disk,
+        given: 0,
+    };
+    Served::new(identity, "disk", waker, handler)
 }
 
 /// The configuration space, by the offsets of `struct virtio_blk_config`.
@@ -117,20 +107,6 @@ fn config(sectors: u64) -> Vec<u8> {
     // Zeroes may unmap.
     config[56] = 1;
     config
-}
-
-impl Device for Block {
-    fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    fn activate(&mut self, activation: Activation) -> Result<(), BadRing> {
-        self.service.start(activation)
-    }
-
-    fn reset(&mut self) {
-        self.service.stop();
-    }
 }
 
 struct Requests {

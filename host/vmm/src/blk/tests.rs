@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::file::Disk;
 use super::pool::Pool;
-use super::{Block, Full, RING, Requests};
+use super::{Full, RING, Requests};
 use crate::played::{
     DATA, ELSEWHERE, Guest, INDIRECT, MEMORY, NEEDS_RESET, NEXT, Part, SIZE, TABLE, reads,
     register, writes,
@@ -35,7 +35,7 @@ fn disk(read_only: bool) -> (Guest, File) {
     let file = tempfile::tempfile().unwrap();
     file.set_len(LENGTH).unwrap();
     let copy = file.try_clone().unwrap();
-    let block = Block::new(file, read_only, Full::default()).unwrap();
+    let block = super::device(file, read_only, Full::default()).unwrap();
     (Guest::up(block), copy)
 }
 
@@ -238,7 +238,7 @@ fn what_was_not_given_back_is_not_taken_again_for_ever() {
     };
     // Its own device does not run: what it offers is served here.
     let mut guest =
-        Guest::new(Block::new(tempfile::tempfile().unwrap(), false, Full::default()).unwrap());
+        Guest::new(super::device(tempfile::tempfile().unwrap(), false, Full::default()).unwrap());
     let mut ring = guest.ring();
     let memory = Arc::clone(&guest.memory);
     header(&guest, WRITE, 0);

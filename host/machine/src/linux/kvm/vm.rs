@@ -6,42 +6,22 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lighter_vmm::balloon::Balloon;
-use lighter_vmm::blk::{Block, Full};
+use lighter_vmm::blk::Full;
 use lighter_vmm::device::{Device, Local};
 use lighter_vmm::kvm::{Config, End, Monitor};
 use lighter_vmm::remote::Remote;
-use lighter_vmm::rng::Rng;
 use lighter_vmm::vsock::{GUEST_CID, Vsock};
 
 use crate::sys::console::Console;
 use crate::sys::ended::Ended;
-use crate::sys::{accelerator, streams};
+use crate::sys::{accelerator, cmdline, streams};
 use crate::{
     Accelerator, Capabilities, ClientStream, ConnectDone, Error, ExitReason, Hypervisor, Incoming,
     Observation, Vm, VmParts, VmSpec,
 };
 
-/// The kernel's command line but for devices and what the specification adds.
-///
-/// Quiet but not mute, as under QEMU. There is no firmware, no ACPI and no PCI to look for, and KVM tells the clock's
-/// frequency.
-const CMDLINE: &[&str] = &[
-    "console=ttyS0",
-    "quiet",
-    "loglevel=1",
-    "panic=-1",
-    "reboot=t",
-    "nomodule",
-    "random.trust_cpu=1",
-    "cryptomgr.notests",
-    "swiotlb=noforce",
-    "tsc=reliable",
-    "no_timer_check",
-    "rcupdate.rcu_expedited=1",
-    "acpi=off",
-    "pci=off",
-];
+/// There is no firmware, no ACPI and no PCI to look for, and KVM tells the clock's frequency.
+const CMDLINE: &[&str] = &["acpi=off", "pci=off"];
 /// Virtio's number of a vsock device, its rings' length, and the event ring, over which nothing ever comes.
 const VSOCK: (u32, u16, usize) = (19, 128, 1);
 
@@ -106,7 +86,7 @@ impl KvmVm {
             memory_bytes: spec.memory_bytes,
             kernel: parts.kernel.into(),
             initramfs: parts.initramfs.into(),
-            command_line: command_line(spec),
+            command_line: cmdline::of(CMDLINE, spec),
             console: Box::new(Lines::new(console.clone())),
             devices,
         };
@@ -157,7 +137,7 @@ impl Devices<'_> {
         let system = |e: io::Error| Error::system("start a device", e);
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         for (disk, file) in self.spec.disks.iter().zip(disks) {
-            let block = Block::new(file.into(), disk.read_only, self.full.clone());
+            let block = lighter_vmm::blk::device(file.into(), disk.read_only, self.full.clone());
             devices.push(Box::new(block.map_err(system)?));
         }
         let (kind, ring, extra) = VSOCK;
@@ -173,8 +153,8 @@ impl Devices<'_> {
             let device = Remote::card(socket, network.mac).map_err(remote)?;
             devices.push(Box::new(device));
         }
-        devices.push(Box::new(Rng::new().map_err(system)?));
-        devices.push(Box::new(Balloon::new().map_err(system)?));
+        devices.push(Box::new(lighter_vmm::rng::device().map_err(system)?));
+        devices.push(Box::new(lighter_vmm::balloon::device().map_err(system)?));
         Ok(devices)
     }
 }
@@ -183,12 +163,6 @@ impl Devices<'_> {
 fn connect(name: &OwnedFd) -> io::Result<UnixStream> {
     use std::os::fd::AsRawFd as _;
     UnixStream::connect(format!("/proc/self/fd/{}", name.as_raw_fd()))
-}
-
-fn command_line(spec: &VmSpec) -> String {
-    let extra = spec.cmdline_extra.iter().map(String::as_str);
-    let words: Vec<&str> = CMDLINE.iter().copied().chain(extra).collect();
-    words.join(" ")
 }
 
 fn start_error(error: &lighter_vmm::kvm::Error) -> Error {

@@ -4,27 +4,8 @@ use std::os::fd::RawFd;
 
 use serde_json::json;
 
+use crate::sys::cmdline;
 use crate::{Accelerator, VmSpec};
-
-/// The kernel's command line but for what the specification adds.
-///
-/// Quiet but not mute: a panic (level 0) leaves its words on the serial console, which is there
-/// from the first instruction on. `panic=-1` restarts at once, by a triple fault, since there is no
-/// i8042 driver, and `-no-reboot` turns a restart into the end of the machine.
-const CMDLINE: &[&str] = &[
-    "console=ttyS0",
-    "quiet",
-    "loglevel=1",
-    "panic=-1",
-    "reboot=t",
-    "nomodule",
-    "random.trust_cpu=1",
-    "cryptomgr.notests",
-    "swiotlb=noforce",
-    "tsc=reliable",
-    "no_timer_check",
-    "rcupdate.rcu_expedited=1",
-];
 
 /// What is true of an emulated processor only: its local APIC counts nanoseconds (measuring that
 /// takes the kernel 200 ms), and it does not speculate.
@@ -144,12 +125,7 @@ fn command_line(spec: &VmSpec, accelerator: Accelerator) -> String {
         Accelerator::Kvm => &[],
         Accelerator::Tcg => CMDLINE_TCG,
     };
-    let words = CMDLINE
-        .iter()
-        .chain(of_accelerator)
-        .copied()
-        .chain(spec.cmdline_extra.iter().map(String::as_str));
-    words.collect::<Vec<_>>().join(" ")
+    cmdline::of(of_accelerator, spec)
 }
 
 fn block_device(at: usize, read_only: bool) -> String {
