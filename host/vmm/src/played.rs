@@ -1,4 +1,14 @@
-//! A guest's driver for the tests: registers of one device, one chain at a time, in 1 MiB of memory.
+//! A guest's driver for the tests and for `tests/fuzz`: registers of one device, one chain at a time, in a memory that
+//! it makes itself or is given.
+
+#![cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the fuzz targets use a part of what the unit tests do"
+    )
+)]
+#![expect(clippy::unwrap_used, reason = "what fails here is a test that fails")]
 
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
@@ -84,7 +94,11 @@ impl Guest {
     /// A device after a reset.
     pub fn new(device: impl Device + 'static) -> Self {
         let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
-        let memory = Arc::new(memory);
+        Self::with(device, Arc::new(memory))
+    }
+
+    /// The same in this memory, which has room for the rings and something behind [`DATA`].
+    pub fn with(device: impl Device + 'static, memory: Arc<Memory>) -> Self {
         let transport = Transport::new(Box::new(device), Arc::clone(&memory)).unwrap();
         Self {
             transport,
@@ -96,14 +110,26 @@ impl Guest {
     /// The same with its driver up, which took all features but those of events and the rings' events.
     pub fn up(device: impl Device + 'static) -> Self {
         let mut guest = Self::new(device);
-        guest.negotiate();
-        let rings = guest.transport.doorbells().len() as u32;
+        guest.come_up();
+        guest
+    }
+
+    /// The driver comes up, after a reset.
+    pub fn come_up(&mut self) {
+        self.negotiate();
+        let rings = self.transport.doorbells().len() as u32;
         for ring in 0..rings {
             // All at the same place: the tests use one at a time.
-            guest.set_ring(ring, u32::from(SIZE));
+            self.set_ring(ring, u32::from(SIZE));
         }
-        guest.write(register::STATUS, guest.status() | DRIVER_OK);
-        guest
+        self.write(register::STATUS, self.status() | DRIVER_OK);
+    }
+
+    /// The guest resets the device and forgets what was in its rings.
+    pub fn reset(&mut self) {
+        self.write(register::STATUS, 0);
+        self.put(TABLE, &[0; (DATA - TABLE) as usize]);
+        self.available = 0;
     }
 
     pub fn read(&self, register: u64) -> u32 {

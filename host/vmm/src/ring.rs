@@ -23,17 +23,40 @@ pub struct Ring {
     call: Option<OwnedFd>,
     /// Chains given back since the guest was last interrupted, or asked whether it wants to be.
     unsignalled: u16,
+    /// Chains that may still be taken in this turn; nothing where there are no turns.
+    left: Option<u16>,
+}
+
+/// Whether a ring is wholly in the guest's memory, and none of its three parts lies over another.
+///
+/// What a device writes to one part would else be the guest's next word in another: with the used ring's flags over the
+/// available ring's index a device that asks for doorbells finds something new each time, for ever.
+pub(crate) fn is_sound(queue: &Queue, memory: &Memory) -> bool {
+    let size = u64::from(queue.size());
+    // Lengths by virtio 1.2, 2.7; the words of events at the ends included.
+    let parts = [
+        (queue.desc_table(), 16 * size),
+        (queue.avail_ring(), 6 + 2 * size),
+        (queue.used_ring(), 6 + 8 * size),
+    ];
+    let apart = |(one, length): (u64, u64), (other, others): (u64, u64)| {
+        one >= other && one - other >= others || other > one && other - one >= length
+    };
+    queue.is_valid(memory)
+        && apart(parts[0], parts[1])
+        && apart(parts[0], parts[2])
+        && apart(parts[1], parts[2])
 }
 
 impl Ring {
-    /// Takes a configured queue; refuses one that is not wholly in guest memory.
+    /// Takes a configured queue; refuses one that is not wholly in guest memory, or lies over itself.
     pub fn new(
         memory: &Memory,
         queue: Queue,
         kick: OwnedFd,
         call: Option<OwnedFd>,
     ) -> Result<Self, BadRing> {
-        if !queue.is_valid(memory) {
+        if !is_sound(&queue, memory) {
             return Err(BadRing);
         }
         Ok(Self {
@@ -41,6 +64,7 @@ impl Ring {
             kick,
             call,
             unsignalled: 0,
+            left: None,
         })
     }
 
@@ -66,19 +90,38 @@ impl Ring {
         self.queue.next_avail()
     }
 
-    /// Takes the next chain the guest made available.
+    /// Begins a turn of at most so many chains. A guest can have the device itself write what makes the next chain
+    /// available: whoever serves a ring until it is empty may do so for ever.
+    pub fn begin_turn(&mut self, chains: u16) {
+        self.left = Some(chains);
+    }
+
+    /// Whether as many chains were taken as a turn has; the guest does not ring for those that are left.
+    pub fn turn_is_over(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// Takes the next chain the guest made available; none when the turn is over.
     pub fn pop<'m>(
         &mut self,
         memory: &'m Memory,
     ) -> Result<Option<DescriptorChain<&'m Memory>>, BadRing> {
+        if self.turn_is_over() {
+            return Ok(None);
+        }
         let mut available = self.queue.iter(memory).map_err(|_| BadRing)?;
-        Ok(available.next())
+        let chain = available.next();
+        if let (Some(_), Some(left)) = (&chain, &mut self.left) {
+            *left -= 1;
+        }
+        Ok(chain)
     }
 
     /// Puts the `n` chains taken last back.
     pub fn put_back(&mut self, n: u16) {
         let base = self.queue.next_avail().wrapping_sub(n);
         self.queue.set_next_avail(base);
+        self.left = self.left.map(|left| left.saturating_add(n));
     }
 
     /// Gives a chain back to the guest with `len` bytes written into it.

@@ -20,16 +20,19 @@ const MOST: usize = 256;
 /// # Errors
 /// When the system gives none.
 pub fn device() -> io::Result<Served> {
-    let identity = Identity {
+    Served::new(identity(), "rng", Waker::new()?, Source)
+}
+
+pub(crate) fn identity() -> Identity {
+    Identity {
         kind: KIND,
         rings: vec![RING],
         features: 0,
         config: Vec::new(),
-    };
-    Served::new(identity, "rng", Waker::new()?, Source)
+    }
 }
 
-struct Source;
+pub(crate) struct Source;
 
 impl Handler for Source {
     fn serve(
@@ -38,9 +41,11 @@ impl Handler for Source {
         ring: &mut Ring,
         memory: &Arc<Memory>,
     ) -> Result<(), BadRing> {
-        while let Some(mut chain) = ring.pop(memory)? {
+        while let Some(chain) = ring.pop(memory)? {
             let head = chain.head_index();
-            let buffer = chain.find(|part| part.is_write_only());
+            // A table elsewhere may have far more entries than the ring.
+            let mut parts = chain.take(RING.into());
+            let buffer = parts.find(|part| part.is_write_only());
             let mut given = 0;
             if let Some(buffer) = buffer {
                 let mut bytes = [0; MOST];

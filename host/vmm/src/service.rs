@@ -1,21 +1,29 @@
 //! The thread of a device that has one: it waits for doorbells and lets the device serve its rings.
 //!
 //! The thread is there before the guest runs, so that no thread is started once the process is confined. It has no
-//! timer: without a doorbell it sleeps.
+//! timer: without a doorbell it sleeps. It serves a ring in turns, so that it hears of a reset whatever the guest does.
+
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod in_place;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use crate::device::{Activation, Device, Identity, Trouble};
 use crate::ring::{BadRing, Memory, Ring};
 
+/// Chains served before commands and other rings are looked at again.
+const TURN: u16 = 64;
+
 /// What a device does with its rings.
 pub trait Handler: Send + 'static {
-    /// Serves everything that the guest has made available in this ring.
+    /// Serves what the guest has made available in this ring, until [`Ring::pop`] gives no more.
     ///
     /// # Errors
     /// When the guest broke the rules: the device stops.
@@ -168,6 +176,8 @@ impl Drop for Service {
 struct Running {
     memory: Arc<Memory>,
     rings: Vec<Option<Ring>>,
+    /// Rings whose turn ended before they were empty: nobody rings for what is in them.
+    more: Vec<usize>,
     trouble: Trouble,
 }
 
@@ -181,7 +191,7 @@ struct Worker<H> {
 impl<H: Handler> Worker<H> {
     fn run(&mut self) {
         loop {
-            let (woken, rung) = match self.wait() {
+            let (woken, rung) = match self.wait(None) {
                 Ok(ready) => ready,
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => {
@@ -197,19 +207,26 @@ impl<H: Handler> Worker<H> {
         self.handler.stop();
     }
 
-    /// Whether it was woken, and which rings' doorbells rang.
-    fn wait(&self) -> rustix::io::Result<(bool, Vec<usize>)> {
+    /// Waits, for at most so long: whether it was woken, and which rings are to be served.
+    fn wait(&self, most: Option<&Timespec>) -> rustix::io::Result<(bool, Vec<usize>)> {
         let mut fds = vec![PollFd::new(&*self.waker.0, PollFlags::IN)];
         let mut indexes = Vec::new();
         for (index, ring) in self.running.iter().flat_map(Running::rings) {
             fds.push(PollFd::from_borrowed_fd(ring, PollFlags::IN));
             indexes.push(index);
         }
-        rustix::event::poll(&mut fds, None)?;
+        let more = self
+            .running
+            .as_ref()
+            .map_or(&[][..], |running| &running.more);
+        let now = Timespec::default();
+        let most = if more.is_empty() { most } else { Some(&now) };
+        rustix::event::poll(&mut fds, most)?;
         let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
         let rung = indexes.into_iter().zip(fds.iter().skip(1));
-        let rung = rung.filter(|(_, fd)| ready(fd)).map(|(index, _)| index);
-        Ok((fds.first().is_some_and(ready), rung.collect()))
+        let rung = rung.filter(|(index, fd)| ready(fd) || more.contains(index));
+        let rung = rung.map(|(index, _)| index).collect();
+        Ok((fds.first().is_some_and(ready), rung))
     }
 
     /// Handles commands and finished work; `false` is the end.
@@ -247,6 +264,7 @@ impl<H: Handler> Worker<H> {
         let rings = rings.map(|start| start.map(ring).transpose());
         self.running = Some(Running {
             rings: rings.collect::<Result<_, _>>()?,
+            more: Vec::new(),
             memory,
             trouble: activation.trouble,
         });
@@ -262,8 +280,11 @@ impl<H: Handler> Worker<H> {
                 continue;
             };
             ring.clear_kick();
-            if serve(&mut self.handler, *index, ring, &running.memory).is_err() {
-                self.give_up();
+            running.more.retain(|more| more != index);
+            match serve(&mut self.handler, *index, ring, &running.memory) {
+                Ok(false) => {}
+                Ok(true) => running.more.push(*index),
+                Err(BadRing) => self.give_up(),
             }
         }
     }
@@ -277,21 +298,27 @@ impl<H: Handler> Worker<H> {
     }
 }
 
-/// Serves a ring until the guest has nothing more in it, without doorbells meanwhile.
+/// Serves a ring for one turn, without doorbells meanwhile; whether there may be more in it.
 fn serve(
     handler: &mut impl Handler,
     index: usize,
     ring: &mut Ring,
     memory: &Arc<Memory>,
-) -> Result<(), BadRing> {
-    loop {
+) -> Result<bool, BadRing> {
+    ring.begin_turn(TURN);
+    // A look that finds nothing counts as well: the guest may take back what it made available.
+    for _ in 0..TURN {
         ring.disable_kicks(memory)?;
         handler.serve(index, ring, memory)?;
         ring.notify(memory)?;
+        if ring.turn_is_over() {
+            break;
+        }
         if !ring.enable_kicks(memory)? {
-            return Ok(());
+            return Ok(false);
         }
     }
+    Ok(true)
 }
 
 impl Running {

@@ -22,6 +22,9 @@ const UNMAP: u32 = 1;
 /// What the guest reads as the disk's name.
 const NAME: &[u8; 20] = b"lighter\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
+/// Bytes of a request from which on it is given away: copying gibibytes, the device would hear of a reset too late.
+pub const LONG: u64 = 4 << 20;
+
 /// The outcome for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
@@ -71,9 +74,10 @@ impl Disk {
         }
     }
 
-    /// Does what takes no waiting: reads from the page cache, writes to it. Nothing when it would wait.
+    /// Does what takes no waiting: reads from the page cache, writes to it. Nothing when it would wait, or take long.
     pub fn try_now(&self, request: &Request, memory: &Memory) -> Option<Done> {
         match request.what {
+            What::Read | What::Write if request.length > LONG => None,
             What::Read => self.read(request, memory, libc::RWF_NOWAIT),
             What::Write => self.write(request, memory).ok(),
             What::Name => Some(name(request, memory)),

@@ -4,13 +4,17 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 
-use super::file::Disk;
+use vm_memory::GuestAddress;
+
+use super::file::{Disk, LONG};
 use super::pool::Pool;
+use super::request::{self, Request, What};
 use super::{Full, RING, Requests};
 use crate::played::{
     DATA, ELSEWHERE, Guest, INDIRECT, MEMORY, NEEDS_RESET, NEXT, Part, SIZE, TABLE, reads,
     register, writes,
 };
+use crate::ring::Memory;
 use crate::service::{Handler as _, Waker};
 
 const HEADER: u64 = DATA;
@@ -254,6 +258,31 @@ fn what_was_not_given_back_is_not_taken_again_for_ever() {
     assert!(requests.serve(0, &mut ring, &memory).is_err());
     requests.stop();
     assert_eq!((guest.used(), guest.get(STATUS, 1)[0]), (0, NONE));
+}
+
+#[test]
+fn what_takes_long_is_given_away() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(2 * LONG).unwrap();
+    let disk = Disk::new(file, 2 * LONG, false);
+    let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
+    let request = |mebibytes: u64| Request {
+        head: 0,
+        what: What::Write,
+        offset: Some(0),
+        // A guest may name the same memory as often as it likes.
+        data: (0..mebibytes)
+            .map(|_| request::Part {
+                address: GuestAddress(0),
+                length: 1 << 20,
+            })
+            .collect(),
+        length: mebibytes << 20,
+        status: GuestAddress(0),
+    };
+    let most = LONG >> 20;
+    assert!(disk.try_now(&request(most), &memory).is_some());
+    assert!(disk.try_now(&request(most + 1), &memory).is_none());
 }
 
 #[test]

@@ -112,6 +112,12 @@ fn rings_that_are_none_stop_the_device() {
         (register::AVAILABLE, MEMORY as u32),
         (register::USED, u32::MAX - 3),
         (register::USED + 4, u32::MAX),
+        // One over another: flags that the device writes as an index that the guest says, and the edges.
+        (register::AVAILABLE, USED as u32 - 2),
+        (register::AVAILABLE, USED as u32 + 4 + 8 * u32::from(SIZE)),
+        (register::USED, AVAILABLE as u32),
+        (register::DESCRIPTORS, AVAILABLE as u32 - 16),
+        (register::DESCRIPTORS, USED as u32 + 0x80),
     ] {
         let seen = Seen::default();
         let mut guest = Guest::new(Noting::new(&seen));
@@ -135,6 +141,24 @@ fn rings_that_are_none_stop_the_device() {
         guest.write(register::STATUS, guest.status() | DRIVER_OK);
         assert_eq!(*seen.rings.lock().unwrap(), [vec![None, Some(GIVEN)]]);
     }
+}
+
+#[test]
+fn the_parts_of_a_ring_may_touch_each_other() {
+    let size = u64::from(SIZE);
+    let available = TABLE + 16 * size;
+    let used = (available + 6 + 2 * size).next_multiple_of(4);
+    let seen = Seen::default();
+    let mut guest = Guest::new(Noting::new(&seen));
+    guest.negotiate();
+    guest.set_ring(1, u32::from(SIZE));
+    guest.write(register::QUEUE_READY, 0);
+    guest.write(register::AVAILABLE, available as u32);
+    guest.write(register::USED, used as u32);
+    guest.write(register::QUEUE_READY, 1);
+    guest.write(register::STATUS, guest.status() | DRIVER_OK);
+    let given = Some((SIZE, TABLE, available, used));
+    assert_eq!(*seen.rings.lock().unwrap(), [vec![None, given]]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::device::{Activation, Device, Start, Trouble};
-use crate::ring::{BadRing, Memory};
+use crate::ring::{BadRing, Memory, is_sound};
 
 /// Where in its page a device's doorbell is.
 pub const NOTIFY: u64 = VIRTIO_MMIO_QUEUE_NOTIFY as u64;
@@ -253,8 +253,9 @@ impl Transport {
         if new & VIRTIO_CONFIG_S_DRIVER_OK != 0 && self.status & up == up && !self.running {
             self.running = true;
             if self.activate().is_err() {
-                self.trouble
-                    .report("a ring is not wholly in its memory, or has a wrong size");
+                self.trouble.report(
+                    "a ring is not wholly in its memory, lies over itself, or has a wrong size",
+                );
             }
         }
     }
@@ -321,7 +322,7 @@ impl Registers {
         set.map_err(|_| BadRing)?;
         queue.set_event_idx(features & 1 << VIRTIO_RING_F_EVENT_IDX != 0);
         queue.set_ready(self.ready);
-        if queue.is_valid(memory) {
+        if is_sound(&queue, memory) {
             Ok(queue)
         } else {
             Err(BadRing)

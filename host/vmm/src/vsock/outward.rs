@@ -30,12 +30,15 @@ impl Device {
     ) -> Result<bool, BadRing> {
         ring.disable_kicks(memory)?;
         let mut budget = BUDGET;
+        // Buffers that are none count, too.
+        ring.begin_turn(BUDGET as u16);
         while budget > 0 && !(self.resets.is_empty() && self.due.is_empty()) {
             match self.give_one(ring, memory)? {
                 Step::Sent(n) => budget = budget.saturating_sub(n),
                 Step::Nothing => {}
+                Step::NoBuffer if ring.turn_is_over() => budget = 0,
                 // Only now is the doorbell of this ring of interest.
-                Step::NoBuffer if ring.enable_kicks(memory)? => {}
+                Step::NoBuffer if ring.enable_kicks(memory)? => budget -= 1,
                 Step::NoBuffer => break,
             }
         }
