@@ -13,11 +13,14 @@
 pub mod balloon;
 pub mod blk;
 pub mod device;
+// Not beside the unit tests, which have a guest of their own.
+#[cfg(all(feature = "fuzz", not(test)))]
+pub mod fuzz;
 #[cfg(target_arch = "x86_64")]
 pub mod kvm;
 pub mod mmio;
 mod patience;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 mod played;
 pub mod remote;
 pub mod ring;

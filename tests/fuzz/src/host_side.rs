@@ -27,6 +27,26 @@ pub fn vsock_device(bytes: &[u8]) {
     lighter_vmm::vsock::fuzz::run(bytes);
 }
 
+/// Registers of a device.
+pub fn mmio_transport(bytes: &[u8]) {
+    lighter_vmm::fuzz::mmio_transport(bytes);
+}
+
+/// Rings and requests of the disk.
+pub fn block_requests(bytes: &[u8]) {
+    lighter_vmm::fuzz::block_requests(bytes);
+}
+
+/// Rings of the small devices, and what a monitor hands to vhost-user.
+pub fn device_queues(bytes: &[u8]) {
+    lighter_vmm::fuzz::device_queues(bytes);
+}
+
+/// A kernel for the monitor, with what is put into memory beside it.
+pub fn kernel_loader(bytes: &[u8]) {
+    lighter_vmm::fuzz::kernel_loader(bytes);
+}
+
 /// Frames of the guest to the router.
 pub fn network_frames(bytes: &[u8]) {
     lighter_net::nat::fuzz::run(bytes);

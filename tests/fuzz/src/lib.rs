@@ -15,6 +15,10 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("protocol_frames", host_side::protocol_frames),
     ("vsock_device", host_side::vsock_device),
+    ("mmio_transport", host_side::mmio_transport),
+    ("block_requests", host_side::block_requests),
+    ("device_queues", host_side::device_queues),
+    ("kernel_loader", host_side::kernel_loader),
     ("network_frames", host_side::network_frames),
     ("fuse_requests", host_side::fuse_requests),
     ("layer_tar", guest_side::layer_tar),

@@ -138,6 +138,10 @@ macro_rules! replays {
 replays! {
     protocol_frames
     vsock_device
+    mmio_transport
+    block_requests
+    device_queues
+    kernel_loader
     network_frames
     fuse_requests
     layer_tar

@@ -13,6 +13,8 @@
 //! [`request`] reads what the guest wants, [`file`] does it, [`pool`] does what waits.
 
 mod file;
+#[cfg(all(feature = "fuzz", not(test)))]
+pub(crate) mod fuzz;
 mod pool;
 mod request;
 #[cfg(test)]
@@ -69,27 +71,30 @@ impl Full {
 /// # Errors
 /// When the system gives no threads, or the file's size cannot be told.
 pub fn device(file: File, read_only: bool, full: Full) -> io::Result<Served> {
-    let length = file.metadata()?.len();
+    let sectors = file.metadata()?.len() / SECTOR;
+    let waker = Waker::new()?;
+    let disk = Arc::new(file::Disk::new(file, sectors * SECTOR, read_only));
+    let handler = Requests {
+        pool: Pool::spawn(Arc::clone(&disk), waker.clone(), full)?,
+        disk,
+        given: 0,
+    };
+    Served::new(identity(sectors, read_only), "disk", waker, handler)
+}
+
+fn identity(sectors: u64, read_only: bool) -> Identity {
     let mut features = 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_FLUSH;
     if read_only {
         features |= 1 << VIRTIO_BLK_F_RO;
     } else {
         features |= 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
     }
-    let identity = Identity {
+    Identity {
         kind: KIND,
         rings: vec![RING],
         features,
-        config: config(length / SECTOR),
-    };
-    let waker = Waker::new()?;
-    let disk = Arc::new(file::Disk::new(file, length / SECTOR * SECTOR, read_only));
-    let handler = Requests {
-        pool: Pool::spawn(Arc::clone(&disk), waker.clone(), full)?,
-        disk,
-        given: 0,
-    };
-    Served::new(identity, "disk", waker, handler)
+        config: config(sectors),
+    }
 }
 
 /// The configuration space, by the offsets of `struct virtio_blk_config`.

@@ -84,6 +84,38 @@ impl Shared {
         (state, None)
     }
 
+    /// Does this one, without the lock, and keeps what came of it.
+    fn do_one<'a>(&'a self, mut state: MutexGuard<'a, State>, job: Job) -> MutexGuard<'a, State> {
+        state.working += 1;
+        drop(state);
+        let outcome = self.disk.do_it(&job.request, &job.memory);
+        let mut state = self.lock();
+        state.working -= 1;
+        if state.abandoned {
+            drop(job);
+            self.changed.notify_all();
+            return state;
+        }
+        match outcome {
+            Ok(done) => {
+                let short = state.short - usize::from(job.tried);
+                self.set_short(&mut state, short);
+                state.done.push_back((job.request, done));
+                // There may be room for others now.
+                state.again = Some(Instant::now());
+                self.changed.notify_one();
+                self.waker.wake();
+            }
+            Err(NoRoom) => {
+                let short = state.short + usize::from(!job.tried);
+                self.set_short(&mut state, short);
+                state.later.push_back(Job { tried: true, ..job });
+                state.again = Instant::now().checked_add(AGAIN);
+            }
+        }
+        state
+    }
+
     /// So many requests are without room from now on.
     fn set_short(&self, state: &mut State, short: usize) {
         match (state.short > 0, short > 0) {
@@ -104,23 +136,36 @@ pub struct Pool {
 impl Pool {
     /// Starts the threads; each finished request wakes.
     pub fn spawn(disk: Arc<Disk>, waker: Waker, full: Full) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            disk,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            waker,
-            full,
-        });
-        let mut pool = Self {
-            shared: Arc::clone(&shared),
-            threads: Vec::new(),
-        };
+        let mut pool = Self::idle(disk, waker, full);
         for _ in 0..THREADS {
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(&pool.shared);
             let thread = std::thread::Builder::new().name("disk-wait".into());
             pool.threads.push(thread.spawn(move || work(&shared))?);
         }
         Ok(pool)
+    }
+
+    /// One without threads.
+    pub fn idle(disk: Arc<Disk>, waker: Waker, full: Full) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                disk,
+                state: Mutex::default(),
+                changed: Condvar::new(),
+                waker,
+                full,
+            }),
+            threads: Vec::new(),
+        }
+    }
+
+    /// Does on this thread what waits for those that are not there.
+    #[cfg(all(feature = "fuzz", not(test)))]
+    pub fn work_here(&self) {
+        let mut state = self.shared.lock();
+        while let Some(job) = state.waiting.pop_front() {
+            state = self.shared.do_one(state, job);
+        }
     }
 
     /// Gives a request to the threads.
@@ -170,37 +215,11 @@ impl Drop for Pool {
 fn work(shared: &Shared) {
     let mut state = shared.lock();
     loop {
-        let (mut held, job) = shared.next(state);
+        let (held, job) = shared.next(state);
         let Some(job) = job else {
             return;
         };
-        held.working += 1;
-        drop(held);
-        let outcome = shared.disk.do_it(&job.request, &job.memory);
-        state = shared.lock();
-        state.working -= 1;
-        if state.abandoned {
-            drop(job);
-            shared.changed.notify_all();
-            continue;
-        }
-        match outcome {
-            Ok(done) => {
-                let short = state.short - usize::from(job.tried);
-                shared.set_short(&mut state, short);
-                state.done.push_back((job.request, done));
-                // There may be room for others now.
-                state.again = Some(Instant::now());
-                shared.changed.notify_one();
-                shared.waker.wake();
-            }
-            Err(NoRoom) => {
-                let short = state.short + usize::from(!job.tried);
-                shared.set_short(&mut state, short);
-                state.later.push_back(Job { tried: true, ..job });
-                state.again = Instant::now().checked_add(AGAIN);
-            }
-        }
+        state = shared.do_one(held, job);
     }
 }
 

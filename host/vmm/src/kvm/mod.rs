@@ -14,6 +14,8 @@
 mod boot;
 mod cpuid;
 mod error;
+#[cfg(all(feature = "fuzz", not(test)))]
+pub(crate) mod fuzz;
 mod layout;
 mod memory;
 mod monitor;

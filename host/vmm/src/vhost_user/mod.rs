@@ -5,6 +5,8 @@
 //! it passes on from the guest (ring addresses and sizes) is checked again.
 
 mod early;
+#[cfg(all(feature = "fuzz", not(test)))]
+pub(crate) mod fuzz;
 
 use std::{
     fs::File,

@@ -17,6 +17,7 @@ use vm_memory::{Bytes, GuestAddress};
 mod driver;
 
 use super::packet::HEADER_LEN;
+use crate::fuzz::Program;
 use driver::{Driver, MEMORY, RX, SIZE, TX};
 
 /// More steps add nothing but time.
@@ -24,43 +25,19 @@ const STEPS: usize = 256;
 /// Host sockets open at a time.
 const SOCKETS: usize = 8;
 
-struct Program<'a>(&'a [u8]);
-
-impl Program<'_> {
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        let mut bytes = [0; N];
-        let count = N.min(self.0.len());
-        bytes[..count].copy_from_slice(&self.0[..count]);
-        self.0 = &self.0[count..];
-        bytes
-    }
-
-    fn u8(&mut self) -> u8 {
-        self.bytes::<1>()[0]
-    }
-
-    fn u16(&mut self) -> u16 {
-        u16::from_le_bytes(self.bytes())
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_le_bytes(self.bytes())
-    }
-
-    /// An address: in the buffers, in the rings, or anywhere at all.
-    fn address(&mut self) -> u64 {
-        match self.u8() % 4 {
-            0 => TX.buffers + u64::from(self.u16()),
-            1 => RX.buffers + u64::from(self.u16()),
-            2 => u64::from(self.u16()),
-            _ => u64::from_le_bytes(self.bytes()),
-        }
+/// An address: in the buffers, in the rings, or anywhere at all.
+fn address(program: &mut Program<'_>) -> u64 {
+    match program.u8() % 4 {
+        0 => TX.buffers + u64::from(program.u16()),
+        1 => RX.buffers + u64::from(program.u16()),
+        2 => u64::from(program.u16()),
+        _ => program.u64(),
     }
 }
 
 /// Runs one program.
 pub fn run(bytes: &[u8]) {
-    let mut program = Program(bytes);
+    let mut program = Program::new(bytes);
     let mut driver = Driver::new();
     driver.device.listen(
         1024,
@@ -70,7 +47,7 @@ pub fn run(bytes: &[u8]) {
     );
     let mut sockets: Vec<UnixStream> = Vec::new();
     for _ in 0..STEPS {
-        if program.0.is_empty() {
+        if program.is_over() {
             break;
         }
         step(&mut program, &mut driver, &mut sockets);
@@ -84,7 +61,7 @@ fn step(program: &mut Program<'_>, driver: &mut Driver, sockets: &mut Vec<UnixSt
     let layout = [RX, TX][ring];
     match opcode & 0x7f {
         0 => {
-            let (at, address) = (program.u16() % SIZE, program.address());
+            let (at, address) = (program.u16() % SIZE, address(program));
             let (len, flags, next) = (program.u32(), program.u16(), program.u16());
             driver.descriptor(layout, at, address, len, flags, next);
         }
@@ -122,7 +99,7 @@ fn step(program: &mut Program<'_>, driver: &mut Driver, sockets: &mut Vec<UnixSt
         }
         _ => {
             let bytes = program.bytes::<8>();
-            let address = program.address() % (MEMORY as u64 - 8);
+            let address = address(program) % (MEMORY as u64 - 8);
             // Within the memory, so this cannot fail.
             let _ = driver.memory.write_slice(&bytes, GuestAddress(address));
         }
