@@ -20,6 +20,7 @@ mod nested;
 mod packages;
 mod paths;
 mod rooms;
+mod sanitized;
 mod test;
 mod test_image;
 mod try_it;

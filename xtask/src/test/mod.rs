@@ -5,6 +5,8 @@
 //!
 //! `cargo xtask test nested [NAME]` runs those of [`nested`], which take minutes and are in neither.
 //!
+//! `cargo xtask test sanitized [NAME]` runs those of [`sanitized`] with another compiler's flags.
+//!
 //! `cargo xtask test guards [NAME]` takes out each guard of [`guards`], and wants its test to fail.
 //!
 //! cargo runs the tests; in place of each test binary it starts [`runner`], which follows the binary's
@@ -18,7 +20,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::packages::{self, Package, package};
-use crate::{cmd, docker_py, guards, image, inner_image, nested, paths, rooms, test_image, try_it};
+use crate::{
+    cmd, docker_py, guards, image, inner_image, nested, paths, rooms, sanitized, test_image, try_it,
+};
 
 mod libtest;
 mod report;
@@ -64,9 +68,10 @@ const GENERATED_CASES: &str = "100000";
 /// Run every check and every test; `long` with the large counts.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `long` for the large counts, `nested` for the tests under KVM inside an emulated machine, `guards`
-    /// to see each guard's test fail without it, or only tests whose names contain this
-    #[arg(value_name = "long|nested|guards|NAME")]
+    /// `long` for the large counts, `nested` for the tests under KVM inside an emulated machine, `sanitized` for
+    /// those of devices under the address sanitizer, `guards` to see each guard's test fail without it, or only
+    /// tests whose names contain this
+    #[arg(value_name = "long|nested|sanitized|guards|NAME")]
     counts_or_name: Option<String>,
     /// Only tests whose names contain this
     name: Option<String>,
@@ -99,6 +104,9 @@ pub fn run(args: &Args) -> Result<()> {
     if args.counts_or_name.as_deref() == Some("nested") {
         packages::ensure(NEEDED)?;
         return nested::run(args.name.as_deref());
+    }
+    if args.counts_or_name.as_deref() == Some("sanitized") {
+        return sanitized::run(args.name.as_deref());
     }
     if args.counts_or_name.as_deref() == Some("guards") {
         packages::ensure(NEEDED)?;
