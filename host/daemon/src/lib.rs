@@ -19,7 +19,6 @@ pub mod control;
 mod docker_socket;
 mod folders;
 mod host_port;
-mod log;
 mod network;
 pub mod ports;
 pub mod routes;

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lighter_platform::sys::{self, LocalListener};
-use lighter_platform::{DirError, FileLock, HostPaths, LockError, PathsError, ensure_private_dir};
+use lighter_platform::{
+    BoundedLog, DirError, FileLock, HostPaths, LockError, PathsError, ensure_private_dir,
+};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-use crate::log::BoundedLog;
 use crate::settings::{Settings, SettingsError};
 use crate::vm::Failure;
 

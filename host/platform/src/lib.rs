@@ -8,6 +8,7 @@
 pub mod dir;
 pub mod disk_template;
 pub mod lock;
+pub mod log;
 pub mod names;
 pub mod paths;
 pub mod service;
@@ -16,5 +17,6 @@ pub mod text;
 
 pub use dir::{DirError, ensure_private_dir, write_durably};
 pub use lock::{FileLock, LockError};
+pub use log::BoundedLog;
 pub use names::nearest;
 pub use paths::{HostPaths, PathsError};

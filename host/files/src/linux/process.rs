@@ -7,9 +7,10 @@ use std::io::stdin;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use lighter_platform::BoundedLog;
 use vhost::vhost_user::{Error as Gone, Listener};
 use vhost_user_backend::VhostUserDaemon;
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
@@ -59,10 +60,14 @@ struct Setup {
 /// Runs the files process to its end: all of `lighter files`.
 #[must_use]
 pub fn process_main() -> ExitCode {
-    let _ = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .try_init();
+    sandbox::close_inherited();
+    // Without a descriptor for its log, a process can still serve.
+    if let Ok(log) = BoundedLog::inherited() {
+        let _ = tracing_subscriber::fmt()
+            .with_writer(Mutex::new(log))
+            .with_ansi(false)
+            .try_init();
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -79,7 +84,6 @@ pub fn process_main() -> ExitCode {
 }
 
 fn run() -> Result<(), ProcessError> {
-    sandbox::close_inherited();
     let setup = take_setup()?;
     let system = |what| move |source: std::io::Error| ProcessError::System { what, source };
     let descriptors = sandbox::prepare().map_err(system("giving up what is not needed"))?;

@@ -8,7 +8,9 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
+use lighter_platform::BoundedLog;
 use lighter_vmm::vhost_user;
 use rustix::event::{Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
@@ -41,10 +43,14 @@ struct ProcessError {
 /// Runs the net process to its end: all of `lighter net`.
 #[must_use]
 pub fn process_main() -> ExitCode {
-    let _ = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .try_init();
+    sandbox::close_inherited();
+    // Without a descriptor for its log, a process can still serve.
+    if let Ok(log) = BoundedLog::inherited() {
+        let _ = tracing_subscriber::fmt()
+            .with_writer(Mutex::new(log))
+            .with_ansi(false)
+            .try_init();
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -56,7 +62,6 @@ pub fn process_main() -> ExitCode {
 
 fn run() -> Result<(), ProcessError> {
     let system = |what| move |source| ProcessError { what, source };
-    sandbox::close_inherited();
     let listener = io::stdin()
         .as_fd()
         .try_clone_to_owned()

@@ -306,6 +306,14 @@ pub fn redirect_stderr(log: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// A descriptor of its own for what is this process's standard error.
+///
+/// # Errors
+/// When there is none left.
+pub fn standard_error() -> io::Result<File> {
+    io::stderr().as_fd().try_clone_to_owned().map(File::from)
+}
+
 /// Ends when somebody asks this process to stop; says which signal it was.
 ///
 /// # Errors

@@ -285,6 +285,17 @@ pub fn redirect_stderr(_log: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// A handle of its own for what is this process's standard error.
+///
+/// # Errors
+/// When there is none.
+pub fn standard_error() -> io::Result<File> {
+    io::stderr()
+        .as_handle()
+        .try_clone_to_owned()
+        .map(File::from)
+}
+
 /// Ends when somebody asks this process to stop; says how.
 ///
 /// # Errors

@@ -1,13 +1,14 @@
-//! The daemon's log: a file that stays small, whatever a guest makes the daemon say.
+//! The log: a file that stays small, whatever a guest makes our processes say.
 //!
-//! Called by [`crate::start`]. Other processes of ours append to the same file by descriptors of
-//! their own, so it is emptied in place and never renamed.
+//! Called by every process that runs for long. The daemon opens the file; the others are given it as their standard
+//! error and append by descriptors of their own, so it is emptied in place and never renamed. A process that opens
+//! nothing can write it: nothing here goes by name but [`BoundedLog::open`].
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek as _, SeekFrom, Write};
 use std::path::Path;
 
-use lighter_platform::sys;
+use crate::sys;
 
 /// Largest log that is kept; a longer one begins anew.
 const LARGEST: u64 = 4 << 20;
@@ -27,17 +28,30 @@ impl BoundedLog {
     /// # Errors
     /// What the system answers.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = sys::open_log(path)?;
-        Ok(Self {
+        sys::open_log(path).map(Self::of)
+    }
+
+    /// The log that this process was given as its standard error.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn inherited() -> io::Result<Self> {
+        sys::standard_error().map(Self::of)
+    }
+
+    fn of(file: File) -> Self {
+        Self {
             file,
             largest: LARGEST,
-        })
+        }
     }
 }
 
 impl Write for BoundedLog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.file.metadata()?.len() > self.largest {
+        // The length, by a call that takes no name. What has none, a terminal, is never full.
+        let length = self.file.seek(SeekFrom::End(0)).unwrap_or_default();
+        if length > self.largest {
             self.file.set_len(0)?;
             self.file.write_all(EMPTIED)?;
         }
