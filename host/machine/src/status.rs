@@ -7,7 +7,7 @@ use crate::{Accelerator, Error};
 /// What this host offers for running a machine; see [`crate::check_host`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostCheck {
-    /// The monitor that would be used, in words, or what is missing.
+    /// The monitor that would be used, and why where it is not ours, in words; or what is missing.
     pub backend: Result<String, Error>,
     /// Why machines are translated in software here, and what would change that; nothing where the
     /// processor runs them.

@@ -51,7 +51,9 @@ pub fn run(arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError> 
     if arguments.get_flag("console") {
         return console(&paths, printer);
     }
-    let host = lighter_machine::check_host();
+    // Settings that cannot be read have a line of their own below.
+    let asked = Settings::load(&paths.config_file()).map(|settings| settings.backend);
+    let host = lighter_machine::check_host(asked.unwrap_or_default());
     let backend = host
         .backend
         .map_err(|error| with_hint(CliError::of(&error), error.hint()));

@@ -6,7 +6,8 @@
 use std::{convert::Infallible, path::Path, process::ExitCode};
 
 use crate::{
-    ClientStream, Error, ExitReason, HandOverError, HostCheck, LaunchConfig, Secret, Status,
+    Backend, ClientStream, Error, ExitReason, HandOverError, HostCheck, LaunchConfig, Secret,
+    Status,
 };
 
 /// A byte stream to or from the guest.
@@ -26,7 +27,7 @@ fn unsupported() -> Error {
 
 /// What this host offers: no backend.
 #[must_use]
-pub fn check_host() -> HostCheck {
+pub fn check_host(_: Backend) -> HostCheck {
     HostCheck {
         backend: Err(unsupported()),
         slow_because: None,

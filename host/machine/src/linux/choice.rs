@@ -47,15 +47,58 @@ fn own_monitor() -> Result<Chosen, Error> {
     Err(Error::Unsupported("our own monitor".into()))
 }
 
-/// What this host offers for running a machine.
-pub fn check_host() -> HostCheck {
-    let slow_because = accelerator::without_kvm().map(str::to_owned);
-    let backend = match slow_because {
-        None => Ok("KVM, with Lighter's own monitor".to_owned()),
-        Some(_) => qemu::check(),
+/// What this host offers for running a machine by this backend.
+pub fn check_host(asked: Backend) -> HostCheck {
+    describe(asked, accelerator::without_kvm(), qemu::check)
+}
+
+/// The same by what was found; QEMU is looked for only where it would run.
+fn describe(
+    asked: Backend,
+    without_kvm: Option<String>,
+    qemu: impl FnOnce() -> Result<String, Error>,
+) -> HostCheck {
+    let because = |why: &str| qemu().map(|found| format!("{found}, as {why}"));
+    let backend = match (asked, &without_kvm) {
+        (Backend::Auto | Backend::Kvm, None) => Ok("KVM, with Lighter's own monitor".to_owned()),
+        (Backend::Kvm, Some(why)) => Err(accelerator::missing(why.clone())),
+        (Backend::Qemu, _) => because("the setting `backend` says"),
+        (Backend::Auto, Some(_)) => {
+            because("Lighter's own monitor needs the processor's virtualisation")
+        }
     };
     HostCheck {
         backend,
-        slow_because,
+        slow_because: without_kvm,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_the_machine_is_said_with_the_reason() {
+        let qemu = || Ok("QEMU 10".to_owned());
+        let never = || -> Result<String, Error> { panic!("QEMU is not asked for") };
+        let why = || Some("no permission".to_owned());
+        for asked in [Backend::Auto, Backend::Kvm] {
+            let host = describe(asked, None, never);
+            assert!(host.backend.unwrap().contains("own monitor"));
+            assert_eq!(host.slow_because, None);
+        }
+        let host = describe(Backend::Auto, why(), qemu);
+        let said = host.backend.unwrap();
+        assert!(
+            said.starts_with("QEMU 10, as ") && said.contains("needs"),
+            "{said}"
+        );
+        assert_eq!(host.slow_because, why());
+        let host = describe(Backend::Kvm, why(), never);
+        assert_eq!(host.backend.unwrap_err().hint(), Some("no permission"));
+        // QEMU uses KVM, too.
+        let host = describe(Backend::Qemu, None, qemu);
+        assert!(host.backend.unwrap().contains("setting `backend`"));
+        assert_eq!(host.slow_because, None);
     }
 }
