@@ -18,6 +18,7 @@
 pub mod at_exit;
 #[cfg(test)]
 mod contest;
+pub mod deeds;
 pub mod disk_log;
 pub mod env;
 pub mod floor;

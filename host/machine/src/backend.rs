@@ -49,6 +49,8 @@ pub struct VmParts {
     pub network: Option<ClientStream>,
     /// The file that keeps the console's end, open for reading and writing.
     pub console: ClientStream,
+    /// The system's virtualisation (`/dev/kvm`), for a backend within this process.
+    pub virtualisation: Option<ClientStream>,
 }
 
 impl VmParts {
@@ -76,6 +78,9 @@ pub type ConnectDone = Box<dyn FnOnce(Result<(), (Error, ClientStream)>) + Send>
 /// Asked for the host's end of a stream the guest opens, from a thread of the backend: it must not
 /// block. `None` refuses the guest.
 pub type Incoming = Box<dyn FnMut(u32) -> Option<ClientStream> + Send>;
+
+/// Called when all of a machine was started; see [`Vm::start_with`].
+pub type Ready<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
 
 /// What a backend sees of its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +123,15 @@ pub trait Vm: Send + Sync {
     ///
     /// # Errors
     /// [`Error::AlreadyStarted`] a second time, [`Error::Gone`] after [`Vm::kill`].
-    fn start(&self) -> Result<(), Error>;
+    fn start(&self) -> Result<(), Error> {
+        self.start_with(&mut || Ok(()))
+    }
+    /// The same, and `ready` is called on this thread when every thread and process of the machine was started: before
+    /// the guest's first instruction where the backend can hold that back.
+    ///
+    /// # Errors
+    /// As [`Vm::start`], and what `ready` says: then the machine has ended.
+    fn start_with(&self, ready: Ready<'_>) -> Result<(), Error>;
     /// Joins `stream` to the guest's vsock port; bytes and half-closes are carried both ways from
     /// then on, after `first`, which the guest reads before all of them. Fails with [`Error::NotReady`], [`Error::Refused`], [`Error::TooManyStreams`] or
     /// [`Error::Gone`] through `done`.

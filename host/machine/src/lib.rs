@@ -29,7 +29,7 @@ mod sys;
 mod sys;
 
 pub use backend::{
-    Accelerator, Capabilities, ConnectDone, Hypervisor, Incoming, Observation, Vm, VmParts,
+    Accelerator, Capabilities, ConnectDone, Hypervisor, Incoming, Observation, Ready, Vm, VmParts,
 };
 pub use error::{Error, HandOverError};
 pub use exit::ExitReason;

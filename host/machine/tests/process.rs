@@ -110,8 +110,17 @@ async fn machine_is_launched_called_and_killed() {
     let status = machine.status().await.unwrap();
     assert!(status.guest_ready && status.backend == "qemu" && status.vm_pid.is_some());
     for pid in [status.pid, status.vm_pid.unwrap()] {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.contains("core file"));
+        let core: Vec<&str> = core.unwrap().split_whitespace().skip(4).collect();
+        assert_eq!(core[..2], ["0", "0"], "{pid} may leave a core file");
         for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-            let text = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+            let thread = thread.unwrap();
+            // Of this program as the machine process it is the test harness's, which waits for the one that matters.
+            if pid == status.pid && thread.file_name() == *pid.to_string() {
+                continue;
+            }
+            let text = std::fs::read_to_string(thread.path().join("status")).unwrap();
             for line in ["Seccomp:\t2", "NoNewPrivs:\t1"] {
                 assert!(
                     text.lines().any(|l| l == line),
@@ -124,6 +133,25 @@ async fn machine_is_launched_called_and_killed() {
     assert_eq!(exited(&machine).await, ExitReason::Killed);
     assert_eq!(machine.connect(port::ECHO).await.unwrap_err(), Error::Gone);
     assert!(machine.incoming().await.is_none());
+}
+
+#[tokio::test]
+async fn the_log_it_was_given_has_its_words_and_stays_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path().join("noise"), dir.path());
+    let log = dir.path().join("log");
+    // As if the log was long already.
+    std::fs::write(&log, vec![b'x'; 5 << 20]).unwrap();
+    config.log = Some(std::fs::File::options().append(true).open(&log).unwrap());
+    // On every host the start fails, and the process says so.
+    config.spec.backend = lighter_machine::Backend::Kvm;
+    std::fs::write(&config.spec.kernel, [0x55; 4096]).unwrap();
+    Machine::launch(config).await.unwrap_err();
+    let text = support::until("its words", || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.contains("the machine process ends").then_some(text)
+    });
+    assert!(text.starts_with("(the log was full"), "{text}");
 }
 
 #[tokio::test]

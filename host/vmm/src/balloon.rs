@@ -6,11 +6,13 @@
 use std::io;
 use std::sync::Arc;
 
+use lighter_platform::sys::threads::Role;
 use rustix::fs::FallocateFlags;
 use vm_memory::{Address as _, GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion as _};
 
 use crate::device::Identity;
 use crate::ring::{BadRing, Memory, Ring};
+use crate::roles;
 use crate::service::{Handler, Served, Waker};
 
 const KIND: u32 = 5;
@@ -43,6 +45,8 @@ pub(crate) fn identity() -> Identity {
 pub(crate) struct Taker;
 
 impl Handler for Taker {
+    const ROLE: Role = roles::BALLOON;
+
     fn serve(
         &mut self,
         index: usize,

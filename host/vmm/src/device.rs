@@ -10,12 +10,13 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use virtio_bindings::virtio_config::VIRTIO_CONFIG_S_NEEDS_RESET;
 use virtio_queue::Queue;
 
 use crate::ring::{BadRing, Memory};
+use crate::said::Said;
 use crate::vhost_user::Rings;
 
 /// Interrupt status: a ring was used. Virtio 1.2, 4.2.2.
@@ -86,8 +87,7 @@ struct State {
     status: AtomicU32,
     interrupts: AtomicU32,
     call: OwnedFd,
-    /// A guest may reset a device and break the rules again as often as it likes; the log has it once.
-    logged: AtomicBool,
+    said: Said,
 }
 
 impl Trouble {
@@ -98,7 +98,7 @@ impl Trouble {
             status: AtomicU32::new(0),
             interrupts: AtomicU32::new(0),
             call,
-            logged: AtomicBool::new(false),
+            said: Said::default(),
         }))
     }
 
@@ -108,7 +108,8 @@ impl Trouble {
         if self.0.status.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
             return;
         }
-        if !self.0.logged.swap(true, Ordering::Relaxed) {
+        // A guest may reset a device and break the rules again.
+        if self.0.said.first() {
             tracing::warn!(what, "a device stops: its driver broke the rules");
         }
         self.0.interrupts.fetch_or(CONFIG_CHANGED, Ordering::AcqRel);

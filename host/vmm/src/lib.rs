@@ -12,6 +12,7 @@
 
 pub mod balloon;
 pub mod blk;
+pub mod console;
 pub mod device;
 // Not beside the unit tests, which have a guest of their own.
 #[cfg(all(feature = "fuzz", not(test)))]
@@ -25,6 +26,8 @@ mod played;
 pub mod remote;
 pub mod ring;
 pub mod rng;
+mod roles;
+mod said;
 pub mod service;
 // Begins new devices; no machine has it.
 #[cfg(test)]

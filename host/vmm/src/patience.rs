@@ -10,6 +10,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use lighter_platform::sys::threads;
+
+use crate::roles;
+
 /// How long an answer may take. A processor of the guest waits meanwhile.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -61,9 +65,9 @@ impl Patience {
             socket,
         });
         let watched = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("patience".into());
+        let watch = move || watch(&watched);
         Ok(Self {
-            thread: Some(thread.spawn(move || watch(&watched))?),
+            thread: Some(threads::spawn("patience", roles::PATIENCE, watch)?),
             shared,
         })
     }

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
 use virtio_queue::{Queue, QueueT as _};
-use vm_memory::{Bytes as _, GuestAddress};
+use vm_memory::{Bytes as _, FileOffset, GuestAddress};
 
 use crate::device::Device;
 use crate::mmio::Transport;
@@ -93,7 +94,11 @@ pub struct Guest {
 impl Guest {
     /// A device after a reset.
     pub fn new(device: impl Device + 'static) -> Self {
-        let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
+        // A file, as every guest's is.
+        let file = rustix::fs::memfd_create("played", MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, MEMORY as u64).unwrap();
+        let file = Some(FileOffset::new(file.into(), 0));
+        let memory = Memory::from_ranges_with_files([(GuestAddress(0), MEMORY, file)]).unwrap();
         Self::with(device, Arc::new(memory))
     }
 

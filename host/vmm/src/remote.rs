@@ -19,6 +19,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::device::{Activation, Device, Identity, Start};
 use crate::patience::Patience;
 use crate::ring::{BadRing, Memory};
+use crate::said::Said;
 
 const KIND_NET: u32 = 1;
 const KIND_FS: u32 = 26;
@@ -46,6 +47,7 @@ pub struct Remote {
     /// What the other process offered.
     offered: u64,
     running: usize,
+    said: Said,
 }
 
 impl Remote {
@@ -105,6 +107,7 @@ impl Remote {
             patience,
             offered,
             running: 0,
+            said: Said::default(),
         })
     }
 
@@ -167,7 +170,9 @@ impl Device for Remote {
     fn activate(&mut self, activation: Activation) -> Result<(), BadRing> {
         let _limit = self.patience.limit();
         self.start(activation).map_err(|error| {
-            tracing::error!(%error, "the process behind a device does not take its rings");
+            if self.said.first() {
+                tracing::error!(%error, "the process behind a device does not take its rings");
+            }
             // An answer that comes late would be taken for another's.
             self.patience.give_up();
             BadRing

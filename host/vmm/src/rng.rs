@@ -3,11 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
+use lighter_platform::sys::threads::Role;
 use rustix::rand::GetRandomFlags;
 use vm_memory::Bytes as _;
 
 use crate::device::Identity;
 use crate::ring::{BadRing, Memory, Ring};
+use crate::roles;
 use crate::service::{Handler, Served, Waker};
 
 const KIND: u32 = 4;
@@ -35,6 +37,8 @@ pub(crate) fn identity() -> Identity {
 pub(crate) struct Source;
 
 impl Handler for Source {
+    const ROLE: Role = roles::DOORBELLS;
+
     fn serve(
         &mut self,
         _index: usize,

@@ -13,6 +13,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use lighter_platform::sys::threads::{self, Role};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use crate::device::{Activation, Device, Identity, Trouble};
@@ -23,6 +24,9 @@ const TURN: u16 = 64;
 
 /// What a device does with its rings.
 pub trait Handler: Send + 'static {
+    /// What that takes.
+    const ROLE: Role;
+
     /// Serves what the guest has made available in this ring, until [`Ring::pop`] gives no more.
     ///
     /// # Errors
@@ -122,7 +126,7 @@ impl Service {
     ///
     /// # Errors
     /// When the system gives none.
-    pub fn spawn(name: &str, waker: Waker, handler: impl Handler) -> io::Result<Self> {
+    pub fn spawn<H: Handler>(name: &str, waker: Waker, handler: H) -> io::Result<Self> {
         let (commands, inbox) = mpsc::channel();
         let mut worker = Worker {
             handler,
@@ -130,9 +134,7 @@ impl Service {
             waker: waker.clone(),
             running: None,
         };
-        let thread = std::thread::Builder::new()
-            .name(name.into())
-            .spawn(move || worker.run())?;
+        let thread = threads::spawn(name, H::ROLE, move || worker.run())?;
         Ok(Self {
             commands: Some(commands),
             waker,

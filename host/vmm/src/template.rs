@@ -13,17 +13,19 @@
 //!    `docs/fuzzing.md` says the rest.
 //! 5. **The machine**: a line in `Devices::make`, `host/machine/src/linux/kvm/vm.rs`. The order there is the order in
 //!    which the guest finds its devices.
-//! 6. **The sandbox**: system calls of the new thread that no other makes get a rule in the sandbox of the machine's
-//!    process (`host/platform`), with the reason.
+//! 6. **The role**: the system calls of the new thread (`roles`), of which [`Handler::ROLE`] has the name. Any other ends
+//!    the process; `roles::tests` has the device do its work under it.
 //! 7. **The guest**: its driver in the kernel's configuration (`vm-image`).
 
 use std::io;
 use std::sync::Arc;
 
+use lighter_platform::sys::threads::Role;
 use vm_memory::Bytes as _;
 
 use crate::device::Identity;
 use crate::ring::{BadRing, Memory, Ring};
+use crate::roles;
 use crate::service::{Handler, Served, Waker};
 
 /// Virtio gives this number to nothing.
@@ -49,6 +51,8 @@ fn device() -> io::Result<Served> {
 struct Echo;
 
 impl Handler for Echo {
+    const ROLE: Role = roles::DOORBELLS;
+
     fn serve(
         &mut self,
         _index: usize,

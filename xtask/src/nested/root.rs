@@ -25,6 +25,7 @@ const TESTS: &[(&str, &str)] = &[
         "10_boots_to_ready",
         include_str!("tests/10_boots_to_ready.sh"),
     ),
+    ("15_is_confined", include_str!("tests/15_is_confined.sh")),
     (
         "20_hello_container",
         include_str!("tests/20_hello_container.sh"),

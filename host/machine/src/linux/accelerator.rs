@@ -40,6 +40,15 @@ pub fn missing(why: String) -> Error {
     }
 }
 
+/// The kernel's virtualisation, open.
+///
+/// # Errors
+/// [`Error::System`] with what the kernel says.
+pub fn open() -> Result<File, Error> {
+    let opened = File::options().read(true).write(true).open(DEVICE);
+    opened.map_err(|e| Error::system(format!("open `{DEVICE}`"), e))
+}
+
 /// Why KVM is not used on this host, and what would change that; nothing where it is.
 pub fn without_kvm() -> Option<String> {
     let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Which backend runs the machine on this host.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use super::accelerator;
@@ -12,6 +13,8 @@ pub struct Chosen {
     pub hypervisor: Box<dyn Hypervisor>,
     /// The monitor's program.
     pub program: Option<PathBuf>,
+    /// The system's virtualisation, where a monitor within this process uses it.
+    pub virtualisation: Option<OwnedFd>,
 }
 
 /// Our own monitor where the processor runs machines, else QEMU; or the one that was asked for.
@@ -31,6 +34,7 @@ pub fn choose(asked: Backend) -> Result<Chosen, Error> {
     Ok(Chosen {
         program: Some(Qemu.program()?),
         hypervisor: Box::new(Qemu),
+        virtualisation: None,
     })
 }
 
@@ -39,6 +43,7 @@ fn own_monitor() -> Result<Chosen, Error> {
     Ok(Chosen {
         hypervisor: Box::new(super::kvm::Kvm),
         program: None,
+        virtualisation: Some(accelerator::open()?.into()),
     })
 }
 

@@ -14,6 +14,10 @@ use std::{
     thread::JoinHandle,
 };
 
+use lighter_platform::sys::threads;
+
+use super::roles;
+
 /// How much of the end goes into an error.
 const TAIL: usize = 8 << 10;
 
@@ -62,14 +66,12 @@ impl Console {
     /// Reads a console until its end, on a thread of its own.
     pub fn follow(&self, mut from: UnixStream) -> std::io::Result<JoinHandle<()>> {
         let console = self.clone();
-        std::thread::Builder::new()
-            .name("console".into())
-            .spawn(move || {
-                let mut bytes = [0; 4096];
-                while let Ok(n @ 1..) = from.read(&mut bytes) {
-                    console.write(&bytes[..n]);
-                }
-            })
+        threads::spawn("console", roles::CONSOLE, move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = from.read(&mut bytes) {
+                console.write(&bytes[..n]);
+            }
+        })
     }
 
     /// Adds to its end.

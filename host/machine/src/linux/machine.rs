@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Started by [`crate::Machine::launch`]. It opens nothing by name but the monitor's program: what
-//! it needs comes over its start socket. It holds the lock of the run directory for as long as it
-//! lives, and outlives the daemon; the daemon that connects last is the active one. It ends with
-//! the machine, and the machine ends with it.
+//! it needs comes over its start socket, and its standard error is its log. It holds the lock of the
+//! run directory for as long as it lives, and outlives the daemon; the daemon that connects last is
+//! the active one. It ends with the machine, and the machine ends with it.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -20,9 +20,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lighter_platform::BoundedLog;
+use lighter_platform::sys::{sandbox::give_up_all_but, threads};
 use rustix::{
     net::{AddressFamily, SocketFlags, SocketType},
-    process::{Resource, Rlimit},
+    thread::CapabilitySet,
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -31,7 +33,7 @@ use tokio::{
 
 use super::{
     channel::Channel,
-    choice, sandbox,
+    choice, roles, sandbox,
     wire::{Answer, Event, MAX_FIRST, Request, Start, Want},
 };
 use crate::{Error, ExitReason, Secret, Status, Vm, VmParts};
@@ -115,6 +117,13 @@ impl Active {
 /// Runs the machine process; its standard input is the start socket.
 #[must_use]
 pub fn process_main() -> ExitCode {
+    // Without a descriptor for its log, a machine can still run.
+    if let Ok(log) = BoundedLog::inherited() {
+        let _ = tracing_subscriber::fmt()
+            .with_writer(Mutex::new(log))
+            .with_ansi(false)
+            .try_init();
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -125,8 +134,9 @@ pub fn process_main() -> ExitCode {
 }
 
 fn run() -> Result<(), Error> {
-    raise_descriptor_limit();
     let system = |e: std::io::Error| Error::system("start the machine process", e);
+    give_up_all_but(CapabilitySet::empty()).map_err(system)?;
+    threads::confine();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -158,17 +168,6 @@ fn run() -> Result<(), Error> {
     })
 }
 
-/// Every stream is a descriptor, and the usual soft limit is 1,024.
-fn raise_descriptor_limit() {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    // Without it there are fewer streams, which is an error to whoever opens one too many.
-    _ = rustix::process::setrlimit(Resource::Nofile, raised);
-}
-
 struct Process {
     vm: Arc<dyn Vm>,
     backend: &'static str,
@@ -186,11 +185,13 @@ impl Process {
         start: Start,
         fds: Vec<OwnedFd>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Happening>), Error> {
-        let (parts, listener, held) = sort(&start, fds)?;
+        let (mut parts, listener, held) = sort(&start, fds)?;
         let choice::Chosen {
             hypervisor,
             program,
+            virtualisation,
         } = choice::choose(start.spec.backend)?;
+        parts.virtualisation = virtualisation;
         let readable = [parts.kernel.as_fd(), parts.initramfs.as_fd()];
         // Before the first thread: threads and children inherit it.
         sandbox::confine_files(program.as_deref(), &readable)
@@ -202,15 +203,15 @@ impl Process {
             GUEST_CALLS,
             Some(Box::new(move |port| calls.accept_call(port))),
         );
-        vm.start()?;
         let (happened, happenings) = mpsc::unbounded_channel();
         let waiting = Arc::clone(&vm);
-        let thread = std::thread::Builder::new().name("wait".into());
-        thread
-            .spawn(move || drop(happened.send(Happening::Ended(waiting.wait()))))
+        let wait = move || drop(happened.send(Happening::Ended(waiting.wait())));
+        threads::spawn("wait", roles::WAIT, wait)
             .map_err(|e| Error::system("start a thread", e))?;
-        // After the last thread and QEMU were started: from here on nothing new begins.
-        sandbox::confine_calls().map_err(|e| Error::system("confine the machine process", e))?;
+        // The last thread and QEMU were started then: nothing new begins after that.
+        vm.start_with(&mut || {
+            sandbox::confine_control().map_err(|e| Error::system("confine the machine process", e))
+        })?;
         let process = Self {
             vm,
             backend: hypervisor.name(),
@@ -457,6 +458,8 @@ fn sort(start: &Start, fds: Vec<OwnedFd>) -> Result<Sorted, Error> {
             shares,
             network,
             console,
+            // Opened by this process itself, once it has chosen.
+            virtualisation: None,
         },
         listener,
         held,

@@ -11,6 +11,7 @@ mod ended;
 mod kvm;
 mod machine;
 mod qemu;
+mod roles;
 mod rundir;
 mod sandbox;
 mod streams;

@@ -1,15 +1,16 @@
 //! What the machine process and QEMU may still do, once they have what they need.
 //!
-//! Two steps, since QEMU must be started in between:
-//! * [`confine_files`], before anything else is started: Landlock lets this process and its
-//!   children read programs and libraries and nothing of the user's, and reach no network;
-//! * [`confine_calls`], once the machine runs: seccomp leaves this process the system calls of its
-//!   loops. Any other fails with EPERM; it does not kill, as containers would die with it.
+//! * At its begin the process gives up every privilege, and its memory is nobody's to read or to dump
+//!   (`lighter_platform::sys::sandbox`).
+//! * [`confine_files`], before anything is started: with our own monitor nothing can be opened any more, with QEMU
+//!   programs and libraries and nothing of the user's; no network is reached, and no other process signalled.
+//! * Each thread takes its role when it begins (`lighter_platform::sys::threads`), and the main thread when all has
+//!   begun ([`confine_control`]): a system call that is not of the role ends the process, and the machine with it.
 //!
-//! QEMU brings its own seccomp filter. A kernel without Landlock confines less; that is logged.
+//! QEMU brings its own seccomp filter. A kernel without Landlock confines files by the roles alone, none of which opens
+//! any; that is logged.
 
 use std::{
-    collections::BTreeMap,
     io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
@@ -19,10 +20,10 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
-};
+use lighter_platform::sys::sandbox::set_both;
+use rustix::process::Resource;
+
+use super::roles;
 
 /// The newest set of rules used; older kernels apply what they know.
 const LANDLOCK: ABI = ABI::V6;
@@ -53,8 +54,8 @@ const SYSTEM: &[&str] = &[
 /// Devices that are also written to.
 const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/kvm"];
 
-/// Lets the calling thread, and whatever it starts from now on, open only what is listed above, the
-/// monitor's program and the open files given. Without a program, only the device for virtualisation is left.
+/// Lets the calling thread, and whatever it starts from now on, open nothing; with a program of others as the monitor,
+/// what is listed above, that program and the open files given.
 pub fn confine_files(program: Option<&Path>, files: &[BorrowedFd<'_>]) -> Result<(), RulesetError> {
     let read = AccessFs::from_read(LANDLOCK);
     let mut rules = Ruleset::default()
@@ -67,14 +68,14 @@ pub fn confine_files(program: Option<&Path>, files: &[BorrowedFd<'_>]) -> Result
         .create()?;
     if let Some(program) = program {
         rules = allow_program(rules, program)?;
-    }
-    for path in DEVICES {
-        let access = read | AccessFs::WriteFile | AccessFs::IoctlDev;
-        rules = allow(rules, Path::new(path), access)?;
-    }
-    for file in files {
-        // QEMU opens the kernel again through /proc/self/fd.
-        rules = rules.add_rule(PathBeneath::new(file, BitFlags::from(AccessFs::ReadFile)))?;
+        for path in DEVICES {
+            let access = read | AccessFs::WriteFile | AccessFs::IoctlDev;
+            rules = allow(rules, Path::new(path), access)?;
+        }
+        for file in files {
+            // QEMU opens the kernel again through /proc/self/fd.
+            rules = rules.add_rule(PathBeneath::new(file, BitFlags::from(AccessFs::ReadFile)))?;
+        }
     }
     let status = rules.restrict_self()?;
     if status.ruleset == RulesetStatus::NotEnforced {
@@ -122,110 +123,19 @@ fn allow(
     rules.add_rule(PathBeneath::new(fd, access))
 }
 
-/// Leaves all threads of this process the system calls of its loops.
-pub fn confine_calls() -> io::Result<()> {
-    seccompiler::apply_filter_all_threads(&filter()?).map_err(io::Error::other)
+/// Takes the main thread to what it does from now on; no process and no thread begins after this.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn confine_control() -> io::Result<()> {
+    // Beside the filters: a user other than root has no room for a process or thread more.
+    set_both(Resource::Nproc, 0)?;
+    roles::CONTROL.take()
 }
-
-fn filter() -> io::Result<BpfProgram> {
-    let mut rules: BTreeMap<i64, Vec<_>> = CALLS.iter().map(|call| (*call, Vec::new())).collect();
-    // Of a socket nothing is set but that its close is a reset.
-    let is = |argument, value: libc::c_int| {
-        let value = u64::from(value.cast_unsigned());
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
-    };
-    let linger = is(1, libc::SOL_SOCKET)
-        .and_then(|level| Ok(vec![level, is(2, libc::SO_LINGER)?]))
-        .and_then(SeccompRule::new)
-        .map_err(io::Error::other)?;
-    rules.insert(libc::SYS_setsockopt, vec![linger]);
-    let denied = SeccompAction::Errno(libc::EPERM as u32);
-    let arch = std::env::consts::ARCH
-        .try_into()
-        .map_err(io::Error::other)?;
-    let filter = SeccompFilter::new(rules, denied, SeccompAction::Allow, arch);
-    filter
-        .map_err(io::Error::other)?
-        .try_into()
-        .map_err(io::Error::other)
-}
-
-/// Nothing here opens, executes, connects or starts anything.
-const CALLS: &[i64] = &[
-    // streams and the daemon's sockets
-    libc::SYS_read,
-    libc::SYS_readv,
-    libc::SYS_write,
-    libc::SYS_writev,
-    libc::SYS_recvmsg,
-    libc::SYS_recvfrom,
-    libc::SYS_sendmsg,
-    libc::SYS_sendto,
-    libc::SYS_shutdown,
-    libc::SYS_socketpair,
-    libc::SYS_accept4,
-    libc::SYS_getsockopt,
-    libc::SYS_ioctl,
-    libc::SYS_fcntl,
-    libc::SYS_dup,
-    libc::SYS_close,
-    // waiting
-    libc::SYS_epoll_ctl,
-    libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_epoll_wait,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_poll,
-    libc::SYS_ppoll,
-    libc::SYS_futex,
-    libc::SYS_clock_gettime,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_nanosleep,
-    libc::SYS_restart_syscall,
-    libc::SYS_sched_yield,
-    // the disks of our own monitor
-    libc::SYS_preadv2,
-    libc::SYS_pwritev,
-    libc::SYS_fdatasync,
-    libc::SYS_fallocate,
-    // the console's file, and guest memory when QEMU describes it anew
-    libc::SYS_pwrite64,
-    libc::SYS_ftruncate,
-    libc::SYS_lseek,
-    libc::SYS_fstat,
-    libc::SYS_statx,
-    libc::SYS_mmap,
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_mprotect,
-    libc::SYS_madvise,
-    libc::SYS_brk,
-    // QEMU's end
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_wait4,
-    libc::SYS_waitid,
-    // what a Rust program does by itself
-    libc::SYS_getrandom,
-    libc::SYS_getpid,
-    libc::SYS_gettid,
-    libc::SYS_getuid,
-    libc::SYS_geteuid,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_set_robust_list,
-    libc::SYS_rseq,
-    libc::SYS_sigaltstack,
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_tgkill,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-];
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, os::fd::AsFd, os::unix::net::UnixStream};
+    use std::{fs::File, os::fd::AsFd};
 
     use super::*;
 
@@ -264,23 +174,25 @@ mod tests {
     }
 
     #[test]
-    fn confined_calls_carry_streams_and_open_nothing() {
-        in_a_thread(|| {
-            let filter = filter().unwrap();
-            seccompiler::apply_filter(&filter).unwrap();
-            let denied = |result: io::Result<()>| {
-                assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM));
-            };
-            denied(File::open("/dev/null").map(drop));
-            denied(std::net::TcpListener::bind("127.0.0.1:0").map(drop));
-            denied(UnixStream::connect("/nonexistent").map(drop));
-            denied(std::fs::remove_file("/nonexistent"));
-            let (mut a, mut b) = UnixStream::pair().unwrap();
-            io::Write::write_all(&mut a, b"x").unwrap();
-            io::Read::read_exact(&mut b, &mut [0]).unwrap();
-            rustix::net::sockopt::set_socket_linger(&a, Some(std::time::Duration::ZERO)).unwrap();
-            let kept_alive = rustix::net::sockopt::set_socket_keepalive(&a, true);
-            denied(kept_alive.map_err(io::Error::from));
+    fn without_a_program_nothing_is_opened_and_what_is_open_stays() {
+        in_a_thread(move || {
+            let mut open = tempfile::tempfile().unwrap();
+            let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
+            confine_files(None, &[open.as_fd()]).unwrap();
+            if File::open("/usr/bin/env").is_ok() {
+                eprintln!("SKIP: this kernel has no Landlock");
+                return;
+            }
+            for path in [
+                &name,
+                "/dev/null",
+                "/dev/kvm",
+                "/etc/hostname",
+                "/proc/self/status",
+            ] {
+                assert!(File::open(path).is_err(), "{path}");
+            }
+            io::Write::write_all(&mut open, b"x").unwrap();
         });
     }
 }

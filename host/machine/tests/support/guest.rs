@@ -37,6 +37,12 @@ pub fn open_parts(spec: &VmSpec) -> VmParts {
         shares: Vec::new(),
         network: None,
         console: writable(&spec.console_log),
+        virtualisation: std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+            .ok()
+            .map(OwnedFd::from),
     }
 }
 

@@ -5,6 +5,7 @@ mod ports;
 mod resolution;
 mod routes;
 pub mod sandbox;
+pub mod threads;
 
 pub use datagrams::Datagrams;
 pub use ports::{first_unprivileged_port, port_owner};

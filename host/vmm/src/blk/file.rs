@@ -14,6 +14,7 @@ use vm_memory::{Bytes as _, GuestMemoryBackend as _, VolatileSlice};
 use super::MAX_RANGES;
 use super::request::{Part, Request, SECTOR, What};
 use crate::ring::Memory;
+use crate::said::Said;
 
 /// Sector, number of sectors, flags. Virtio 1.2, 5.2.6.
 const RANGE: u64 = 16;
@@ -61,6 +62,16 @@ pub struct Disk {
     /// A flush failed once: what was lost is not known, and the kernel says so only once. From then on nothing is
     /// said to be on the disk.
     lost: AtomicBool,
+    said: Lines,
+}
+
+/// Lines of the log.
+#[derive(Debug, Default)]
+struct Lines {
+    sync: Said,
+    read: Said,
+    write: Said,
+    range: Said,
 }
 
 impl Disk {
@@ -71,6 +82,7 @@ impl Disk {
             length,
             read_only,
             lost: AtomicBool::new(false),
+            said: Lines::default(),
         }
     }
 
@@ -103,7 +115,9 @@ impl Disk {
 
     fn flush(&self) -> Done {
         if let Err(error) = self.file.sync_data() {
-            tracing::error!(%error, "the disk's file cannot be synced");
+            if self.said.sync.first() {
+                tracing::error!(%error, "the disk's file cannot be synced");
+            }
             self.lost.store(true, Ordering::Release);
         }
         // Another flush at the same time may have been told instead of this one.
@@ -136,7 +150,9 @@ impl Disk {
             // An old file system may not know the flag.
             Err(Errno::AGAIN | Errno::OPNOTSUPP) if flags != 0 => None,
             Err(error) => {
-                tracing::warn!(%error, offset, "the disk's file cannot be read");
+                if self.said.read.first() {
+                    tracing::warn!(%error, offset, "the disk's file cannot be read");
+                }
                 Some(Done::FAILED)
             }
         }
@@ -154,7 +170,9 @@ impl Disk {
             Ok(()) => Ok(Done::OK),
             Err(Errno::NOSPC | Errno::DQUOT) => Err(NoRoom),
             Err(error) => {
-                tracing::warn!(%error, offset, "the disk's file cannot be written");
+                if self.said.write.first() {
+                    tracing::warn!(%error, offset, "the disk's file cannot be written");
+                }
                 Ok(Done::FAILED)
             }
         }
@@ -210,7 +228,9 @@ impl Disk {
             Err(Errno::NOSPC | Errno::DQUOT) => Err(NoRoom),
             Err(Errno::OPNOTSUPP) => Ok(Done::UNSUPPORTED),
             Err(error) => {
-                tracing::warn!(%error, offset, "a range of the disk's file cannot be emptied");
+                if self.said.range.first() {
+                    tracing::warn!(%error, offset, "a range of the disk's file cannot be emptied");
+                }
                 Ok(Done::FAILED)
             }
         }

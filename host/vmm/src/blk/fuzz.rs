@@ -47,6 +47,8 @@ impl Here {
 }
 
 impl Handler for Here {
+    const ROLE: lighter_platform::sys::threads::Role = crate::roles::DISK;
+
     fn serve(
         &mut self,
         index: usize,

@@ -25,6 +25,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use lighter_platform::sys::threads::Role;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
     VIRTIO_BLK_F_WRITE_ZEROES,
@@ -32,6 +33,7 @@ use virtio_bindings::virtio_blk::{
 
 use crate::device::Identity;
 use crate::ring::{BadRing, Memory, Ring};
+use crate::roles;
 use crate::service::{Handler, Served, Waker};
 use file::Done;
 use pool::Pool;
@@ -136,6 +138,8 @@ impl Requests {
 }
 
 impl Handler for Requests {
+    const ROLE: Role = roles::DISK;
+
     fn serve(
         &mut self,
         _index: usize,

@@ -6,10 +6,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use lighter_platform::sys::threads;
+
 use super::Full;
 use super::file::{Disk, Done, NoRoom};
 use super::request::Request;
 use crate::ring::Memory;
+use crate::roles;
 use crate::service::Waker;
 
 /// As many requests as these wait at a time.
@@ -139,8 +142,9 @@ impl Pool {
         let mut pool = Self::idle(disk, waker, full);
         for _ in 0..THREADS {
             let shared = Arc::clone(&pool.shared);
-            let thread = std::thread::Builder::new().name("disk-wait".into());
-            pool.threads.push(thread.spawn(move || work(&shared))?);
+            let work = move || work(&shared);
+            let thread = threads::spawn("disk-wait", roles::DISK_WORK, work)?;
+            pool.threads.push(thread);
         }
         Ok(pool)
     }

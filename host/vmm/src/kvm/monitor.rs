@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
+use lighter_platform::sys::threads;
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -18,6 +19,7 @@ use super::{boot, cpuid, memory, mptable, vcpu};
 use crate::device::Device;
 use crate::mmio::{Bus, NOTIFY, PAGE, Transport};
 use crate::ring::Memory;
+use crate::roles;
 
 /// What a machine is made of.
 pub struct Config {
@@ -70,13 +72,39 @@ struct Made {
 #[derive(Default)]
 pub struct Shared {
     over: AtomicBool,
-    end: Mutex<Option<End>>,
-    ended: Condvar,
+    life: Mutex<Life>,
+    changed: Condvar,
     /// Their threads, which are joined after the last use of this.
     processors: Mutex<Vec<libc::pthread_t>>,
 }
 
+/// From the first thread to the end.
+#[derive(Default)]
+struct Life {
+    open: bool,
+    end: Option<End>,
+}
+
 impl Shared {
+    /// Waits until the guest may run; `false` when it never will.
+    pub fn opened(&self) -> bool {
+        let mut life = lock(&self.life);
+        while life.end.is_none() {
+            if life.open {
+                return true;
+            }
+            let woken = self.changed.wait(life);
+            life = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        false
+    }
+
+    /// Lets the guest run.
+    fn open(&self) {
+        lock(&self.life).open = true;
+        self.changed.notify_all();
+    }
+
     /// Whether the machine has ended.
     pub fn over(&self) -> bool {
         self.over.load(Ordering::Acquire)
@@ -86,7 +114,7 @@ impl Shared {
     pub fn end(&self, end: End) {
         // Held until all are told: who waits for the end lets go of the threads after it.
         let processors = lock(&self.processors);
-        lock(&self.end).get_or_insert(end);
+        lock(&self.life).end.get_or_insert(end);
         // Set before anybody is told: a thread that is not running the guest yet looks here first.
         self.over.store(true, Ordering::Release);
         for thread in processors.iter() {
@@ -94,16 +122,17 @@ impl Shared {
             unsafe { libc::pthread_kill(*thread, vcpu::kick_signal()) };
         }
         drop(processors);
-        self.ended.notify_all();
+        self.changed.notify_all();
     }
 
     fn wait(&self) -> End {
-        let mut end = lock(&self.end);
+        let mut life = lock(&self.life);
         loop {
-            if let Some(end) = &*end {
+            if let Some(end) = &life.end {
                 return end.clone();
             }
-            end = self.ended.wait(end).unwrap_or_else(PoisonError::into_inner);
+            let woken = self.changed.wait(life);
+            life = woken.unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -163,7 +192,8 @@ impl Monitor {
         })
     }
 
-    /// Lets the guest run, once; a second call does nothing.
+    /// Starts the processors' threads, once; a second call does nothing. Each is confined to its work and waits for
+    /// [`Monitor::open`].
     ///
     /// # Errors
     /// When the system gives no threads.
@@ -177,12 +207,13 @@ impl Monitor {
         for (id, processor) in made.processors.into_iter().enumerate() {
             let (bus, ports) = (Arc::clone(&made.bus), Arc::clone(&made.ports));
             let (shared, vm) = (Arc::clone(&self.shared), Arc::clone(&vm));
-            let thread = std::thread::Builder::new().name(format!("vcpu{id}"));
-            let thread = thread
-                .spawn(move || {
+            let work = move || {
+                if shared.opened() {
                     vcpu::run(processor, &bus, &ports, &shared);
-                    drop(vm);
-                })
+                }
+                drop(vm);
+            };
+            let thread = threads::spawn(&format!("vcpu{id}"), roles::PROCESSOR, work)
                 .map_err(Error::system("a processor's thread"))
                 .inspect_err(|_| self.kill())?;
             lock(&self.shared.processors).push(thread.as_pthread_t());
@@ -193,6 +224,11 @@ impl Monitor {
             self.shared.end(End::Killed);
         }
         Ok(())
+    }
+
+    /// Lets the guest run.
+    pub fn open(&self) {
+        self.shared.open();
     }
 
     /// Ends it at once.
@@ -284,4 +320,32 @@ fn connect(
         pages.push(transport);
     }
     Ok((Bus::new(DEVICES, pages), words.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A processor passes with the opening and not before, and never once the machine has ended.
+    #[test]
+    fn nothing_runs_before_it_is_opened() {
+        let waiting = |shared: &Arc<Shared>| {
+            let shared = Arc::clone(shared);
+            std::thread::spawn(move || (shared.opened(), lock(&shared.life).open))
+        };
+        let shared = Arc::new(Shared::default());
+        let processor = waiting(&shared);
+        for _ in 0..10_000 {
+            std::thread::yield_now();
+            assert!(!processor.is_finished());
+        }
+        shared.open();
+        assert_eq!(processor.join().unwrap(), (true, true));
+        let shared = Arc::new(Shared::default());
+        let processor = waiting(&shared);
+        shared.end(End::Killed);
+        assert_eq!(processor.join().unwrap(), (false, false));
+        shared.open();
+        assert!(!shared.opened());
+    }
 }

@@ -32,6 +32,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::device::{Activation, Device, Start, Trouble};
 use crate::ring::{BadRing, Memory, is_sound};
+use crate::said::Said;
 
 /// Where in its page a device's doorbell is.
 pub const NOTIFY: u64 = VIRTIO_MMIO_QUEUE_NOTIFY as u64;
@@ -81,7 +82,7 @@ pub struct Transport {
     selected: u32,
     rings: Vec<Registers>,
     running: bool,
-    dropped: bool,
+    dropped: Said,
 }
 
 impl Transport {
@@ -107,7 +108,7 @@ impl Transport {
             selected: 0,
             rings: vec![Registers::default(); rings],
             running: false,
-            dropped: false,
+            dropped: Said::default(),
         })
     }
 
@@ -219,7 +220,7 @@ impl Transport {
         if !settable || ring.ready && !ready {
             // A driver that goes takes its rings back, which a reset has done.
             let taken_back = ready && value == 0;
-            if !taken_back && !std::mem::replace(&mut self.dropped, true) {
+            if !taken_back && self.dropped.first() {
                 tracing::warn!(offset, "a write to a ring that runs is dropped");
             }
             return;

@@ -14,6 +14,8 @@ const ENDLESS: u32 = 100_000;
 struct Feeding(u32);
 
 impl Handler for Feeding {
+    const ROLE: Role = crate::roles::DOORBELLS;
+
     fn serve(
         &mut self,
         _index: usize,

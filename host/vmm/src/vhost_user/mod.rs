@@ -16,6 +16,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use lighter_platform::sys::threads;
 use vhost::vhost_user::{
     BackendReqHandler, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut,
     message::{
@@ -34,6 +35,8 @@ use vm_memory::{GuestAddress, GuestRegionMmap};
 
 use crate::ring::{BadRing, Memory};
 
+use crate::roles;
+use crate::said::Said;
 /// The longest ring accepted; QEMU makes 128 entries.
 const MAX_RING: u16 = 1024;
 /// The most pieces of guest memory; QEMU sends at most 8 without the slots extension.
@@ -79,31 +82,35 @@ pub fn serve<R: Rings>(socket: UnixStream, rings: R) -> io::Result<JoinHandle<()
     let front = Arc::new(Mutex::new(Front::new(rings.clone())));
     let mut early = socket.try_clone()?;
     let mut handler = BackendReqHandler::from_stream(socket, Arc::clone(&front));
-    std::thread::Builder::new()
-        .name("vhost-user".into())
-        .spawn(move || {
-            loop {
-                if take_early(&mut early, &front) {
-                    continue;
-                }
-                match handler.handle_request() {
-                    Ok(()) => {}
-                    // A socket that fails once fails for ever: going on would spin.
-                    Err(
-                        Error::Disconnected
-                        | Error::SocketBroken(_)
-                        | Error::SocketError(_)
-                        | Error::PartialMessage,
-                    ) => break,
-                    // A request that could not be honoured was answered so where the protocol can.
-                    Err(error) => tracing::warn!(%error, "a vhost-user request failed"),
-                }
+    let work = move || {
+        // What the monitor passes on may be the guest's word.
+        let said = Said::default();
+        loop {
+            if take_early(&mut early, &front) {
+                continue;
             }
-            for index in 0..R::COUNT {
-                _ = rings.stop_ring(index);
+            match handler.handle_request() {
+                Ok(()) => {}
+                // A socket that fails once fails for ever: going on would spin.
+                Err(
+                    Error::Disconnected
+                    | Error::SocketBroken(_)
+                    | Error::SocketError(_)
+                    | Error::PartialMessage,
+                ) => break,
+                // A request that could not be honoured was answered so where the protocol can.
+                Err(error) if said.first() => {
+                    tracing::warn!(%error, "a vhost-user request failed");
+                }
+                Err(_) => {}
             }
-            rings.forget_guest();
-        })
+        }
+        for index in 0..R::COUNT {
+            _ = rings.stop_ring(index);
+        }
+        rings.forget_guest();
+    };
+    threads::spawn("vhost-user", roles::FRONT, work)
 }
 
 /// Whether the next request was one that the library would not have taken.

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lighter_platform::sys::threads;
 use rustix::{
     event::{EventfdFlags, Timespec, epoll},
     io::Errno,
@@ -20,6 +21,7 @@ use virtio_queue::Queue;
 
 use crate::ring::{BadRing, Ring};
 use crate::vhost_user::Rings;
+use crate::roles;
 
 use super::{
     ConnectDone, ConnectError, Incoming, RING_RX, RING_TX, device::Device, guest::Memory, table::Id,
@@ -132,9 +134,7 @@ impl Vsock {
             wake,
             shared: Arc::clone(&shared),
         };
-        let thread = std::thread::Builder::new()
-            .name("vsock".into())
-            .spawn(move || worker.run())?;
+        let thread = threads::spawn("vsock", roles::STREAMS, move || worker.run())?;
         Ok(Self {
             sender,
             guest_cid,

@@ -1,11 +1,11 @@
 //! A machine under our own monitor.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lighter_platform::sys::threads;
 use lighter_vmm::blk::Full;
 use lighter_vmm::device::{Device, Local};
 use lighter_vmm::kvm::{Config, End, Monitor};
@@ -14,10 +14,10 @@ use lighter_vmm::vsock::{GUEST_CID, Vsock};
 
 use crate::sys::console::Console;
 use crate::sys::ended::Ended;
-use crate::sys::{accelerator, cmdline, streams};
+use crate::sys::{accelerator, cmdline, roles, streams};
 use crate::{
     Accelerator, Capabilities, ClientStream, ConnectDone, Error, ExitReason, Hypervisor, Incoming,
-    Observation, Vm, VmParts, VmSpec,
+    Observation, Ready, Vm, VmParts, VmSpec,
 };
 
 /// There is no firmware, no ACPI and no PCI to look for, and KVM tells the clock's frequency.
@@ -71,7 +71,12 @@ impl KvmVm {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn launch(&self, spec: &VmSpec, parts: VmParts) -> Result<Arc<Monitor>, Error> {
+    fn launch(
+        &self,
+        spec: &VmSpec,
+        parts: VmParts,
+        ready: Ready<'_>,
+    ) -> Result<Arc<Monitor>, Error> {
         let console = Console::new(parts.console, spec.console_limit);
         let devices = Devices {
             spec,
@@ -79,9 +84,11 @@ impl KvmVm {
             full: &self.full,
         };
         let devices = devices.make(parts.disks, parts.shares, parts.network)?;
-        let kvm = File::options().read(true).write(true).open("/dev/kvm");
+        let kvm = parts.virtualisation.ok_or_else(|| {
+            Error::Spec("there is no descriptor for the system's virtualisation".into())
+        })?;
         let config = Config {
-            kvm: kvm.map_err(|e| Error::system("open /dev/kvm", e))?,
+            kvm: kvm.into(),
             cpus: u8::try_from(spec.cpus).map_err(|e| Error::Spec(e.to_string()))?,
             memory_bytes: spec.memory_bytes,
             kernel: parts.kernel.into(),
@@ -94,6 +101,8 @@ impl KvmVm {
         let monitor = Arc::new(monitor);
         monitor.start().map_err(|error| start_error(&error))?;
         self.watch(Arc::clone(&monitor), console)?;
+        ready()?;
+        monitor.open();
         Ok(monitor)
     }
 
@@ -111,9 +120,7 @@ impl KvmVm {
                 console_tail: console.tail(),
             });
         };
-        let thread = std::thread::Builder::new().name("vm-exit".into());
-        thread
-            .spawn(waited)
+        threads::spawn("vm-exit", roles::WAIT, waited)
             .map(drop)
             .map_err(|e| Error::system("start a thread", e))
     }
@@ -232,7 +239,7 @@ impl Vm for KvmVm {
         }
     }
 
-    fn start(&self) -> Result<(), Error> {
+    fn start_with(&self, ready: Ready<'_>) -> Result<(), Error> {
         let mut stage = self.stage();
         let (spec, parts) = match std::mem::replace(&mut *stage, Stage::Ended) {
             Stage::Made(made) => *made,
@@ -242,7 +249,7 @@ impl Vm for KvmVm {
             }
             Stage::Ended => return Err(Error::Gone),
         };
-        match self.launch(&spec, parts) {
+        match self.launch(&spec, parts, ready) {
             Ok(monitor) => {
                 *stage = Stage::Running(monitor);
                 Ok(())

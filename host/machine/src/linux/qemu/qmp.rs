@@ -11,9 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lighter_platform::sys::threads;
 use serde::Deserialize;
 
 use super::find::Version;
+use crate::sys::roles;
 
 /// The longest line read; QEMU's are below 1 KiB.
 const MAX_LINE: u64 = 64 << 10;
@@ -78,9 +80,8 @@ pub fn follow(
     version: mpsc::Sender<Version>,
     disk_full: DiskFull,
 ) -> std::io::Result<()> {
-    let thread = std::thread::Builder::new().name("qmp".into());
-    thread.spawn(move || drop(listen(socket, &version, &disk_full)))?;
-    Ok(())
+    let work = move || drop(listen(socket, &version, &disk_full));
+    threads::spawn("qmp", roles::QMP, work).map(drop)
 }
 
 fn listen(

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use lighter_platform::sys::threads;
 use lighter_vmm::{
     vhost_user,
     vsock::{GUEST_CID, Vsock},
@@ -28,8 +29,8 @@ use super::{
 };
 use crate::{
     Accelerator, Capabilities, ClientStream, ConnectDone, Error, ExitReason, Hypervisor, Incoming,
-    Observation, Vm, VmParts, VmSpec,
-    sys::{accelerator, console::Console, ended::Ended, streams},
+    Observation, Ready, Vm, VmParts, VmSpec,
+    sys::{accelerator, console::Console, ended::Ended, roles, streams},
 };
 
 /// How long QEMU may take to set the machine up before its greeting.
@@ -156,20 +157,18 @@ impl QemuVm {
     /// Waits for the child on a thread of its own and keeps how it ended.
     fn watch(&self, mut child: Child, log: Console) -> std::io::Result<()> {
         let ended = Arc::clone(&self.ended);
-        std::thread::Builder::new()
-            .name("qemu-exit".into())
-            .spawn(move || {
-                let words = child.stderr.take().map(process::words).unwrap_or_default();
-                let what = match child.wait() {
-                    Ok(status) => process::describe(status, &words),
-                    Err(e) => format!("QEMU's end could not be seen: {e}"),
-                };
-                ended.set(ExitReason::Crash {
-                    what,
-                    console_tail: log.tail(),
-                });
-            })?;
-        Ok(())
+        let work = move || {
+            let words = child.stderr.take().map(process::words).unwrap_or_default();
+            let what = match child.wait() {
+                Ok(status) => process::describe(status, &words),
+                Err(e) => format!("QEMU's end could not be seen: {e}"),
+            };
+            ended.set(ExitReason::Crash {
+                what,
+                console_tail: log.tail(),
+            });
+        };
+        threads::spawn("qemu-exit", roles::QEMU_EXIT, work).map(drop)
     }
 
     /// QEMU ended before it greeted. A version too old is the likeliest cause, and its hint helps.
@@ -196,7 +195,7 @@ impl Vm for QemuVm {
         }
     }
 
-    fn start(&self) -> Result<(), Error> {
+    fn start_with(&self, ready: Ready<'_>) -> Result<(), Error> {
         let made = std::mem::replace(&mut *self.stage(), Stage::Starting);
         let (spec, parts) = match made {
             Stage::Made(made) => *made,
@@ -214,6 +213,7 @@ impl Vm for QemuVm {
             running
                 .version
                 .check()
+                .and_then(|()| ready())
                 .inspect_err(|_| kill(&running.pidfd))
                 .map(|()| running)
         });

@@ -29,7 +29,7 @@ pub fn close_inherited() {
 /// would end there.
 ///
 /// To be called before another thread is started.
-fn share_heap() {
+pub(super) fn share_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: no other thread is there that could be allocating; a number it does not take changes nothing.
     unsafe {
@@ -47,6 +47,8 @@ pub fn give_up_all_but(kept: CapabilitySet) -> io::Result<usize> {
     set_no_new_privs(true)?;
     // No other process of this user may read guest memory out of this one.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // Nor may what it starts leave any behind.
+    set_both(Resource::Core, 0)?;
     let held = capabilities(None)?;
     let kept = held.permitted & kept;
     set_capabilities(
@@ -60,14 +62,20 @@ pub fn give_up_all_but(kept: CapabilitySet) -> io::Result<usize> {
     let limit = getrlimit(Resource::Nofile);
     // A limit without end is still an int to the kernel; a million descriptors is more than is ever used.
     let most = limit.maximum.unwrap_or(1 << 20).min(1 << 20);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(most),
-            maximum: Some(most),
-        },
-    )?;
+    set_both(Resource::Nofile, most)?;
     Ok(usize::try_from(most).unwrap_or(1024))
+}
+
+/// Sets a limit that this process cannot raise again.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn set_both(resource: Resource, limit: u64) -> io::Result<()> {
+    let limit = Rlimit {
+        current: Some(limit),
+        maximum: Some(limit),
+    };
+    Ok(setrlimit(resource, limit)?)
 }
 
 /// A filter that lets through these calls, those of [`EVERYBODYS`], and those of `ruled` as far as one of their
@@ -79,9 +87,27 @@ pub fn filter(
     calls: &[&[i64]],
     ruled: impl IntoIterator<Item = (i64, Vec<SeccompRule>)>,
 ) -> Result<BpfProgram, BackendError> {
+    let mut rules = rules(calls)?;
+    rules.extend(BEGINNING.iter().map(|call| (*call, Vec::new())));
+    // A thread that was started just before names itself.
+    let name = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Eq,
+        libc::PR_SET_NAME as u64,
+    )?;
+    rules.insert(libc::SYS_prctl, vec![SeccompRule::new(vec![name])?]);
+    rules.extend(ruled);
+    program(rules)
+}
+
+/// Calls, and which of their arguments; without a rule, any.
+pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// These calls and those of [`EVERYBODYS`].
+pub(super) fn rules(calls: &[&[i64]]) -> Result<Rules, BackendError> {
     let calls = calls.iter().copied().flatten().chain(EVERYBODYS);
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        calls.map(|call| (*call, Vec::new())).collect();
+    let mut rules: Rules = calls.map(|call| (*call, Vec::new())).collect();
     // Memory may be had, but none that can be executed.
     let not_executable = SeccompCondition::new(
         2,
@@ -92,15 +118,11 @@ pub fn filter(
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![SeccompRule::new(vec![not_executable.clone()])?]);
     }
-    // A thread that was started just before names itself.
-    let name = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Eq,
-        libc::PR_SET_NAME as u64,
-    )?;
-    rules.insert(libc::SYS_prctl, vec![SeccompRule::new(vec![name])?]);
-    rules.extend(ruled);
+    Ok(rules)
+}
+
+/// A filter by these rules; any other call ends the process.
+pub(super) fn program(rules: Rules) -> Result<BpfProgram, BackendError> {
     let architecture = std::env::consts::ARCH.try_into()?;
     let filter = SeccompFilter::new(
         rules,
@@ -118,10 +140,6 @@ const EVERYBODYS: &[i64] = &[
     libc::SYS_mremap,
     libc::SYS_madvise,
     libc::SYS_futex,
-    // these by threads that were started just before
-    libc::SYS_sched_getaffinity,
-    libc::SYS_rseq,
-    libc::SYS_set_robust_list,
     libc::SYS_sched_yield,
     libc::SYS_getrandom,
     libc::SYS_gettid,
@@ -136,6 +154,13 @@ const EVERYBODYS: &[i64] = &[
     libc::SYS_sigaltstack,
     libc::SYS_exit,
     libc::SYS_exit_group,
+];
+
+/// What a thread makes that was started just before the process is confined whole.
+const BEGINNING: &[i64] = &[
+    libc::SYS_sched_getaffinity,
+    libc::SYS_rseq,
+    libc::SYS_set_robust_list,
 ];
 
 #[cfg(test)]
@@ -167,6 +192,34 @@ mod tests {
         let said = String::from_utf8_lossy(&done.stdout);
         assert!(said.contains(BEGUN), "nothing was tried: {said}");
         assert!(done.status.success(), "{}", done.status);
+    }
+
+    #[test]
+    fn what_was_given_up_is_nobodys() {
+        // The child has copies of all descriptors for as long as it lives.
+        let _starts = crate::lock::STARTS.write();
+        // SAFETY: what runs in the child is this thread alone, and it ends below without returning; the C library's
+        // heap can be used after a fork.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let given_up = std::panic::catch_unwind(|| {
+                give_up_all_but(CapabilitySet::empty()).unwrap();
+                let dumpable = rustix::process::dumpable_behavior().unwrap();
+                assert_eq!(dumpable, DumpableBehavior::NotDumpable);
+                assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+                assert!(getrlimit(Resource::Nofile).maximum.is_some());
+                assert!(rustix::thread::no_new_privs().unwrap());
+                let held = capabilities(None).unwrap();
+                let all = held.effective | held.permitted | held.inheritable;
+                assert_eq!(all, CapabilitySet::empty());
+            });
+            // SAFETY: nothing of the parent's is tidied up.
+            unsafe { libc::_exit(given_up.is_err().into()) };
+        }
+        let mut status = 0;
+        // SAFETY: the call writes one `int` to where it is told.
+        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!((waited, status), (child, 0));
     }
 
     fn fill_and_empty_the_heap() {
