@@ -171,6 +171,7 @@ impl<R: Rings> Device for Local<R> {
     fn activate(&mut self, activation: Activation) -> Result<(), BadRing> {
         self.rings.set_features(activation.features);
         self.rings.set_memory(activation.memory);
+        self.rings.set_trouble(activation.trouble);
         for (index, start) in activation.rings.into_iter().take(R::COUNT).enumerate() {
             let start = start.ok_or(BadRing)?;
             self.rings

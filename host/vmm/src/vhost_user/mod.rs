@@ -33,10 +33,11 @@ use virtio_bindings::{
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestRegionMmap};
 
+use crate::device::Trouble;
 use crate::ring::{BadRing, Memory};
-
 use crate::roles;
 use crate::said::Said;
+
 /// The longest ring accepted; QEMU makes 128 entries.
 const MAX_RING: u16 = 1024;
 /// The most pieces of guest memory; QEMU sends at most 8 without the slots extension.
@@ -70,6 +71,8 @@ pub trait Rings: Clone + Send + 'static {
     fn stop_ring(&self, index: usize) -> Option<u16>;
     /// Changes where a ring's interrupts go.
     fn set_call(&self, index: usize, call: Option<OwnedFd>);
+    /// Gives the device a way to tell the guest that it broke the rules, which no monitor that speaks vhost-user has.
+    fn set_trouble(&self, _trouble: Trouble) {}
     /// The guest was reset, or has gone.
     fn forget_guest(&self);
 }

@@ -13,7 +13,9 @@ use std::{
 
 use rustix::{event::epoll::EventFlags, net::Shutdown};
 
+use crate::device::Trouble;
 use crate::ring::{BadRing, Ring};
+use crate::said::Said;
 
 use super::{
     ConnectDone, ConnectError, Incoming,
@@ -46,6 +48,9 @@ pub struct Device {
     pub(super) memory: Option<Arc<Memory>>,
     pub(super) rings: [Option<Ring>; super::RINGS],
     broken: bool,
+    /// Where to say so, on a transport that can tell the guest.
+    pub(super) trouble: Option<Trouble>,
+    said: Said,
     pub(super) streams: Table,
     pub(super) listeners: HashMap<u32, Incoming>,
     /// Streams with something for the guest, in turn.
@@ -67,6 +72,8 @@ impl Device {
             memory: None,
             rings: [None, None],
             broken: false,
+            trouble: None,
+            said: Said::default(),
             streams: Table::default(),
             listeners: HashMap::new(),
             due: VecDeque::new(),
@@ -200,11 +207,22 @@ impl Device {
         match (from_guest, to_guest) {
             (Ok(a), Ok(b)) => a || b,
             _ => {
-                tracing::warn!("the guest broke a vsock ring: the device stops until it is reset");
-                self.forget_guest();
-                self.broken = true;
+                self.break_down();
                 false
             }
+        }
+    }
+
+    /// The guest broke the rules: all streams end, and nothing of it is touched until it has reset the device.
+    fn break_down(&mut self) {
+        self.forget_guest();
+        self.broken = true;
+        match &self.trouble {
+            Some(trouble) => trouble.report("a vsock ring is malformed"),
+            None if self.said.first() => {
+                tracing::warn!("the guest broke a vsock ring: the device stops until it is reset");
+            }
+            None => {}
         }
     }
 

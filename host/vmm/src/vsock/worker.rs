@@ -19,9 +19,10 @@ use rustix::{
 };
 use virtio_queue::Queue;
 
+use crate::device::Trouble;
 use crate::ring::{BadRing, Ring};
-use crate::vhost_user::Rings;
 use crate::roles;
+use crate::vhost_user::Rings;
 
 use super::{
     ConnectDone, ConnectError, Incoming, RING_RX, RING_TX, device::Device, guest::Memory, table::Id,
@@ -67,6 +68,7 @@ enum Command {
         index: usize,
         call: Option<OwnedFd>,
     },
+    SetTrouble(Trouble),
     ForgetGuest {
         reply: mpsc::Sender<()>,
     },
@@ -241,6 +243,10 @@ impl Rings for Transport {
         drop(self.sender.send(Command::SetCall { index, call }));
     }
 
+    fn set_trouble(&self, trouble: Trouble) {
+        drop(self.sender.send(Command::SetTrouble(trouble)));
+    }
+
     /// Ends all streams.
     fn forget_guest(&self) {
         self.ask(|reply| Command::ForgetGuest { reply });
@@ -354,6 +360,7 @@ impl Worker {
                         ring.set_call(call);
                     }
                 }
+                Command::SetTrouble(trouble) => self.device.trouble = Some(trouble),
                 Command::ForgetGuest { reply } => {
                     self.device.forget_guest();
                     answer(&reply, ());
