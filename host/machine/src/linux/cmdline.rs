@@ -2,11 +2,10 @@
 
 use crate::VmSpec;
 
-/// Quiet but not mute: a panic (level 0) leaves its words on the serial console, which is there
-/// from the first instruction on. `panic=-1` restarts at once, by a triple fault, since there is no
-/// i8042 driver, and a restart is the end of the machine.
+/// Quiet but not mute: a panic (level 0) leaves its words on the console that the backend names.
+/// `panic=-1` restarts at once, by a triple fault, since there is no i8042 driver, and a restart is
+/// the end of the machine.
 const CMDLINE: &[&str] = &[
-    "console=ttyS0",
     "quiet",
     "loglevel=1",
     "panic=-1",

@@ -20,8 +20,14 @@ use crate::{
     Observation, Ready, Vm, VmParts, VmSpec,
 };
 
-/// There is no firmware, no ACPI and no PCI to look for, and KVM tells the clock's frequency.
-const CMDLINE: &[&str] = &["acpi=off", "pci=off"];
+/// There is no firmware, no ACPI and no PCI to look for, and KVM tells the clock's frequency. The serial line, where
+/// each byte is an exit or two, has the words of a kernel that dies early, and goes silent when the console is there.
+const CMDLINE: &[&str] = &[
+    "acpi=off",
+    "pci=off",
+    "earlyprintk=ttyS0,115200",
+    "console=hvc0",
+];
 /// Virtio's number of a vsock device, its rings' length, and the event ring, over which nothing ever comes.
 const VSOCK: (u32, u16, usize) = (19, 128, 1);
 
@@ -83,7 +89,12 @@ impl KvmVm {
             vsock: &self.vsock,
             full: &self.full,
         };
-        let devices = devices.make(parts.disks, parts.shares, parts.network)?;
+        let mut devices = devices.make(parts.disks, parts.shares, parts.network)?;
+        let printed = Box::new(Lines::new(console.clone()));
+        let printer = lighter_vmm::console::device(printed);
+        devices.push(Box::new(
+            printer.map_err(|e| Error::system("start a device", e))?,
+        ));
         let kvm = parts.virtualisation.ok_or_else(|| {
             Error::Spec("there is no descriptor for the system's virtualisation".into())
         })?;
@@ -187,7 +198,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The console's bytes, kept until there is a line: the serial port gives them one by one.
+/// What the guest prints, kept until there is a line: the serial port gives single bytes, the kernel's console few.
 struct Lines {
     console: Console,
     line: Vec<u8>,

@@ -7,6 +7,9 @@ use serde_json::json;
 use crate::sys::cmdline;
 use crate::{Accelerator, VmSpec};
 
+/// The serial line is there from the first instruction on.
+const CONSOLE: &str = "console=ttyS0";
+
 /// What is true of an emulated processor only: its local APIC counts nanoseconds (measuring that
 /// takes the kernel 200 ms), and it does not speculate.
 const CMDLINE_TCG: &[&str] = &[
@@ -125,7 +128,7 @@ fn command_line(spec: &VmSpec, accelerator: Accelerator) -> String {
         Accelerator::Kvm => &[],
         Accelerator::Tcg => CMDLINE_TCG,
     };
-    cmdline::of(of_accelerator, spec)
+    cmdline::of(&[&[CONSOLE], of_accelerator].concat(), spec)
 }
 
 fn block_device(at: usize, read_only: bool) -> String {
