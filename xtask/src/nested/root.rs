@@ -38,6 +38,10 @@ const TESTS: &[(&str, &str)] = &[
         "40_folder_is_shared",
         include_str!("tests/40_folder_is_shared.sh"),
     ),
+    (
+        "85_panic_leaves_its_words",
+        include_str!("tests/85_panic_leaves_its_words.sh"),
+    ),
     ("90_goes_down", include_str!("tests/90_goes_down.sh")),
 ];
 /// Seconds one test may take: a boot in a machine that is emulated itself takes thirty, many times
