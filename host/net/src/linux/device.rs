@@ -152,6 +152,8 @@ pub struct Card {
     rings: [Option<Ring>; RINGS],
     merges: bool,
     frame: Box<[u8]>,
+    /// A guest may break its rings as often as it likes; the log has it once.
+    broken: bool,
 }
 
 impl Card {
@@ -172,6 +174,7 @@ impl Card {
             rings: [None, None],
             merges: false,
             frame: vec![0; LONGEST].into_boxed_slice(),
+            broken: false,
         };
         let handle = Handle {
             commands: sender,
@@ -244,7 +247,7 @@ impl Card {
     fn stop(&mut self, index: usize) -> Option<u16> {
         let ring = self.rings.get_mut(index)?.take()?;
         let descriptor = ring.kick().as_raw_fd();
-        // It goes with its descriptor otherwise.
+        // One that is gone already is as good.
         let _ = self.poll.registry().deregister(&mut SourceFd(&descriptor));
         Some(ring.base())
     }
@@ -277,10 +280,11 @@ impl Card {
             }
         }
         let mut more = false;
+        let mut broken = [false; RINGS];
         if let Some((ring, memory)) = from_guest.as_mut().zip(memory) {
             match take_frames(&mut self.nat, ring, memory, &mut self.frame, &mut wire, now) {
                 Ok(left) => more = left,
-                Err(BadRing) => *from_guest = broken("from"),
+                Err(BadRing) => broken[FROM_GUEST] = true,
             }
         }
         // Where the guest has no room for what waits, it was asked to ring when it makes some.
@@ -289,17 +293,21 @@ impl Card {
             Some((ring, memory)) => ring.notify(memory),
             None => Ok(()),
         };
-        if told.is_err() || wire.broken {
-            *to_guest = broken("to");
+        broken[TO_GUEST] = told.is_err() || wire.broken;
+        for index in (0..RINGS).filter(|index| broken[*index]) {
+            self.give_up(index);
         }
         if more { Some(Duration::ZERO) } else { due }
     }
-}
 
-/// A ring that the guest broke is used no more until it is set up anew.
-fn broken(which: &str) -> Option<Ring> {
-    tracing::warn!("the guest broke its ring of frames {which} it");
-    None
+    /// A ring that the guest broke is used no more until it is set up anew.
+    fn give_up(&mut self, index: usize) {
+        // Its bell is open in the monitor, too, and would be in the way of the next one.
+        let _ = self.stop(index);
+        if !std::mem::replace(&mut self.broken, true) {
+            tracing::warn!(index, "the guest broke a ring of frames");
+        }
+    }
 }
 
 /// Takes frames of the guest for one turn; whether there may be more.
@@ -329,4 +337,50 @@ fn take_frames(
     }
     ring.notify(memory)?;
     Ok(left == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+    use virtio_queue::QueueT as _;
+    use vm_memory::{Bytes as _, GuestAddress};
+
+    use super::*;
+
+    const AVAILABLE: u64 = 0x2000;
+
+    fn queue() -> Queue {
+        let mut queue = Queue::new(16).unwrap();
+        queue
+            .try_set_desc_table_address(GuestAddress(0x1000))
+            .unwrap();
+        queue
+            .try_set_avail_ring_address(GuestAddress(AVAILABLE))
+            .unwrap();
+        queue
+            .try_set_used_ring_address(GuestAddress(0x3000))
+            .unwrap();
+        queue.set_ready(true);
+        queue
+    }
+
+    /// The monitor keeps a ring's bell open and lends it again.
+    #[test]
+    fn a_ring_that_was_broken_is_set_up_again() {
+        let (mut card, _handle) = Card::new(Plan::default()).unwrap();
+        let memory = Memory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+        let memory = Arc::new(memory);
+        card.memory = Some(Arc::clone(&memory));
+        let bell = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        for _ in 0..3 {
+            let lent = (queue(), bell.try_clone().unwrap(), None);
+            card.start(FROM_GUEST, lent).unwrap();
+            // More chains than the ring has.
+            memory
+                .write_obj(17_u16, GuestAddress(AVAILABLE + 2))
+                .unwrap();
+            card.round(&Events::with_capacity(1));
+            assert!(card.rings[FROM_GUEST].is_none());
+        }
+    }
 }

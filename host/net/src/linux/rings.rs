@@ -69,24 +69,28 @@ fn take<'m>(
     length: usize,
     most: usize,
 ) -> Result<Option<Vec<Chain<'m>>>, BadRing> {
-    let mut taken: Vec<Chain<'m>> = Vec::new();
-    let mut room = 0;
-    while room < length && taken.len() < most {
-        let Some(chain) = ring.pop(memory)? else {
+    // Again where some came while it was looked; a guest that takes back what it made available has none the next time.
+    for _ in 0..most.max(2) {
+        let mut taken: Vec<Chain<'m>> = Vec::new();
+        let mut room = 0;
+        while room < length && taken.len() < most {
+            let Some(chain) = ring.pop(memory)? else {
+                break;
+            };
+            let writer = Writer::new(memory, chain.clone());
+            let size = writer.map_or(0, |writer| writer.available_bytes());
+            room += size;
+            taken.push((chain, size));
+        }
+        if room >= length && taken.first().is_some_and(|(_, size)| *size >= HEADER) {
+            return Ok(Some(taken));
+        }
+        // Asked for at the end of what there is: a guest that has passed that point rings for nothing before it.
+        let come_meanwhile = taken.len() < most && ring.enable_kicks(memory)?;
+        ring.put_back(taken.len() as u16);
+        if !come_meanwhile {
             break;
-        };
-        let size = Writer::new(memory, chain.clone()).map_or(0, |writer| writer.available_bytes());
-        room += size;
-        taken.push((chain, size));
-    }
-    if room >= length && taken.first().is_some_and(|(_, size)| *size >= HEADER) {
-        return Ok(Some(taken));
-    }
-    // Asked for at the end of what there is: a guest that has passed that point rings for nothing before it.
-    let come_meanwhile = taken.len() < most && ring.enable_kicks(memory)?;
-    ring.put_back(taken.len() as u16);
-    if come_meanwhile {
-        return take(ring, memory, length, most);
+        }
     }
     Ok(None)
 }
