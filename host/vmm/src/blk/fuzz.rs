@@ -18,7 +18,7 @@ use crate::service::in_place::InPlace;
 use crate::service::{Handler, Waker};
 
 /// More steps add nothing but time.
-const STEPS: usize = 64;
+const STEPS: usize = 48;
 const SECTORS: u64 = 32;
 /// Bytes behind the last whole sector of the file, which are not the disk's.
 const BEYOND: usize = 100;
@@ -140,7 +140,6 @@ fn play(door: &mut Door, program: &mut Program<'_>) {
             break;
         }
         step(played, busy, program);
-        played.rest();
     }
     busy.store(false, Ordering::Relaxed);
     played.guest.reset();
@@ -219,6 +218,7 @@ fn request(played: &mut Played<Here>, program: &mut Program<'_>) {
     }
     played.guest.chain(TABLE, &parts);
     played.guest.offer(0, 0);
+    played.rest();
 }
 
 /// What must not change has not.

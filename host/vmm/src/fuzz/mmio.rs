@@ -12,7 +12,7 @@ use crate::service::Waker;
 use crate::service::in_place::InPlace;
 
 /// More steps add nothing but time.
-const STEPS: usize = 64;
+const STEPS: usize = 48;
 /// The page's end; accesses are within it, as the bus gives them.
 const END: u16 = 0x1000;
 /// The widest access of a processor, in bytes.
@@ -68,7 +68,6 @@ fn play(played: &mut Played<rng::Source>, program: &mut Program<'_>) {
             break;
         }
         step(played, program);
-        played.rest();
         let status = played.guest.status();
         let known = 0xf | 0x80 | NEEDS_RESET;
         assert_eq!(status & !known, 0, "a status that nobody knows");
@@ -88,11 +87,13 @@ fn step(played: &mut Played<rng::Source>, program: &mut Program<'_>) {
         Some(0) => {
             let at = usize::from(program.u8()) % REGISTERS.len();
             guest.write(REGISTERS[at], program.u32());
+            played.rest();
         }
         Some(1) => {
             let (offset, width) = access(program);
             let bytes = program.bytes::<WIDEST>();
             guest.transport.write(offset, &bytes[..width]);
+            played.rest();
         }
         Some(2) => {
             let (offset, width) = access(program);

@@ -10,7 +10,7 @@ use crate::service::{Handler, Waker};
 use crate::{balloon, rng};
 
 /// More steps add nothing but time.
-const STEPS: usize = 64;
+const STEPS: usize = 48;
 /// A page of the memory that has data.
 const PAGE: u64 = DATA + 0x2000;
 
@@ -63,7 +63,6 @@ fn play(played: &mut Played<impl Handler>, program: &mut Program<'_>) {
         }
         let opcode = program.u8() % OPCODES;
         played.step(opcode, program);
-        played.rest();
     }
     played.guest.reset();
     played.guest.come_up();

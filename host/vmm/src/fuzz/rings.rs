@@ -50,8 +50,16 @@ impl<H: Handler> Played<H> {
         self.device.rest(TURNS).unwrap_or(false)
     }
 
-    /// One step on a ring, of [`OPCODES`].
+    /// One step on a ring, of [`OPCODES`], and what the device makes of it.
     pub(crate) fn step(&mut self, opcode: u8, program: &mut Program<'_>) {
+        self.prepare(opcode, program);
+        // The others do not ring.
+        if matches!(opcode, 1 | 4 | 5 | 7) {
+            self.rest();
+        }
+    }
+
+    fn prepare(&mut self, opcode: u8, program: &mut Program<'_>) {
         let guest = &mut self.guest;
         match opcode {
             0 => {
@@ -98,11 +106,12 @@ impl<H: Handler> Played<H> {
                 guest.reset();
                 guest.come_up();
             }
-            _ => {
+            7 => {
                 let (ring, parts) = (program.u8(), [part(program), part(program)]);
                 guest.chain(TABLE, &parts);
                 guest.offer(ring.into(), 0);
             }
+            _ => {}
         }
     }
 

@@ -51,7 +51,10 @@ impl<H: Handler> InPlace<H> {
     pub(crate) fn rest(&self, turns: usize) -> io::Result<bool> {
         let mut worker = self.worker();
         for _ in 0..turns {
-            let (woken, rung) = worker.wait(Some(&Timespec::default()))?;
+            let (woken, rung) = match worker.wait(Some(&Timespec::default())) {
+                Err(rustix::io::Errno::INTR) => continue,
+                ready => ready?,
+            };
             if !woken && rung.is_empty() {
                 return Ok(true);
             }
