@@ -194,10 +194,11 @@ impl Guest {
     }
 
     pub fn descriptor(&self, table: u64, at: u16, part: Part, next: u16) {
-        let mut bytes = part.address.to_le_bytes().to_vec();
-        bytes.extend(part.length.to_le_bytes());
-        bytes.extend(part.flags.to_le_bytes());
-        bytes.extend(next.to_le_bytes());
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&part.address.to_le_bytes());
+        bytes[8..12].copy_from_slice(&part.length.to_le_bytes());
+        bytes[12..14].copy_from_slice(&part.flags.to_le_bytes());
+        bytes[14..].copy_from_slice(&next.to_le_bytes());
         self.put(table + u64::from(at) * 16, &bytes);
     }
 

@@ -14,6 +14,8 @@ use crate::service::in_place::InPlace;
 const MEMORY: u64 = DATA + 0x8000;
 /// Turns that a device has after a step; one that goes on for ever is as good as one at rest.
 const TURNS: usize = 8;
+/// Parts of a chain at most: some more than any device takes.
+const MANY: u16 = 320;
 /// Operands have these opcodes; a target has its own from here on.
 pub(crate) const OPCODES: u8 = 8;
 
@@ -91,7 +93,7 @@ impl<H: Handler> Played<H> {
             }
             5 => {
                 // The same part so often, in a table elsewhere that has room for them.
-                let (ring, count) = (program.u8(), program.u16() % 0x400);
+                let (ring, count) = (program.u8(), program.u16() % MANY);
                 let parts = vec![part(program); count.into()];
                 guest.chain(INDIRECT, &parts);
                 let table = Part {
