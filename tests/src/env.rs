@@ -23,6 +23,10 @@ pub const INNER: &str = "LIGHTER_TEST_INNER";
 pub const DOCKER_PY: &str = "LIGHTER_TEST_DOCKER_PY";
 /// Debian's static busybox for i386.
 pub const I386_BUSYBOX: &str = "LIGHTER_TEST_I386_BUSYBOX";
+/// The one backend, `kvm` or `qemu`, on which the tests of `lighter-machine` run; without it on all that can.
+pub const BACKEND: &str = "LIGHTER_TEST_BACKEND";
+/// The initial file system with the guest of the tests of `lighter-machine`; without it they build it.
+pub const GUEST: &str = "LIGHTER_TEST_GUEST";
 /// A file to which each skipped test adds one line: its name and the reason.
 pub const SKIPS: &str = "LIGHTER_TEST_SKIPS";
 /// A file to which each loop adds one line of JSON: its test, place, count and seed.

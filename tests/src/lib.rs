@@ -25,6 +25,7 @@ pub mod floor;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod initramfs;
 pub mod inner;
 pub mod limits;
 pub mod namespaces;

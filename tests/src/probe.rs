@@ -35,9 +35,19 @@ pub fn binary() -> &'static [u8] {
 ///
 /// When it does not compile.
 pub fn compile(source: &Path, out: &Path) -> Result<()> {
+    compile_with(source, out, &[])
+}
+
+/// As [`compile`], with further flags for the compiler.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub fn compile_with(source: &Path, out: &Path, flags: &[&str]) -> Result<()> {
     let built = Command::new("rustc")
         .args(["--edition", "2024", "-O", "-C", "strip=symbols"])
         .args(["-C", "target-feature=+crt-static"])
+        .args(flags)
         .args(["--target", "x86_64-unknown-linux-gnu", "-o"])
         .arg(out)
         .arg(source)

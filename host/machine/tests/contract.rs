@@ -1,4 +1,4 @@
-//! What every backend keeps, whatever it is made of. A new backend is added to [`backends`].
+//! What every backend keeps, whatever it is made of. A new backend is added to `support/backends.rs`.
 
 #![cfg(target_os = "linux")]
 #![expect(
@@ -10,34 +10,16 @@ mod support;
 
 use std::{io::Write, os::unix::net::UnixStream, sync::Arc};
 
-use lighter_machine::{Error, ExitReason, Hypervisor, Kvm, Qemu};
-use support::{guest::Guest, port, until};
-
-/// QEMU everywhere, and our own monitor where the processor runs machines.
-fn backends() -> Vec<Box<dyn Hypervisor>> {
-    let mut backends: Vec<Box<dyn Hypervisor>> = vec![Box::new(Qemu)];
-    match Kvm.probe() {
-        Ok(()) => backends.push(Box::new(Kvm)),
-        Err(why) => {
-            let why = why.hint().unwrap_or_default().to_owned();
-            lighter_tests::env::skip("the contract on `kvm`", &why);
-        }
-    }
-    backends
-}
-
-/// Runs a claim against a fresh machine of every backend.
-fn each(claim: impl Fn(Guest)) {
-    let kernel = kernel_or_skip!();
-    for backend in backends() {
-        backend.probe().unwrap();
-        claim(Guest::create(&*backend, kernel.clone()));
-    }
-}
+use lighter_machine::{Error, ExitReason};
+use support::{
+    backends,
+    guest::{Guest, each},
+    port, triple_fault, until,
+};
 
 #[test]
 fn second_start_is_refused_and_changes_nothing() {
-    each(|guest| {
+    each(&kernel_or_skip!(), |guest| {
         guest.vm.start().unwrap();
         assert_eq!(guest.vm.start(), Err(Error::AlreadyStarted));
         guest.wait_until_up();
@@ -47,7 +29,7 @@ fn second_start_is_refused_and_changes_nothing() {
 
 #[test]
 fn kill_while_starting_leaves_no_process() {
-    each(|guest| {
+    each(&kernel_or_skip!(), |guest| {
         let vm = Arc::clone(&guest.vm);
         // The machine is tied to the thread that starts it, so the other one kills.
         let killer = std::thread::spawn(move || {
@@ -65,7 +47,7 @@ fn kill_while_starting_leaves_no_process() {
 
 #[test]
 fn killed_machine_never_starts() {
-    each(|guest| {
+    each(&kernel_or_skip!(), |guest| {
         guest.vm.kill();
         assert_eq!(guest.vm.wait(), ExitReason::Killed);
         assert_eq!(guest.vm.start(), Err(Error::Gone));
@@ -75,7 +57,7 @@ fn killed_machine_never_starts() {
 
 #[test]
 fn connect_before_the_guest_is_up_fails_and_later_works() {
-    each(|guest| {
+    each(&kernel_or_skip!(), |guest| {
         assert_eq!(guest.try_connect(port::ECHO).unwrap_err(), Error::NotReady);
         guest.vm.start().unwrap();
         let early = guest.try_connect(port::ECHO).unwrap_err();
@@ -90,7 +72,7 @@ fn connect_before_the_guest_is_up_fails_and_later_works() {
 
 #[test]
 fn first_bytes_come_before_the_streams_own_and_are_not_taken_from_it() {
-    each(|guest| {
+    each(&kernel_or_skip!(), |guest| {
         guest.vm.start().unwrap();
         guest.wait_until_up();
         let first = [b'f'; 3000];
@@ -115,7 +97,7 @@ fn first_bytes_come_before_the_streams_own_and_are_not_taken_from_it() {
 
 #[test]
 fn guest_calls_are_taken_while_listened_to_and_refused_after() {
-    each(|guest| {
+    each(&kernel_or_skip!(), |guest| {
         guest.vm.start().unwrap();
         guest.wait_until_up();
         let call = |expected: &[u8]| {
@@ -145,7 +127,7 @@ fn answering() -> Option<std::os::fd::OwnedFd> {
 
 #[test]
 fn dropped_machine_takes_its_process_and_streams_along() {
-    each(|guest| {
+    each(&kernel_or_skip!(), |guest| {
         guest.vm.start().unwrap();
         guest.wait_until_up();
         let mut stream = guest.connect(port::ECHO);
@@ -164,7 +146,7 @@ fn dropped_machine_takes_its_process_and_streams_along() {
 
 #[test]
 fn guest_panic_ends_the_machine_with_the_consoles_words() {
-    each(|guest| {
+    each(&kernel_or_skip!(), |guest| {
         guest.vm.start().unwrap();
         guest.wait_until_up();
         guest.connect(port::ORDERS).write_all(b"e").unwrap();
@@ -179,8 +161,46 @@ fn guest_panic_ends_the_machine_with_the_consoles_words() {
 }
 
 #[test]
+fn triple_fault_ends_the_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let kernel = triple_fault::kernel(dir.path());
+    for backend in backends::all() {
+        let guest = Guest::create(&*backend, kernel.clone());
+        guest.vm.start().unwrap();
+        match guest.vm.wait() {
+            ExitReason::Crash { what, .. } if backend.name() == "kvm" => {
+                assert!(what.contains("triple fault"), "{what}");
+            }
+            ExitReason::Crash { .. } => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(guest.try_connect(port::ECHO).unwrap_err(), Error::Gone);
+    }
+}
+
+#[test]
+fn every_processor_works() {
+    let kernel = kernel_or_skip!();
+    for (cpus, backend) in [2, 4]
+        .into_iter()
+        .flat_map(|cpus| backends::all().into_iter().map(move |b| (cpus, b)))
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spec = support::spec(kernel.clone(), dir.path());
+        spec.cpus = cpus.into();
+        let guest = Guest::of(&*backend, &spec).boot();
+        let mut orders = guest.connect(port::ORDERS);
+        orders.write_all(b"p").unwrap();
+        let mut worked = Vec::new();
+        std::io::Read::read_to_end(&mut orders, &mut worked).unwrap();
+        let all: Vec<u8> = (0..cpus).collect();
+        assert_eq!(worked, all, "of {cpus}");
+    }
+}
+
+#[test]
 fn kill_ends_a_running_machine_and_may_be_repeated() {
-    each(|guest| {
+    each(&kernel_or_skip!(), |guest| {
         guest.vm.start().unwrap();
         guest.wait_until_up();
         guest.vm.kill();
@@ -193,7 +213,7 @@ fn kill_ends_a_running_machine_and_may_be_repeated() {
 
 #[test]
 fn console_flood_stays_within_its_limit() {
-    each(|guest| {
+    each(&kernel_or_skip!(), |guest| {
         guest.vm.start().unwrap();
         guest.wait_until_up();
         // 2.8 MB of noise against a limit of 64 KiB.
@@ -218,7 +238,7 @@ fn full_host_pauses_the_machine_until_there_is_room() {
         );
         return;
     }
-    for backend in backends() {
+    for backend in backends::all() {
         let guest = Guest::create_in(&*backend, kernel.clone(), dir.path());
         if !guest.vm.capabilities().enospc_pause {
             continue;

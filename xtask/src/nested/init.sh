@@ -1,9 +1,11 @@
 #!/bin/busybox sh
-# Init of the outer machine: loads KVM, runs every program in /tests by name, and tells the outcome on the second
-# serial line: `test NAME ok`, `test NAME failed CODE`, at last `done`. What the programs print goes to the first.
+# Init of the outer machine: loads KVM, runs each line of /order (`NAME COMMAND`), and tells the outcome on the second
+# serial line: `test NAME started`, `test NAME ok`, `test NAME failed CODE`, at last `done`. What the programs print goes
+# to the first.
 export PATH=/bin:/usr/bin HOME=/root LIGHTER_HOME=/tmp/lighter LIGHTER_IMAGE_DIR=/image
 # Twice emulated, on a machine that builds beside it, a boot takes minutes.
 export LIGHTER_BOOT_TIMEOUT=360
+export LIGHTER_TEST_BACKEND=kvm LIGHTER_TEST_GUEST=/suites/guest.cpio LIGHTER_TEST_BIN=/bin/lighter
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -13,18 +15,19 @@ for folder in /dev/shm /tmp /run; do mount -t tmpfs tmpfs "$folder"; done
 ip link set lo up
 while read -r module; do insmod "/modules/$module"; done </modules/order
 stty -F /dev/ttyS1 raw
-for program in /tests/*; do
-    name=${program##*/}
+while read -r name command; do
     echo "==== $name"
-    timeout "$(cat /limit)" "$program"
+    echo "test $name started" >/dev/ttyS1
+    # shellcheck disable=SC2086
+    timeout "$(cat /limit)" $command </dev/null
     code=$?
     if [ "$code" = 0 ]; then
         echo "test $name ok" >/dev/ttyS1
     else
-        echo "test $name failed $code" >/dev/ttyS1
         find /tmp/lighter -name '*.log' | while read -r log; do echo "== $log"; tail -n 30 "$log"; done
+        echo "test $name failed $code" >/dev/ttyS1
     fi
-done
+done </order
 echo "done" >/dev/ttyS1
 sync
 reboot -f

@@ -7,19 +7,17 @@
 //! ```
 //!
 //! The outer machine is one kernel and one initramfs: modules, programs with their libraries, the
-//! image, and a test program a file. A test of another program (our own VMM) is a file more in
-//! `tests/` and a line more in [`root::PROGRAMS`]. Takes about two minutes, so `cargo xtask test`
-//! leaves it out.
+//! image, and what it runs: see [`order`]. Takes minutes, so `cargo xtask test` leaves it out.
 
+mod order;
 mod outcome;
+mod outer;
 mod root;
+mod suites;
 
-use std::fs::{self, File};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -30,9 +28,6 @@ use crate::image::spec::Package;
 use crate::{image, paths, try_it};
 
 const SPEC: &str = include_str!("outer.toml");
-/// Longest the whole machine may run.
-const LIMIT: Duration = Duration::from_secs(600);
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Spec {
@@ -49,42 +44,52 @@ struct Spec {
 pub fn run(only: Option<&str>) -> Result<()> {
     let spec: Spec = toml::from_str(SPEC).context("outer.toml is not as it should be")?;
     let image = image::make(&image::Args::default())?;
-    let lighter = try_it::build()?;
     let kernel = kernel(&spec)?;
     let folder = paths::cache().join("nested");
     fs::create_dir_all(&folder)?;
+    let guest = folder.join("guest.cpio");
+    let suites = suites::build(&guest)?;
+    let tests = order::of(&suites, only);
+    if tests.is_empty() {
+        bail!("no nested test has that in its name");
+    }
     let initramfs = folder.join("initramfs.cpio");
     let parts = root::Parts {
         modules: modules(&kernel, &spec.modules)?,
-        lighter,
+        programs: programs(&tests)?,
         image: image.path.clone(),
-        only,
+        suites: &suites,
+        guest,
+        tests: &tests,
     };
-    let wanted = root::write(&parts, &initramfs)?;
-    if wanted.is_empty() {
-        bail!("no nested test has that in its name");
-    }
+    root::write(&parts, &initramfs)?;
     let started = Instant::now();
     let log = folder.join("console.log");
-    let outcomes = boot(
-        &only_file(&kernel.join("boot"), "vmlinuz-")?,
-        &initramfs,
-        &log,
-    )?;
-    let failed = outcome::report(&wanted, &outcomes);
+    let vmlinuz = only_file(&kernel.join("boot"), "vmlinuz-")?;
+    let lines = outer::run(&vmlinuz, &initramfs, &log)?;
+    let names: Vec<String> = tests.into_iter().map(|test| test.name).collect();
+    let failed = outcome::failed(&names, &lines);
     println!("nested tests took {} s", started.elapsed().as_secs());
-    if failed > 0 {
-        let console = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-        let lines: Vec<&str> = console.lines().collect();
-        for line in &lines[lines.len().saturating_sub(200)..] {
-            eprintln!("| {line}");
-        }
-        bail!(
-            "{failed} nested tests failed; the outer machine's console is in {}",
-            log.display()
-        );
+    if failed.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let console = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    for name in &failed {
+        eprintln!("---- {name}\n{}", outcome::said(&console, name));
+    }
+    bail!(
+        "{} nested tests failed; the outer machine's console is in {}",
+        failed.len(),
+        log.display()
+    );
+}
+
+/// The program under test, where one of these tests drives it.
+fn programs(tests: &[order::Test]) -> Result<Vec<(String, PathBuf)>> {
+    if tests.iter().any(|test| test.lighter) {
+        return Ok(vec![("bin/lighter".to_owned(), try_it::build()?)]);
+    }
+    Ok(Vec::new())
 }
 
 /// The unpacked kernel package.
@@ -130,57 +135,4 @@ fn only_file(folder: &Path, prefix: &str) -> Result<PathBuf> {
         }
     }
     bail!("there is no {prefix}* in {}", folder.display())
-}
-
-/// Runs the outer machine to its end and returns what came over its second serial line.
-fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Vec<outcome::Line>> {
-    let (ours, theirs) = UnixStream::pair()?;
-    let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args([
-        "-nodefaults",
-        "-no-user-config",
-        "-no-reboot",
-        "-display",
-        "none",
-    ])
-    // Every number here is one that Debian's kernel and its kvm-amd work with under TCG.
-    .args([
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "EPYC,+svm,+npt",
-        "-machine",
-        "q35",
-    ])
-    .args(["-smp", "2", "-m", "4096", "-kernel"])
-    .arg(kernel)
-    .arg("-initrd")
-    .arg(initramfs)
-    .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
-    .arg("-serial")
-    .arg(format!("file:{}", log.display()))
-    .arg("-chardev")
-    .arg(format!("socket,id=tests,fd={}", theirs.as_raw_fd()))
-    .args(["-serial", "chardev:tests"])
-    .stdin(Stdio::null())
-    .stderr(File::create(log.with_extension("qemu"))?);
-    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())?;
-    let mut child = qemu
-        .spawn()
-        .context("qemu-system-x86_64 could not be started")?;
-    drop(theirs);
-    let pid = child.id();
-    let (ended, over) = std::sync::mpsc::channel::<()>();
-    let guard = std::thread::spawn(move || {
-        if over.recv_timeout(LIMIT).is_err() {
-            eprintln!("nested: the outer machine is still running after {LIMIT:?}: it is ended");
-            // Fails only if it has just ended by itself.
-            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
-        }
-    });
-    let lines = outcome::read(ours);
-    child.wait()?;
-    let _ = ended.send(());
-    let _ = guard.join();
-    lines
 }

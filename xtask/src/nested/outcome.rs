@@ -1,12 +1,15 @@
 //! What the outer machine tells about its tests, line by line.
 
 use std::io::{BufRead, BufReader, Read};
+use std::time::Instant;
 
 use anyhow::Result;
 
 /// One line of the outer machine.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
+    /// A test begins.
+    Started,
     /// A test ended.
     Ended {
         /// Its name.
@@ -22,6 +25,7 @@ fn parse(line: &str) -> Option<Line> {
     let mut words = line.trim().splitn(3, ' ');
     match (words.next()?, words.next(), words.next()) {
         ("done", None, None) => Some(Line::Done),
+        ("test", Some(_), Some("started")) => Some(Line::Started),
         ("test", Some(name), Some(how)) => Some(Line::Ended {
             name: name.to_owned(),
             how: how.to_owned(),
@@ -30,34 +34,57 @@ fn parse(line: &str) -> Option<Line> {
     }
 }
 
-/// Reads until the machine ends, and tells each outcome as it comes.
+/// Reads until the machine ends, and tells each outcome as it comes, with the test's time.
 pub fn read(from: impl Read) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
+    let mut started = Instant::now();
     for line in BufReader::new(from).split(b'\n') {
-        if let Some(line) = parse(&String::from_utf8_lossy(&line?)) {
-            if let Line::Ended { name, how } = &line {
-                println!("test nested::{name} ... {how}");
+        let Some(line) = parse(&String::from_utf8_lossy(&line?)) else {
+            continue;
+        };
+        match &line {
+            Line::Started => started = Instant::now(),
+            Line::Ended { name, how } => {
+                let seconds = started.elapsed().as_secs_f64();
+                println!("test nested::{name} ... {how} ({seconds:.1} s)");
             }
-            lines.push(line);
+            Line::Done => {}
         }
+        lines.push(line);
     }
     Ok(lines)
 }
 
-/// Prints the sum; returns how many of `wanted` did not end well.
-pub fn report(wanted: &[String], lines: &[Line]) -> usize {
-    let well = |name: &&String| {
-        lines.iter().any(|line| {
-            matches!(line, Line::Ended { name: ended, how } if ended == *name && how == "ok")
-        })
+/// Which of `wanted` did not end well, by name; prints the sum.
+pub fn failed<'a>(wanted: &'a [String], lines: &[Line]) -> Vec<&'a str> {
+    let well = |name: &str| {
+        lines.iter().any(
+            |line| matches!(line, Line::Ended { name: ended, how } if ended == name && how == "ok"),
+        )
     };
-    let passed = wanted.iter().filter(well).count();
+    let names = wanted.iter().map(String::as_str);
+    let failed: Vec<&str> = names.filter(|name| !well(name)).collect();
     if !lines.contains(&Line::Done) {
         println!("the outer machine ended before it had run every test");
     }
-    let failed = wanted.len() - passed;
-    println!("\nnested: {passed} passed, {failed} failed");
+    let passed = wanted.len() - failed.len();
+    println!("\nnested: {passed} passed, {} failed", failed.len());
     failed
+}
+
+/// What a test wrote to the console, from the line that names it on; at most its last lines.
+pub fn said<'a>(console: &'a str, name: &str) -> &'a str {
+    const MOST: usize = 120;
+    let head = format!("==== {name}");
+    let Some(start) = console.lines().find(|line| line.trim() == head) else {
+        return "it was never started";
+    };
+    let from = start.as_ptr() as usize - console.as_ptr() as usize;
+    let text = &console[from..];
+    let end = text[4..].find("\n==== ").map_or(text.len(), |at| at + 4);
+    let text = &text[..end];
+    let cut = text.rmatch_indices('\n').nth(MOST);
+    cut.map_or(text, |(at, _)| &text[at + 1..])
 }
 
 #[cfg(test)]
@@ -69,11 +96,21 @@ mod tests {
         let wanted = ["a", "b", "c"].map(str::to_owned);
         let lines = read(&b"\0garbage\r\ntest a ok\r\ntest b failed 1\r\n"[..]).unwrap();
         assert_eq!(lines.len(), 2);
-        assert_eq!(report(&wanted, &lines), 2);
-        let lines = read(&b"test a ok\ntest b ok\ntest c ok\ndone\n"[..]).unwrap();
-        assert_eq!(
-            (report(&wanted, &lines), lines.last()),
-            (0, Some(&Line::Done))
-        );
+        assert_eq!(failed(&wanted, &lines), ["b", "c"]);
+        let text = b"test a started\ntest a ok\ntest b ok\ntest c ok\ndone\n";
+        let lines = read(&text[..]).unwrap();
+        assert!(failed(&wanted, &lines).is_empty());
+        assert_eq!(lines.last(), Some(&Line::Done));
+    }
+
+    #[test]
+    fn a_failure_is_shown_with_its_own_words() {
+        let console = "boot\n==== a\none\ntwo\n==== ab\nthree\n==== b\n";
+        assert_eq!(said(console, "a"), "==== a\none\ntwo");
+        assert_eq!(said(console, "ab"), "==== ab\nthree");
+        assert_eq!(said(console, "b"), "==== b\n");
+        assert_eq!(said(console, "c"), "it was never started");
+        let long = format!("==== a\n{}end", "line\n".repeat(500));
+        assert_eq!(said(&long, "a").lines().count(), 121);
     }
 }

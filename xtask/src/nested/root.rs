@@ -7,11 +7,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::order::Test;
+use super::suites::Suite;
 use crate::image::cpio::Archive;
 use crate::image::debian;
 
 /// Programs of this system, with the libraries they name.
-pub const PROGRAMS: &[&str] = &["/usr/bin/qemu-system-x86_64"];
+const PROGRAMS: &[&str] = &[
+    "/usr/bin/qemu-system-x86_64",
+    "/usr/bin/prlimit",
+    "/usr/bin/setpriv",
+];
 /// What QEMU reads at the start of a machine without graphics or network.
 const FIRMWARE: &[&str] = &[
     "/usr/share/seabios/bios-256k.bin",
@@ -20,30 +26,6 @@ const FIRMWARE: &[&str] = &[
     "/usr/share/qemu/pvh.bin",
 ];
 const FOLDERS: &[&str] = &["dev", "etc", "proc", "root", "run", "sys", "tmp"];
-const TESTS: &[(&str, &str)] = &[
-    (
-        "10_boots_to_ready",
-        include_str!("tests/10_boots_to_ready.sh"),
-    ),
-    ("15_is_confined", include_str!("tests/15_is_confined.sh")),
-    (
-        "20_hello_container",
-        include_str!("tests/20_hello_container.sh"),
-    ),
-    (
-        "30_streams_are_exact",
-        include_str!("tests/30_streams_are_exact.sh"),
-    ),
-    (
-        "40_folder_is_shared",
-        include_str!("tests/40_folder_is_shared.sh"),
-    ),
-    (
-        "85_panic_leaves_its_words",
-        include_str!("tests/85_panic_leaves_its_words.sh"),
-    ),
-    ("90_goes_down", include_str!("tests/90_goes_down.sh")),
-];
 /// Seconds one test may take: a boot in a machine that is emulated itself takes thirty, many times
 /// that where others compile.
 const LIMIT: &str = "400\n";
@@ -52,12 +34,16 @@ const LIMIT: &str = "400\n";
 pub struct Parts<'a> {
     /// Kernel modules, in the order in which they are loaded.
     pub modules: Vec<PathBuf>,
-    /// The program under test.
-    pub lighter: PathBuf,
+    /// The program under test and those that drive it, by their places.
+    pub programs: Vec<(String, PathBuf)>,
     /// The folder of the image it boots.
     pub image: PathBuf,
-    /// A part of the names of the tests to run. The first and the last test are its frame.
-    pub only: Option<&'a str>,
+    /// Test programs.
+    pub suites: &'a [Suite],
+    /// The initial file system of their machines.
+    pub guest: PathBuf,
+    /// What is run.
+    pub tests: &'a [Test],
 }
 
 enum Content {
@@ -68,8 +54,8 @@ enum Content {
 /// Files by their path without the leading slash, with their mode.
 type Tree = BTreeMap<String, (u32, Content)>;
 
-/// Writes the archive; returns the names of the tests in it.
-pub fn write(parts: &Parts<'_>, to: &Path) -> Result<Vec<String>> {
+/// Writes the archive.
+pub fn write(parts: &Parts<'_>, to: &Path) -> Result<()> {
     let mut tree = Tree::new();
     let mut put = |name: &str, mode, content| {
         tree.insert(name.trim_start_matches('/').to_owned(), (mode, content));
@@ -83,12 +69,19 @@ pub fn write(parts: &Parts<'_>, to: &Path) -> Result<Vec<String>> {
     );
     put("etc/group", 0o644, Content::Text("root:x:0:\n".into()));
     put("bin/busybox", 0o755, Content::File("/bin/busybox".into()));
-    put("bin/lighter", 0o755, Content::File(parts.lighter.clone()));
+    for (place, file) in &parts.programs {
+        put(place, 0o755, Content::File(file.clone()));
+    }
     for path in PROGRAMS.iter().chain(FIRMWARE) {
         put(path, 0o755, Content::File(path.into()));
     }
     let programs = PROGRAMS.iter().map(PathBuf::from);
-    for library in libraries(programs.chain([parts.lighter.clone()]))? {
+    let suites = parts.suites.iter().map(|suite| suite.file.clone());
+    for library in libraries(
+        programs
+            .chain(parts.programs.iter().map(|(_, file)| file.clone()))
+            .chain(suites),
+    )? {
         put(&library, 0o755, Content::File(library.clone().into()));
     }
     let mut order = String::new();
@@ -110,22 +103,23 @@ pub fn write(parts: &Parts<'_>, to: &Path) -> Result<Vec<String>> {
             put(&format!("image/{name}"), 0o644, Content::File(path.clone()));
         }
     }
-    let wanted: Vec<_> = TESTS
-        .iter()
-        .filter(|(name, _)| {
-            let frame = name.starts_with("10_") || name.starts_with("90_");
-            frame || parts.only.is_none_or(|part| name.contains(part))
-        })
-        .collect();
-    for (name, text) in &wanted {
-        put(
-            &format!("tests/{name}"),
-            0o755,
-            Content::Text((*text).into()),
-        );
+    put(
+        "suites/guest.cpio",
+        0o644,
+        Content::File(parts.guest.clone()),
+    );
+    for suite in parts.suites {
+        put(&suite.place(), 0o755, Content::File(suite.file.clone()));
     }
-    archive(&tree, to)?;
-    Ok(wanted.iter().map(|(name, _)| (*name).to_owned()).collect())
+    let mut lines = String::new();
+    for test in parts.tests {
+        lines.push_str(&format!("{} {}\n", test.name, test.command));
+        if let Some(text) = test.script {
+            put(&test.command, 0o755, Content::Text(text.into()));
+        }
+    }
+    put("order", 0o644, Content::Text(lines));
+    archive(&tree, to)
 }
 
 /// The shared libraries of these programs, the loader included.

@@ -6,7 +6,7 @@
 //!
 //! Ports: 10 echo, 11 duplex pattern, 12 half-close seen from the guest, 13 stalled reader, 14 its
 //! release, 15 orders, 16 connects back to the host, 17 endless source, 18 echo for a crowd (one
-//! thread for all its streams).
+//! thread for all its streams), 19 echo with the digest of what it heard, 20 records on the disk.
 
 use std::{
     ffi::{c_int, c_ulong, c_void},
@@ -36,6 +36,8 @@ unsafe extern "C" {
     fn epoll_ctl(epoll: c_int, operation: c_int, fd: c_int, event: *const EpollEvent) -> c_int;
     fn epoll_wait(epoll: c_int, events: *mut EpollEvent, max: c_int, timeout: c_int) -> c_int;
     fn setrlimit(resource: c_int, limit: *const [u64; 2]) -> c_int;
+    fn sched_setaffinity(thread: c_int, size: usize, processors: *const u64) -> c_int;
+    fn sched_getcpu() -> c_int;
 }
 
 const AF_VSOCK: c_int = 40;
@@ -146,6 +148,62 @@ fn echo(mut stream: File) -> io::Result<()> {
     }
 }
 
+/// As the echo; at the end of the host's words it says the digest of them.
+fn echo_with_digest(mut stream: File) -> io::Result<()> {
+    let mut bytes = vec![0; 64 << 10];
+    let mut digest = Digest::new();
+    loop {
+        let n = stream.read(&mut bytes)?;
+        if n == 0 {
+            return stream.write_all(&digest.value().to_le_bytes());
+        }
+        digest.add(&bytes[..n]);
+        stream.write_all(&bytes[..n])?;
+    }
+}
+
+/// The host's tests have the same: every byte and its place count, at the cost of a multiplication for eight.
+struct Digest {
+    sum: u64,
+    rest: Vec<u8>,
+}
+
+impl Digest {
+    fn new() -> Self {
+        Self { sum: 0, rest: Vec::new() }
+    }
+
+    fn add(&mut self, mut bytes: &[u8]) {
+        if !self.rest.is_empty() {
+            let n = bytes.len().min(8 - self.rest.len());
+            self.rest.extend_from_slice(&bytes[..n]);
+            bytes = &bytes[n..];
+            if self.rest.len() < 8 {
+                return;
+            }
+            let whole = std::mem::take(&mut self.rest);
+            self.words(&whole);
+        }
+        let whole = bytes.len() / 8 * 8;
+        self.words(&bytes[..whole]);
+        self.rest.extend_from_slice(&bytes[whole..]);
+    }
+
+    fn words(&mut self, bytes: &[u8]) {
+        for word in bytes.chunks_exact(8) {
+            let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
+            self.sum = (self.sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        }
+    }
+
+    fn value(mut self) -> u64 {
+        self.rest.resize(8, 0);
+        let last = std::mem::take(&mut self.rest);
+        self.words(&last);
+        self.sum
+    }
+}
+
 /// The same pattern on both sides: eight bytes a step of a multiplicative generator.
 struct Pattern(u64);
 
@@ -245,6 +303,7 @@ fn orders(mut stream: File) -> io::Result<()> {
             stream.write_all(b"written")?;
         }
         b'n' => println!("{}", "console noise ".repeat(200_000)),
+        b'p' => stream.write_all(&processors()?)?,
         other => eprintln!("order {other} is unknown"),
     }
     Ok(())
@@ -262,6 +321,52 @@ fn fill_disk() -> io::Result<()> {
     io::Seek::rewind(&mut disk)?;
     disk.read_exact(&mut again)?;
     if again == bytes { Ok(()) } else { Err(io::Error::other("the disk forgot")) }
+}
+
+/// Has every processor work at once, each its own thread; the numbers of those that did.
+fn processors() -> io::Result<Vec<u8>> {
+    let all = thread::available_parallelism()?.get() as u8;
+    let threads: Vec<_> = (0..all).map(|number| thread::spawn(move || work_on(number))).collect();
+    threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+}
+
+fn work_on(number: u8) -> io::Result<u8> {
+    // SAFETY: a set of as many bytes as is said, of the calling thread.
+    check(unsafe { sched_setaffinity(0, 8, &(1 << number)) })?;
+    let mut bytes = vec![0; 1 << 20];
+    Pattern(number.into()).fill(&mut bytes);
+    std::hint::black_box(&bytes);
+    // SAFETY: it takes nothing.
+    Ok(unsafe { sched_getcpu() } as u8)
+}
+
+const RECORD: u64 = 4096;
+
+/// Takes `w` and a seed, and writes record after record of it, each acknowledged when it is on the disk; or `r`, a seed
+/// and a count, and tells which record is the first that is not there: the count, if all are.
+fn records(mut stream: File) -> io::Result<()> {
+    let mut disk = File::options().read(true).write(true).open("/dev/vda")?;
+    let size = io::Seek::seek(&mut disk, io::SeekFrom::End(0))?;
+    io::Seek::rewind(&mut disk)?;
+    let mut head = [0; 17];
+    stream.read_exact(&mut head)?;
+    let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
+    let (seed, count) = (number(1), number(9).min(size / RECORD));
+    let (mut found, mut expected) = ([0; RECORD as usize], [0; RECORD as usize]);
+    for record in 0..count {
+        Pattern(seed ^ record).fill(&mut expected);
+        if head[0] == b'w' {
+            disk.write_all(&expected)?;
+            disk.sync_data()?;
+            stream.write_all(&record.to_le_bytes())?;
+            continue;
+        }
+        disk.read_exact(&mut found)?;
+        if found != expected {
+            return stream.write_all(&record.to_le_bytes());
+        }
+    }
+    stream.write_all(&count.to_le_bytes())
 }
 
 /// Takes a host port, connects there, and passes on what it reads; a refusal closes the stream.
@@ -350,6 +455,8 @@ fn main() {
     serve(14, release);
     serve(16, connect_back);
     serve(17, source);
+    serve(19, echo_with_digest);
+    serve(20, records);
     let listener = listen_on(18).expect("a port of our own");
     thread::spawn(move || crowd(&listener));
     // Last: whoever reaches the orders finds all others.

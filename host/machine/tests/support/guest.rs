@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use lighter_machine::{Error, Hypervisor, Qemu, Vm, VmParts, VmSpec};
+use lighter_machine::{Error, Hypervisor, Vm, VmParts, VmSpec};
 
 use super::{PATIENCE, port, until};
 
@@ -17,6 +17,14 @@ pub struct Guest {
     pub vm: Arc<dyn Vm>,
     pub console: PathBuf,
     dir: Option<tempfile::TempDir>,
+}
+
+/// Runs a claim against a fresh machine of every backend, which does not run yet.
+pub fn each(kernel: &Path, claim: impl Fn(Guest)) {
+    for backend in super::backends::all() {
+        backend.probe().unwrap();
+        claim(Guest::create(&*backend, kernel.to_owned()));
+    }
 }
 
 pub fn open_parts(spec: &VmSpec) -> VmParts {
@@ -57,21 +65,24 @@ impl Guest {
 
     /// The same with its files in a directory of the caller's.
     pub fn create_in(hypervisor: &dyn Hypervisor, kernel: PathBuf, dir: &Path) -> Self {
-        let spec = super::spec(kernel, dir);
-        let vm = Arc::from(hypervisor.create(&spec, open_parts(&spec)).unwrap());
+        Self::of(hypervisor, &super::spec(kernel, dir))
+    }
+
+    /// The same of another specification.
+    pub fn of(hypervisor: &dyn Hypervisor, spec: &VmSpec) -> Self {
+        let vm = Arc::from(hypervisor.create(spec, open_parts(spec)).unwrap());
         Self {
             vm,
-            console: spec.console_log,
+            console: spec.console_log.clone(),
             dir: None,
         }
     }
 
-    /// Starts one and waits until its last listener is there.
-    pub fn boot(kernel: PathBuf) -> Self {
-        let guest = Self::create(&Qemu, kernel);
-        guest.vm.start().unwrap();
-        guest.wait_until_up();
-        guest
+    /// Starts it and waits until its last listener is there.
+    pub fn boot(self) -> Self {
+        self.vm.start().unwrap();
+        self.wait_until_up();
+        self
     }
 
     pub fn wait_until_up(&self) {

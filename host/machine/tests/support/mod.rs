@@ -3,13 +3,15 @@
 #![cfg(target_os = "linux")]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod backends;
 pub mod guest;
+pub mod process;
+pub mod triple_fault;
 
 use std::{
     env, fs,
     io::{Read, Write},
     path::{Path, PathBuf},
-    process::Command,
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -27,10 +29,12 @@ pub mod port {
     pub const CONNECT_BACK: u32 = 16;
     pub const SOURCE: u32 = 17;
     pub const CROWD: u32 = 18;
+    pub const DIGEST_ECHO: u32 = 19;
+    pub const RECORDS: u32 = 20;
 }
 
 /// How long anything in these tests may take; a hang is a failure, slowness is not.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(360);
 
 /// The smaller count, or the one for long runs; reported.
 #[track_caller]
@@ -66,89 +70,29 @@ macro_rules! kernel_or_skip {
     };
 }
 
-/// The initial file system with the test guest as `/init`, built once.
+/// The initial file system with the test guest as `/init`: the one that is named, or built once.
 pub fn initramfs() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build_initramfs).clone()
+    let built = || {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/init.rs");
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let path = dir.keep().join("initramfs.cpio");
+        lighter_tests::initramfs::write(&source, &path).unwrap();
+        path
+    };
+    BUILT
+        .get_or_init(|| lighter_tests::env::path(lighter_tests::env::GUEST).unwrap_or_else(built))
+        .clone()
 }
 
-fn build_initramfs() -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/init.rs");
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let dir = tempfile::tempdir_in(out).unwrap();
-    let program = dir.path().join("init");
-    let status = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-        .args([
-            "--edition",
-            "2024",
-            "-O",
-            "-C",
-            "panic=abort",
-            "-C",
-            "strip=symbols",
-        ])
-        .args([
-            "-C",
-            "target-feature=+crt-static",
-            "--target",
-            "x86_64-unknown-linux-gnu",
-        ])
-        .arg("-o")
-        .arg(&program)
-        .arg(source)
-        .status()
-        .unwrap();
-    assert!(status.success(), "the guest does not compile");
-    let mut archive = Vec::new();
-    entry(&mut archive, "dev", 0o040755, (0, 0), &[]);
-    entry(&mut archive, "dev/console", 0o020600, (5, 1), &[]);
-    entry(
-        &mut archive,
-        "init",
-        0o100755,
-        (0, 0),
-        &fs::read(program).unwrap(),
-    );
-    entry(&mut archive, "TRAILER!!!", 0, (0, 0), &[]);
-    let path = dir.keep().join("initramfs.cpio");
-    fs::write(&path, archive).unwrap();
-    path
-}
-
-/// One member of a `newc` archive.
-fn entry(archive: &mut Vec<u8>, name: &str, mode: u32, (major, minor): (u32, u32), content: &[u8]) {
-    let fields = [
-        0,
-        mode,
-        0,
-        0,
-        1,
-        0,
-        content.len() as u32,
-        0,
-        0,
-        major,
-        minor,
-        name.len() as u32 + 1,
-        0,
-    ];
-    archive.extend_from_slice(b"070701");
-    for field in fields {
-        write!(archive, "{field:08x}").unwrap();
-    }
-    archive.extend_from_slice(name.as_bytes());
-    archive.push(0);
-    archive.resize(archive.len().next_multiple_of(4), 0);
-    archive.extend_from_slice(content);
-    archive.resize(archive.len().next_multiple_of(4), 0);
-}
-
-/// A small machine with an empty disk.
+/// A small machine, with an empty disk where the directory has none yet.
 pub fn spec(kernel: PathBuf, dir: &Path) -> VmSpec {
     let disk = dir.join("disk.img");
-    fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
+    let mut options = fs::File::options();
+    let file = options.write(true).create(true).truncate(false).open(&disk);
+    file.unwrap().set_len(64 << 20).unwrap();
     VmSpec {
-        backend: lighter_machine::Backend::Auto,
+        backend: backends::named().unwrap_or_default(),
         cpus: 2,
         memory_bytes: 1024 << 20,
         kernel,
@@ -177,6 +121,26 @@ pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
             "{what}: not within {PATIENCE:?}"
         );
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The digest of the guest's echo; see `tests/guest/init.rs`. Each piece but the last is of whole words.
+#[derive(Default)]
+pub struct Digest(u64);
+
+impl Digest {
+    pub fn add(&mut self, bytes: &[u8]) {
+        for word in bytes.chunks_exact(8) {
+            let word = u64::from_le_bytes(word.try_into().unwrap());
+            self.0 = (self.0 ^ word)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(29);
+        }
+    }
+
+    pub fn value(mut self) -> u64 {
+        self.add(&[0; 8]);
+        self.0
     }
 }
 

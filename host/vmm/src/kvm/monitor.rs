@@ -46,6 +46,8 @@ pub struct Config {
 pub enum End {
     /// The guest restarted, which a machine does once.
     Reset,
+    /// A processor of the guest found no way to handle a fault. It is also how a guest's kernel restarts.
+    TripleFault,
     /// It was ended from outside.
     Killed,
     /// It could not go on.

@@ -159,8 +159,8 @@ fn step(vcpu: &mut VcpuFd, bus: &Bus, ports: &Ports) -> Option<End> {
             }
         }
         Ok(VcpuExit::IoIn(port, into)) => ports.read(port, into),
-        // A triple fault, which is how the guest restarts, or a wish to end.
-        Ok(VcpuExit::Shutdown | VcpuExit::SystemEvent(..)) => return Some(End::Reset),
+        Ok(VcpuExit::Shutdown) => return Some(End::TripleFault),
+        Ok(VcpuExit::SystemEvent(..)) => return Some(End::Reset),
         Ok(VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen) => {}
         Ok(other) => return Some(End::Failed(format!("a processor stopped: {other:?}"))),
         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}

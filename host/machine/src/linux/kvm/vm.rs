@@ -123,6 +123,7 @@ impl KvmVm {
         let waited = move || {
             let what = match monitor.wait() {
                 End::Reset => "the guest restarted".to_owned(),
+                End::TripleFault => "the guest's processor was reset (triple fault)".to_owned(),
                 End::Killed => "the machine was ended".to_owned(),
                 End::Failed(what) => what,
             };

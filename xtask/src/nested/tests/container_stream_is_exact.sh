@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# 8 MiB through vsock and back under KVM.
+# 8 MiB through a container and back.
 set -e
 dd if=/dev/urandom of=/tmp/sent bs=1M count=8 2>/dev/null
 lighter run --rm -i lighter/hello cat </tmp/sent >/tmp/back
