@@ -11,6 +11,7 @@ mod naming;
 mod outward;
 mod own_cli;
 mod own_copies;
+mod own_networks;
 mod own_terminal;
 mod own_words;
 mod proxies;

@@ -342,13 +342,6 @@ pub const CREATE: &[Flag] = &[
     ),
     flag("name", None, Kind::Text, "", "Name of the container"),
     flag(
-        "network",
-        None,
-        Kind::Text,
-        "",
-        "Network to connect to (bridge|none|host)",
-    ),
-    flag(
         "no-healthcheck",
         None,
         Kind::Switch,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::container_flags::CREATE;
 use super::flags::{fill, is_set, put, switch, text, texts};
-use super::{mounts, ports, values};
+use super::{endpoints, mounts, ports, values};
 use crate::exit::{CliError, words};
 
 /// Makes the whole body.
@@ -25,7 +25,6 @@ pub fn request(arguments: &ArgMatches, attach: &Attach) -> Result<Value, CliErro
         "AttachStdin": attach.stdin,
         "AttachStdout": attach.stdout,
         "AttachStderr": attach.stderr,
-        "HostConfig": { "NetworkMode": "default" },
     });
     fill(&mut body, CREATE, arguments)?;
     let restarts = body["HostConfig"]["RestartPolicy"]["Name"].as_str();
@@ -45,7 +44,7 @@ pub fn request(arguments: &ArgMatches, attach: &Attach) -> Result<Value, CliErro
     health(&mut body, arguments)?;
     security(&mut body, arguments)?;
     volumes(&mut body, arguments)?;
-    network(&mut body, arguments);
+    endpoints::fill(&mut body, arguments)?;
     ports::fill(
         &mut body,
         &texts(arguments, "publish"),
@@ -233,12 +232,6 @@ fn volumes(body: &mut Value, arguments: &ArgMatches) -> Result<(), CliError> {
     Ok(())
 }
 
-fn network(body: &mut Value, arguments: &ArgMatches) {
-    if let Some(network) = text(arguments, "network") {
-        put(body, "HostConfig.NetworkMode", json!(network));
-    }
-}
-
 /// Whether a pull is wanted before the creation, whatever is there.
 pub fn pull_policy(arguments: &ArgMatches) -> Result<String, CliError> {
     let policy = text(arguments, "pull").unwrap_or_else(|| "missing".to_owned());
@@ -264,6 +257,7 @@ mod tests {
 
     fn body(words: &[&str]) -> Result<Value, CliError> {
         let command = with_flags(with_flags(clap::Command::new("run"), CREATE), RUN);
+        let command = with_flags(command, endpoints::FLAGS);
         let command = command
             .disable_help_flag(true)
             .no_binary_name(true)

@@ -11,6 +11,7 @@ mod create;
 mod credential_helper;
 mod detach;
 mod disk;
+mod endpoints;
 mod events;
 mod exec;
 mod flags;

@@ -55,9 +55,13 @@ const IMAGE: &[Word] = &[
 ];
 
 const NETWORK: &[Word] = &[
+    ("connect", &[], "network-connect"),
+    ("create", &[], "network-create"),
+    ("disconnect", &[], "network-disconnect"),
     ("inspect", &[], "network-inspect"),
     ("ls", &["list"], "network-ls"),
     ("prune", &[], "network-prune"),
+    ("rm", &["remove"], "network-rm"),
 ];
 
 const SYSTEM: &[Word] = &[

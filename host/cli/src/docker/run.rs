@@ -10,7 +10,7 @@ use super::create::{self, Attach};
 use super::detach::DetachKeys;
 use super::flags::{Flag, Kind, flag, is_set, text, texts, with_flags};
 use super::streams::{self, Ended, Join};
-use super::{Context, Verb, pull};
+use super::{Context, Verb, endpoints, pull};
 use crate::exit::{CliError, Code};
 
 /// Image and command: flags after the image are the command's.
@@ -24,7 +24,7 @@ pub fn positional() -> Arg {
 
 fn container_command(name: &'static str, about: &'static str) -> Command {
     let command = Command::new(name).about(about).arg(positional());
-    with_flags(command, CREATE)
+    with_flags(with_flags(command, CREATE), endpoints::FLAGS)
         // `-h` is the host name here.
         .disable_help_flag(true)
         .arg(

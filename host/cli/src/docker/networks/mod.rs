@@ -1,6 +1,9 @@
-//! `network ls` and `network inspect`; `network prune` is with the other prunes.
+//! The verbs below `network`; `network prune` is with the other prunes.
 
-use clap::{ArgMatches, Command};
+mod connect;
+mod create;
+
+use clap::{Arg, ArgMatches, Command};
 use serde_json::{Map, Value, json};
 
 use super::api::{escape, with_query};
@@ -53,7 +56,48 @@ pub const BELOW_NOUNS: &[Verb] = &[
         },
         run: |c, a| Box::pin(show(c, a)),
     },
+    Verb {
+        name: "network-create",
+        command: || {
+            let command = Command::new("create").about("Create a network");
+            with_flags(command, create::FLAGS).arg(name("target", "NETWORK"))
+        },
+        run: |c, a| Box::pin(create::run(c, a)),
+    },
+    Verb {
+        name: "network-rm",
+        command: || {
+            let command = Command::new("rm").about("Remove networks");
+            with_flags(command, connect::RM).arg(super::targets("NETWORK"))
+        },
+        run: |c, a| Box::pin(connect::remove(c, a)),
+    },
+    Verb {
+        name: "network-connect",
+        command: || {
+            let command = Command::new("connect").about("Connect a container to a network");
+            ends(with_flags(command, connect::CONNECT))
+        },
+        run: |c, a| Box::pin(connect::connect(c, a)),
+    },
+    Verb {
+        name: "network-disconnect",
+        command: || {
+            let command = Command::new("disconnect").about("Disconnect a container from a network");
+            ends(with_flags(command, connect::DISCONNECT))
+        },
+        run: |c, a| Box::pin(connect::disconnect(c, a)),
+    },
 ];
+
+fn name(id: &'static str, word: &'static str) -> Arg {
+    Arg::new(id).required(true).value_name(word)
+}
+
+fn ends(command: Command) -> Command {
+    let command = command.arg(name("network", "NETWORK"));
+    command.arg(name("container", "CONTAINER"))
+}
 
 const HEADINGS: &[Column] = &[
     ("CreatedAt", "CREATED AT"),

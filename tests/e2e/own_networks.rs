@@ -1,0 +1,63 @@
+//! Networks by our own command: made, joined with names and addresses, left and removed.
+
+use lighter_tests::Host;
+
+#[test]
+fn a_network_is_made_joined_left_and_removed() {
+    let Some(host) = Host::shared("a_network_is_made_joined_left_and_removed") else {
+        return;
+    };
+    let lighter = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        host.lighter(&words).ok().out().trim().to_owned()
+    };
+    let inspect = |of: &str, format: &str| {
+        let run = host.docker(&["inspect", "--format", format, of]);
+        run.ok().out().trim().to_owned()
+    };
+    let id =
+        lighter("network create --subnet 10.213.0.0/24 --gateway 10.213.0.9 --label a=b own-net");
+    let shown = "{{.Id}} {{.Driver}} {{(index .IPAM.Config 0).Gateway}} {{.Labels.a}}";
+    assert_eq!(
+        inspect("own-net", shown),
+        format!("{id} bridge 10.213.0.9 b")
+    );
+    lighter("network create --internal own-other");
+
+    lighter(
+        "run -d --name own-a --network own-net --ip 10.213.0.77 --network-alias first busybox sleep 1000",
+    );
+    lighter(
+        "run -d --name own-b --network name=own-net,mac-address=02:00:00:00:77:01 --network own-other \
+         --link own-a:linked busybox sleep 1000",
+    );
+    for name in ["own-a", "first", "linked"] {
+        let found = lighter(&format!("exec own-b nslookup -type=a {name}"));
+        assert!(found.contains("10.213.0.77"), "{name}: {found}");
+    }
+    let card = lighter("exec own-b ip link");
+    assert!(card.contains("02:00:00:00:77:01"), "{card}");
+
+    lighter("network connect --alias later own-other own-a");
+    let found = lighter("exec own-b nslookup -type=a later");
+    assert!(!found.contains("10.213.0.77"), "{found}");
+    lighter("network disconnect own-other own-a");
+    let joined = inspect(
+        "own-a",
+        "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}",
+    );
+    assert_eq!(joined, "own-net");
+
+    let busy = host.lighter(&["network", "rm", "own-net"]);
+    assert_eq!(
+        (busy.code, busy.err().contains("has active endpoints")),
+        (1, true),
+        "{}",
+        busy.err()
+    );
+    lighter("rm -f own-a own-b");
+    assert_eq!(
+        lighter("network rm own-net own-other"),
+        "own-net\nown-other"
+    );
+}
