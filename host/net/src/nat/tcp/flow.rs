@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Called by the table beside it, on one thread. What comes from the guest is believed for its own connection
-//! only: numbers out of order are answered, never followed. The link loses nothing by itself, so that what is
-//! lost (the guest may drop) is sent again from the first missing byte on.
+//! only: numbers out of order are answered, never followed. The link loses nothing by itself; what the guest drops is
+//! sent again frame by frame as its acknowledgements tell (RFC 6582, without a congestion window), and all from the
+//! first missing byte on where it tells nothing.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
@@ -48,6 +49,15 @@ pub enum Verdict {
     Gone,
     /// The guest is to be told that it is over.
     Broken,
+}
+
+/// What is missing at the guest is being sent again.
+#[derive(Clone, Copy, Debug)]
+struct Recovery {
+    /// Over when the guest has everything before this; until then what it says again tells nothing new.
+    until: u32,
+    /// An acknowledgement of less than that asks for the next frame that is missing.
+    by_frames: bool,
 }
 
 /// Memory that all connections may still take for larger rings.
@@ -113,6 +123,9 @@ pub struct Flow {
 
     pub(super) owes_answer: bool,
     pub(super) probe: bool,
+    /// The first frame that the guest lacks is to be sent again.
+    pub(super) lacks_first: bool,
+    recovery: Option<Recovery>,
     duplicates: u8,
     tries: u8,
 }
@@ -153,6 +166,8 @@ impl Flow {
             moved_in: 0,
             owes_answer: false,
             probe: false,
+            lacks_first: false,
+            recovery: None,
             duplicates: 0,
             tries: 0,
         }
@@ -237,17 +252,37 @@ impl Flow {
             }
             (self.duplicates, self.tries) = (0, 0);
             self.window = window;
+            self.recover(acknowledged);
         } else if acknowledged == self.oldest {
             let repeated = segment.length() == 0
                 && window == self.window
                 && self.next != self.oldest
                 && self.state == State::Open;
-            self.duplicates = if repeated { self.duplicates + 1 } else { 0 };
-            if self.duplicates == 3 {
-                self.next = self.oldest;
-                self.duplicates = 0;
+            self.duplicates = if repeated {
+                self.duplicates.saturating_add(1)
+            } else {
+                0
+            };
+            if self.duplicates == 3 && self.recovery.is_none() {
+                self.lacks_first = true;
+                self.recovery = Some(Recovery {
+                    until: self.furthest,
+                    by_frames: true,
+                });
             }
             self.window = window;
+        }
+    }
+
+    /// The guest has more of what is being sent again.
+    fn recover(&mut self, acknowledged: u32) {
+        let Some(recovery) = self.recovery else {
+            return;
+        };
+        if before(acknowledged, recovery.until) {
+            self.lacks_first |= recovery.by_frames;
+        } else {
+            (self.recovery, self.lacks_first) = (None, false);
         }
     }
 
@@ -397,6 +432,11 @@ impl Flow {
             return Verdict::Broken;
         }
         self.next = self.oldest;
+        self.lacks_first = false;
+        self.recovery = Some(Recovery {
+            until: self.furthest,
+            by_frames: false,
+        });
         self.probe = self.window == 0;
         Verdict::Goes
     }

@@ -59,6 +59,9 @@ fn answer(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
 fn content(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
     let mss = usize::from(flow.mss);
     let most = (LONGEST - 80) / mss * mss;
+    if flow.lacks_first && !first(flow, wire, plan, most) {
+        return Sent::Starved;
+    }
     let mut turn = 0;
     loop {
         let sent = distance(flow.next, flow.oldest);
@@ -93,6 +96,28 @@ fn content(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
         flow.sent_to(flow.next.wrapping_add(count as u32));
         turn += count;
     }
+}
+
+/// Sends the first frame again that the guest does not have; false if it has no room for it.
+fn first(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan, most: usize) -> bool {
+    let sent = distance(flow.next, flow.oldest);
+    let count = sent.min(flow.to_guest.len()).min(most);
+    if count == 0 {
+        // The end alone is missing.
+        flow.next = flow.oldest;
+    } else {
+        let head = Head {
+            sequence: flow.oldest,
+            ..head(flow, TcpControl::None, false)
+        };
+        let pieces = flow.to_guest.slices(0, count);
+        if !segment::send(wire, plan, &head, pieces, flow.mss) {
+            return false;
+        }
+        flow.owes_answer = false;
+    }
+    flow.lacks_first = false;
+    true
 }
 
 /// Tells the guest that the host has nothing more.

@@ -26,6 +26,8 @@ pub struct Link {
     pub room: Option<usize>,
     /// One of so many frames is lost, either way.
     pub lose: Option<usize>,
+    /// Bytes of frames that were sent to the guest.
+    pub sent: usize,
     random: u64,
 }
 
@@ -48,6 +50,7 @@ impl Wire for Link {
         }
         let whole = [frame.head, frame.content[0], frame.content[1]].concat();
         assert_eq!(whole.len(), frame.length());
+        self.sent += whole.len();
         for frame in complete(whole, frame.offload) {
             if !self.loses() {
                 self.to_guest.push_back(frame);

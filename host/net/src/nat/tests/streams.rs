@@ -128,6 +128,30 @@ fn lost_frames_are_sent_again() {
 }
 
 #[test]
+fn what_the_guest_has_is_not_sent_again_because_something_before_it_was_lost() {
+    let mut world = World::new();
+    let (handle, mut host) = connected(&mut world, false, 1_000_000);
+    world.link.lose = Some(200);
+    let total = 8_000_000;
+    let (mut sent, mut read) = (0, 0);
+    world.until("all of it", |world| {
+        while sent < total {
+            match host.write(&[7; 50_000]) {
+                Ok(count) => sent += count,
+                Err(_) => break,
+            }
+        }
+        let socket = world.tcp(handle);
+        if socket.can_recv() {
+            read += socket.recv(|bytes| (bytes.len(), bytes.len())).unwrap();
+        }
+        read >= total
+    });
+    let part = world.link.sent as f64 / read as f64;
+    assert!(part < 1.3, "{part:.2} times as much was sent as was read");
+}
+
+#[test]
 fn a_guest_without_room_for_frames_gets_them_later() {
     let mut world = World::new();
     let (handle, host) = connected(&mut world, false, 100_000);
