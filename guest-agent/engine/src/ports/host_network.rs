@@ -1,13 +1,13 @@
 //! What containers of the host's network listen on, at the host's loopback: as on a Linux host, where they share it.
 //!
 //! Nobody else reaches it, as there: the host listens on its loopback only. A port that somebody of the host has stays
-//! theirs, and is tried again when something changes.
+//! theirs, and is tried again now and then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lighter_network::ports::{Arrival, Listener, Ports, Route, Share, Transport, Way};
 use lighter_runtime::{Cgroup, ListenSignal};
@@ -30,8 +30,38 @@ const SETTLES: Duration = Duration::from_millis(20);
 /// After which it is looked once more: a socket for datagrams that is heard to close is there for a moment yet.
 const ONCE_MORE: Duration = Duration::from_millis(500);
 
-/// What the host listens on for the host's network, and by which number.
-type Leases = BTreeMap<Listener, (u32, Box<dyn HostLease>)>;
+/// How long a port that the host has not given is not asked for again, for as long as it is listened on.
+const ASKED_AGAIN: Duration = Duration::from_secs(10);
+
+/// What the host listens on for the host's network.
+#[derive(Default)]
+struct Leases {
+    /// By which number the host knows each.
+    held: BTreeMap<Listener, (u32, Box<dyn HostLease>)>,
+    /// When the host last said that somebody has a port.
+    refused: BTreeMap<(Transport, u16), Instant>,
+}
+
+/// The host has each port once, for all addresses.
+fn port((transport, address): &Listener) -> (Transport, u16) {
+    (*transport, address.port())
+}
+
+impl Leases {
+    /// Whether the host said a moment ago that it has none.
+    fn is_refused(&self, listener: &Listener) -> bool {
+        let asked = self.refused.get(&port(listener));
+        asked.is_some_and(|asked| asked.elapsed() < ASKED_AGAIN)
+    }
+
+    /// When the first of those that were refused may be asked for again.
+    fn next_try(&self) -> Option<Instant> {
+        self.refused
+            .values()
+            .min()
+            .map(|asked| *asked + ASKED_AGAIN)
+    }
+}
 
 /// What is listened on for the host's network, by the number that the host knows.
 #[derive(Debug, Default)]
@@ -115,7 +145,7 @@ impl Engine {
         signal: Arc<ListenSignal>,
         waits: AsyncFd<Watched<OwnedFd>>,
     ) {
-        let mut leases = Leases::new();
+        let mut leases = Leases::default();
         let mut once_more = true;
         let mut next = 0;
         // Begun before anything is asked of a host: the next one is not missed.
@@ -139,10 +169,11 @@ impl Engine {
                     Err(_) => return,
                 },
                 () = tokio::time::sleep(ONCE_MORE), if once_more => once_more = false,
+                () = until(leases.next_try()) => {}
                 () = &mut returned => {
                     returned = self.config().host_ports.returned();
                     // Another host listens on nothing yet.
-                    leases.clear();
+                    leases = Leases::default();
                     lock(&self.host_listeners().known).clear();
                 }
             }
@@ -156,25 +187,30 @@ impl Engine {
         leases: &mut Leases,
         next: &mut u32,
     ) {
+        let listened: BTreeSet<_> = there.iter().map(port).collect();
+        leases.refused.retain(|port, _| listened.contains(port));
         let gone: Vec<Listener> = leases
+            .held
             .keys()
             .filter(|listener| !there.contains(listener))
             .copied()
             .collect();
         for listener in gone {
-            if let Some((number, lease)) = leases.remove(&listener) {
+            if let Some((number, lease)) = leases.held.remove(&listener) {
                 lock(&self.host_listeners().known).remove(&number);
                 lease.close().await;
             }
         }
-        let port = |(transport, address): &Listener| (*transport, address.port());
-        let mut ports: BTreeSet<(Transport, u16)> = leases.keys().map(port).collect();
+        let mut ports: BTreeSet<(Transport, u16)> = leases.held.keys().map(port).collect();
         for listener in there {
             // One of a port is enough: all are at the loopback.
-            if leases.contains_key(listener) || !ports.insert(port(listener)) {
+            if leases.held.contains_key(listener)
+                || leases.is_refused(listener)
+                || !ports.insert(port(listener))
+            {
                 continue;
             }
-            if leases.len() >= MOST {
+            if leases.held.len() >= MOST {
                 tracing::warn!("more than {MOST} listeners in the host's network");
                 break;
             }
@@ -183,10 +219,12 @@ impl Engine {
             lock(&self.host_listeners().known).insert(*next, address);
             match self.listen_for(*next, transport, address.port()).await {
                 Ok(lease) => {
-                    leases.insert(*listener, (*next, lease));
+                    leases.refused.remove(&port(listener));
+                    leases.held.insert(*listener, (*next, lease));
                 }
                 Err(error) => {
                     lock(&self.host_listeners().known).remove(next);
+                    leases.refused.insert(port(listener), Instant::now());
                     tracing::info!(%error, %address, ?transport, "not reached at the host's loopback");
                 }
             }
@@ -221,6 +259,14 @@ impl Engine {
             ports.serve(arrival, &Loopback(reached_at(to))).await;
         }
         None
+    }
+}
+
+/// Until then; for ever without it.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then.into()).await,
+        None => std::future::pending().await,
     }
 }
 

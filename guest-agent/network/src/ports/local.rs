@@ -1,7 +1,7 @@
 //! What programs listen on in the host's namespace: containers of that network.
 //!
 //! A socket for datagrams listens if it is connected to nobody and has a port that the kernel would not choose: on
-//! those that it does choose are clients.
+//! those that it does choose are clients. What is bound to a group hears the group, and nobody at a loopback.
 //! Source: proc_pid_net(5), `tcp`, `tcp6`, `udp` and `udp6`: of connections, those that listen stand first.
 
 use std::collections::{BTreeSet, HashSet};
@@ -38,7 +38,9 @@ pub(super) fn listeners(own: &HashSet<u64>) -> io::Result<BTreeSet<Listener>> {
         for line in lines(file)? {
             let socket = listener(&line?, UNCONNECTED);
             let socket = socket.filter(|(address, inode)| {
-                !own.contains(inode) && !of_clients.contains(&address.port())
+                !own.contains(inode)
+                    && !of_clients.contains(&address.port())
+                    && !address.ip().is_multicast()
             });
             all.extend(socket.map(|(address, _)| (Transport::Udp, address)));
         }
@@ -141,6 +143,9 @@ mod tests {
         assert!(!seen(&server, &own));
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         assert!(!seen(&client, &none));
+        let port = server.local_addr().unwrap().port();
+        let group = UdpSocket::bind(("224.0.0.251", port)).unwrap();
+        assert!(!seen(&group, &none));
         server.connect(client.local_addr().unwrap()).unwrap();
         assert!(!seen(&server, &none));
     }
