@@ -72,7 +72,7 @@ impl From<Failed> for CliError {
             Failed::Link(error) => error,
             Failed::Api(error) => match error.message.split_once("\nhint: ") {
                 Some((message, hint)) => Self::new(message).with_hint(hint),
-                None => Self::new(error.message),
+                None => Self::new(error.message.trim_end()),
             },
         }
     }

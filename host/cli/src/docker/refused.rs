@@ -66,7 +66,7 @@ fn of_verb(verb: &str) -> &'static [&'static str] {
             "topology-required",
             "type",
         ],
-        "network" => &["config-from", "config-only", "ingress", "scope"],
+        "network-create" => &["config-from", "config-only", "ingress", "scope"],
         "" => GLOBAL,
         _ => &[],
     }

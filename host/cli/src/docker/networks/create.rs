@@ -153,6 +153,7 @@ fn pools(given: &Given) -> Result<Value, String> {
         pools.push(json!({ "Subnet": subnet }));
     }
     for range in &given.ranges {
+        cidr(range)?;
         let pool =
             pool_of(&mut pools, range)?.ok_or(format!("no matching subnet for range {range}"))?;
         if let Some(known) = pool["IPRange"].as_str() {
@@ -275,7 +276,7 @@ mod tests {
                     ranges: texts(&["zz"]),
                     ..Given::default()
                 },
-                "no matching subnet for range zz",
+                "invalid CIDR address: zz",
             ),
             (
                 Given {
