@@ -339,6 +339,36 @@ fn said_in(machine: &Machine, network: &str, script: &str) -> String {
 }
 
 #[test]
+fn a_container_has_the_link_local_addresses_that_it_asks_for() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    make(&machine, &with_subnet("one", "10.1.0.0/24")).is(201);
+    let script = "/bin/busybox ip -o addr show dev eth0";
+    let mut body = inside("one", script);
+    body["NetworkingConfig"] = json!({"EndpointsConfig": {"one": {
+        "IPAMConfig": {"LinkLocalIPs": ["169.254.5.5", "fe80::55"]}}}});
+    run(&machine, "near", &body);
+    wait(&machine, "near");
+    let said = String::from_utf8(logs(&machine, "near")).unwrap();
+    for address in ["169.254.5.5/16", "fe80::55/64", "10.1.0.2/24"] {
+        assert!(said.contains(address), "{address}: {said}");
+    }
+}
+
+#[test]
+fn a_mode_of_the_gateway_that_is_not_there_is_refused_by_name() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    for mode in ["routed", "nat-unprotected"] {
+        let mut body = with_subnet("one", "10.1.0.0/24");
+        body["Options"] = json!({"com.docker.network.bridge.gateway_mode_ipv4": mode});
+        let refused = make(&machine, &body).is(501).text();
+        assert!(refused.contains(mode), "{refused}");
+    }
+    get(&machine, "/networks/one").is(404);
+}
+
+#[test]
 fn a_network_may_have_no_router_or_another_one() {
     let dir = tempdir().unwrap();
     let machine = started(dir.path());

@@ -198,6 +198,29 @@ fn a_container_sees_who_comes_to_a_published_port() {
 }
 
 #[test]
+fn a_network_says_where_ports_are_whose_address_nobody_chose() {
+    let dir = tempdir().unwrap();
+    let (machine, host) = with_host(dir.path());
+    let neighbour = Neighbour::beside(&host);
+    let options = json!({"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"});
+    network(&machine, "near", &json!({ "Options": options }));
+    let mut body = publishing("near", &[("80/tcp", "8080")]);
+    body["ExposedPorts"]["81/tcp"] = json!({});
+    body["HostConfig"]["PortBindings"]["81/tcp"] =
+        json!([{"HostIp": "0.0.0.0", "HostPort": "8081"}]);
+    run(&machine, "web", &body);
+    let expected = json!({
+        "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}],
+        "81/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8081"}]});
+    assert_eq!(ports(&machine, "web"), expected);
+    let _server = listener(&machine, "web", (Ipv4Addr::UNSPECIFIED, 80));
+    let _other = listener(&machine, "web", (Ipv4Addr::UNSPECIFIED, 81));
+    assert!(connect(&host, (ip("127.0.0.1"), 8080).into()).is_ok());
+    assert!(connect(&neighbour.place(), (MACHINE, 8081).into()).is_ok());
+    assert!(connect(&neighbour.place(), (MACHINE, 8080).into()).is_err());
+}
+
+#[test]
 fn a_container_with_ipv6_sees_clients_of_both_families() {
     let dir = tempdir().unwrap();
     let (machine, host) = with_host(dir.path());

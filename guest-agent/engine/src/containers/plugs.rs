@@ -3,9 +3,10 @@
 //! Addresses are given out in memory and noted with the run, so that a start writes no more than it did without.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use lighter_network::plan::{Joint, Plug};
+use lighter_network::plan::{Address, Joint, Plug};
 
 use super::asked::SYSCTLS;
 use super::endpoints::Places;
@@ -293,6 +294,7 @@ impl Engine {
         let none = EndpointSettings::default();
         let endpoint = record.endpoints.get(name).unwrap_or(&none);
         let addresses = [place.ipv4, place.ipv6].into_iter().flatten();
+        let addresses = addresses.map(Into::into).chain(link_local(endpoint));
         let joint = network.joint(&place.port)?;
         // That of ipvlan is its parent's: it is known once it is plugged, and cannot be asked for.
         let own = !matches!(joint, Joint::Ipvlan { .. });
@@ -301,11 +303,22 @@ impl Engine {
             name: place.interface.clone(),
             joint,
             mac: mac.filter(|_| own),
-            addresses: addresses.map(Into::into).collect(),
+            addresses: addresses.collect(),
             mtu: network.mtu(),
             sysctls: sysctls(endpoint),
         }))
     }
+}
+
+/// The link-local addresses that were asked for, with the prefixes that such addresses have.
+fn link_local(endpoint: &EndpointSettings) -> impl Iterator<Item = Address> {
+    let asked = endpoint.ipam_config.iter();
+    let asked = asked.flat_map(|ipam| ipam.link_local_ips.iter().flatten());
+    asked.filter_map(|text| {
+        let ip: IpAddr = text.parse().ok()?;
+        let prefix = if ip.is_ipv4() { 16 } else { 64 };
+        Some(Address { ip, prefix })
+    })
 }
 
 /// Where the interface of a container that has ended is taken away; nothing for a port, which goes without that, and

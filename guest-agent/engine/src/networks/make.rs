@@ -114,6 +114,7 @@ impl Engine {
             ));
         }
         options::bridge(&network.options, network.internal)?;
+        options::check_modes(&network.options)?;
         for pool in &network.pools {
             check_v6(pool)?;
         }

@@ -13,6 +13,8 @@ type Options = BTreeMap<String, String>;
 const BRIDGE: &str = "com.docker.network.bridge.";
 /// The name of the bridge's interface.
 pub(super) const NAME: &str = "com.docker.network.bridge.name";
+/// Where published ports are on the host whose address nobody chose.
+const HOST_BINDING: &str = "host_binding_ipv4";
 /// The longest packet.
 pub(super) const MTU: &str = "com.docker.network.driver.mtu";
 /// The longest name that an interface can have.
@@ -82,7 +84,7 @@ pub(crate) fn bridge(options: &Options, internal: bool) -> Result<BridgeOptions>
                 mode => return Err(wrong(key, value, &format!("unknown gateway mode {mode}"))),
             },
             ("com.docker.network.host_ipv4" | "com.docker.network.host_ipv6", _)
-            | (_, Some("host_binding_ipv4"))
+            | (_, Some(HOST_BINDING))
                 if value.parse::<IpAddr>().is_err() =>
             {
                 return Err(wrong(key, value, "nil ip"));
@@ -109,6 +111,27 @@ pub(crate) fn bridge(options: &Options, internal: bool) -> Result<BridgeOptions>
         return Err(Error::new(Kind::Internal, "numerical result out of range"));
     }
     Ok(read)
+}
+
+/// Refuses what is understood and does not come about here: whoever could be routed to a container is beside the host,
+/// not beside the machine.
+pub(super) fn check_modes(options: &Options) -> Result<()> {
+    for family in ["ipv4", "ipv6"] {
+        let key = format!("{BRIDGE}gateway_mode_{family}");
+        if let Some(mode @ ("routed" | "nat-unprotected")) = options.get(&key).map(String::as_str) {
+            let text = format!("{key}: gateway mode '{mode}' is not supported by this engine");
+            return Err(Error::unsupported(text));
+        }
+    }
+    Ok(())
+}
+
+/// Where a bridge that somebody made has published ports on the host, if that was said.
+pub(super) fn host_binding(options: &Options) -> Option<IpAddr> {
+    options
+        .get(&format!("{BRIDGE}{HOST_BINDING}"))?
+        .parse()
+        .ok()
 }
 
 /// A switch that stands among the options of a driver.

@@ -70,6 +70,15 @@ impl Network {
         Ok(Joint::Macvlan { parent, mode })
     }
 
+    /// Where published ports of its containers are on the host whose address nobody chose, if its maker said that.
+    pub(crate) fn host_binding(&self) -> Option<IpAddr> {
+        // What the default network shows there is nobody's choice.
+        if self.is_builtin() {
+            return None;
+        }
+        options::host_binding(&self.options)
+    }
+
     /// Whether its interfaces are themselves the way out of their containers.
     pub(crate) fn is_direct(&self) -> bool {
         let mode = options::ipvlan(&self.options).unwrap_or_default();

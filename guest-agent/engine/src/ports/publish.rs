@@ -51,7 +51,7 @@ impl Engine {
             return Ok(Vec::new());
         };
         let failed = |error: Error| in_networking(container, record, &error);
-        let default = self.config().settings.ip.parse().ok();
+        let default = self.default_binding(record, &places);
         let wanted = wanted(&record.config, &record.host_config, default).map_err(failed)?;
         if wanted.is_empty() {
             return Ok(Vec::new());

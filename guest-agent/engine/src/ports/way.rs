@@ -108,6 +108,24 @@ impl Engine {
         (v4.is_some() || v6.is_some()).then_some(Reached { v4, v6 })
     }
 
+    /// Where ports of a container are on the host whose address nobody chose; nothing means everywhere.
+    pub(super) fn default_binding(
+        &self,
+        record: &Record,
+        places: &BTreeMap<String, Place>,
+    ) -> Option<IpAddr> {
+        let ways = self.ways_out(record, places);
+        let mut networks = ways
+            .iter()
+            .filter(|place| place.gateway_v4.or(place.gateway_v6).is_some())
+            .filter_map(|place| self.network_find(&place.network_id).ok());
+        let network = networks.find(|network| network.bridge().is_some());
+        match network.and_then(|network| network.host_binding()) {
+            Some(own) => Some(own).filter(|ip| !ip.is_unspecified()),
+            None => self.config().settings.ip.parse().ok(),
+        }
+    }
+
     /// Whether an address is the machine's or one of its networks', so that nobody else comes from there.
     fn is_near(&self, ip: IpAddr) -> bool {
         if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
