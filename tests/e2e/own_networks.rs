@@ -25,7 +25,7 @@ fn a_network_is_made_joined_left_and_removed() {
     lighter("network create --internal own-other");
 
     lighter(
-        "run -d --name own-a --network own-net --ip 10.213.0.77 --network-alias first busybox sleep 1000",
+        "run -d --name own-a -P --expose 80 --expose 443 --net own-net --ip 10.213.0.77 --net-alias first busybox sleep 1000",
     );
     lighter(
         "run -d --name own-b --network name=own-net,mac-address=02:00:00:00:77:01 --network own-other \

@@ -26,6 +26,7 @@ mod making;
 mod mounts;
 mod networks;
 mod nouns;
+mod port;
 mod port_list;
 mod ports;
 mod prune;
@@ -78,7 +79,7 @@ pub struct Verb {
 }
 
 fn verbs() -> impl Iterator<Item = &'static Verb> {
-    let tables: [&'static [Verb]; 19] = [
+    let tables: [&'static [Verb]; 20] = [
         run::VERBS,
         exec::VERBS,
         containers::VERBS,
@@ -86,6 +87,7 @@ fn verbs() -> impl Iterator<Item = &'static Verb> {
         making::VERBS,
         history::VERBS,
         top::VERBS,
+        port::VERBS,
         stats::VERBS,
         logs::VERBS,
         lifecycle::VERBS,

@@ -26,6 +26,7 @@ const CONTAINER: &[Word] = &[
     ("logs", &[], "logs"),
     ("ls", &["list", "ps"], "ps"),
     ("pause", &[], "pause"),
+    ("port", &[], "port"),
     ("prune", &[], "container-prune"),
     ("rename", &[], "rename"),
     ("restart", &[], "restart"),

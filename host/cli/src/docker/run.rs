@@ -25,6 +25,9 @@ pub fn positional() -> Arg {
 fn container_command(name: &'static str, about: &'static str) -> Command {
     let command = Command::new(name).about(about).arg(positional());
     with_flags(with_flags(command, CREATE), endpoints::FLAGS)
+        // What they were called first, and most tutorials still say.
+        .mut_arg("network", |arg| arg.alias("net"))
+        .mut_arg("network-alias", |arg| arg.alias("net-alias"))
         // `-h` is the host name here.
         .disable_help_flag(true)
         .arg(
