@@ -187,7 +187,13 @@ fn wanted(command: &Command) -> String {
         (least, most, _) if least == most => {
             format!("requires {least} argument{}", plural(least))
         }
-        (_, most, _) => format!("requires at most {most} argument{}", plural(most)),
+        (0, most, _) => format!("requires at most {most} argument{}", plural(most)),
+        (least, most, _) => {
+            format!(
+                "requires at least {least} and at most {most} argument{}",
+                plural(most)
+            )
+        }
     }
 }
 
