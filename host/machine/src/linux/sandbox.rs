@@ -179,15 +179,16 @@ mod tests {
             let mut open = tempfile::tempfile().unwrap();
             let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
             confine_files(None, &[open.as_fd()]).unwrap();
-            if File::open("/usr/bin/env").is_ok() {
+            // No rule of any backend has this one.
+            if File::open("/etc/hostname").is_ok() {
                 eprintln!("SKIP: this kernel has no Landlock");
                 return;
             }
             for path in [
+                "/usr/bin/env",
                 &name,
                 "/dev/null",
                 "/dev/kvm",
-                "/etc/hostname",
                 "/proc/self/status",
             ] {
                 assert!(File::open(path).is_err(), "{path}");
