@@ -59,7 +59,7 @@ impl Handler for Printer {
             }
             let head = chain.head_index();
             let mut left = MOST;
-            for part in chain.filter(|part| !part.is_write_only()) {
+            for part in chain.take(RING.into()).filter(|part| !part.is_write_only()) {
                 let length = left.min(part.len() as usize);
                 left -= length;
                 self.print(memory, part.addr(), length)?;
