@@ -2,6 +2,8 @@
 
 use lighter_tests::Host;
 
+use crate::own_words::same;
+
 #[test]
 fn a_network_is_made_joined_left_and_removed() {
     let Some(host) = Host::shared("a_network_is_made_joined_left_and_removed") else {
@@ -60,4 +62,98 @@ fn a_network_is_made_joined_left_and_removed() {
         lighter("network rm own-net own-other"),
         "own-net\nown-other"
     );
+}
+
+#[test]
+fn wrong_words_of_networks_are_refused_as_docker_refuses_them() {
+    let name = "wrong_words_of_networks_are_refused_as_docker_refuses_them";
+    let Some(host) = Host::shared(name) else {
+        return;
+    };
+    host.docker(&[
+        "create",
+        "--name",
+        "own-unused",
+        "--network",
+        "none",
+        "busybox",
+    ])
+    .ok();
+    let lines: &[&[&str]] = &[
+        &["network", "create"],
+        &["network", "create", "a", "b"],
+        &["network", "create", "--gateway", "10.0.0.1", "x"],
+        &[
+            "network",
+            "create",
+            "--subnet",
+            "10.0.0.0/24",
+            "--gateway",
+            "10.1.0.1",
+            "x",
+        ],
+        &[
+            "network",
+            "create",
+            "--subnet",
+            "10.0.0.0/24",
+            "--ip-range",
+            "zz",
+            "x",
+        ],
+        &[
+            "network",
+            "create",
+            "--subnet",
+            "zz",
+            "--aux-address",
+            "a=10.0.0.1",
+            "x",
+        ],
+        &["network", "rm"],
+        &["network", "connect", "x"],
+        &["network", "connect", "--link", "a:b:c", "x", "y"],
+        &["network", "connect", "--gw-priority", "x", "x", "y"],
+        &["network", "disconnect", "x"],
+        &["run", "--network", "name=n,foo=1", "busybox"],
+        &["run", "--network", "alias=n", "busybox"],
+        &["run", "--network", "name=n,alias", "busybox"],
+        &["run", "--network", "name=n,driver-opt=x", "busybox"],
+        &["run", "--network", "name=n,gw-priority=x", "busybox"],
+        &["run", "--network", "n", "--network", "host", "busybox"],
+        &["run", "--network", "n", "--network", "n", "busybox"],
+        &[
+            "run",
+            "--network",
+            "name=n,ip=1.2.3.4",
+            "--ip",
+            "1.2.3.4",
+            "busybox",
+        ],
+        &[
+            "run",
+            "--network",
+            "name=n,alias=x",
+            "--network-alias",
+            "y",
+            "busybox",
+        ],
+        &["run", "--network-alias", "y", "busybox"],
+        &["run", "--link", "a:b:c", "busybox"],
+        &["run", "--link", "", "busybox"],
+        &["run", "--mac-address", "zz", "busybox"],
+        &["run", "--network", "", "busybox"],
+        &["network", "rm", "nosuch", "bridge"],
+        &["network", "rm", "-f", "nosuch"],
+        &["network", "connect", "nosuch", "own-unused"],
+        &["network", "connect", "host", "nosuch"],
+        &["network", "connect", "--ip", "zz", "bridge", "own-unused"],
+        &["network", "disconnect", "bridge", "nosuch"],
+        &["network", "disconnect", "none", "own-unused"],
+        &["network", "create", "host"],
+        &["network", "create", "-d", "nosuch", "x"],
+        &["network", "create", "--subnet", "zz", "x"],
+    ];
+    same(host, lines);
+    host.docker(&["rm", "own-unused"]).ok();
 }
