@@ -23,6 +23,7 @@ mod run;
 mod samples;
 mod sides;
 mod size;
+mod vmm;
 
 pub use engine::floor;
 use samples::Samples;
@@ -31,7 +32,7 @@ use samples::Samples;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to measure
-    #[arg(value_parser = ["boot", "run", "memory", "size", "pull", "engine", "net"])]
+    #[arg(value_parser = ["boot", "run", "memory", "size", "pull", "engine", "net", "vmm"])]
     name: String,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -75,6 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
         "pull" => pull::pull(pairs, args.as_built)?,
         "engine" => engine::engine(pairs, args.as_built, args.only.as_deref())?,
         "net" => net::net(pairs, args.as_built, args.only.as_deref())?,
+        "vmm" => vmm::vmm(pairs)?,
         _ => size::size(args.as_built)?,
     };
     if args.json {

@@ -25,7 +25,8 @@ use serde::Deserialize;
 use crate::image::cache::Cache;
 use crate::image::debian::{Debian, run_quiet};
 use crate::image::spec::Package;
-use crate::{image, paths, try_it};
+use crate::test::CLIENTS;
+use crate::{image, packages, paths, try_it};
 
 const SPEC: &str = include_str!("outer.toml");
 #[derive(Deserialize)]
@@ -42,54 +43,115 @@ struct Spec {
 ///
 /// When something cannot be built, a test failed, or the machine ended before it had run them all.
 pub fn run(only: Option<&str>) -> Result<()> {
-    let spec: Spec = toml::from_str(SPEC).context("outer.toml is not as it should be")?;
-    let image = image::make(&image::Args::default())?;
-    let kernel = kernel(&spec)?;
-    let folder = paths::cache().join("nested");
-    fs::create_dir_all(&folder)?;
-    let guest = folder.join("guest.cpio");
-    let suites = suites::build(&guest)?;
+    let place = Place::make()?;
+    let suites = suites::build(&place.guest)?;
     let tests = order::of(&suites, only);
     if tests.is_empty() {
         bail!("no nested test has that in its name");
     }
-    let initramfs = folder.join("initramfs.cpio");
-    let parts = root::Parts {
-        modules: modules(&kernel, &spec.modules)?,
-        programs: programs(&tests)?,
-        image: image.path.clone(),
-        suites: &suites,
-        guest,
-        tests: &tests,
-    };
-    root::write(&parts, &initramfs)?;
     let started = Instant::now();
-    let log = folder.join("console.log");
-    let vmlinuz = only_file(&kernel.join("boot"), "vmlinuz-")?;
-    let lines = outer::run(&vmlinuz, &initramfs, &log)?;
-    let names: Vec<String> = tests.into_iter().map(|test| test.name).collect();
-    let failed = outcome::failed(&names, &lines);
+    let failed = place.run(programs(&tests)?, &suites, &tests)?;
     println!("nested tests took {} s", started.elapsed().as_secs());
     if failed.is_empty() {
         return Ok(());
     }
-    let console = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    let console = place.console()?;
     for name in &failed {
         eprintln!("---- {name}\n{}", outcome::said(&console, name));
     }
     bail!(
         "{} nested tests failed; the outer machine's console is in {}",
         failed.len(),
-        log.display()
+        place.log().display()
     );
 }
 
-/// The program under test, where one of these tests drives it.
-fn programs(tests: &[order::Test]) -> Result<Vec<(String, PathBuf)>> {
-    if tests.iter().any(|test| test.lighter) {
-        return Ok(vec![("bin/lighter".to_owned(), try_it::build()?)]);
+/// Measures our monitor and QEMU's beside each other so often; what the program said.
+///
+/// # Errors
+///
+/// When something cannot be built, or a machine did not do what it was measured at.
+pub fn measure(times: usize) -> Result<String> {
+    let place = Place::make()?;
+    let program = suites::benchmark(&place.guest)?;
+    let tests: Vec<order::Test> = (0..times).map(order::measurement).collect();
+    let programs = [order::BENCHMARK, order::WAY_IN].map(|at| (at.to_owned(), program.clone()));
+    let failed = place.run(programs.into(), &[], &tests)?;
+    let console = place.console()?;
+    if let Some(name) = failed.first() {
+        bail!("it was not measured:\n{}", outcome::said(&console, name));
     }
-    Ok(Vec::new())
+    Ok(console)
+}
+
+/// What every outer machine is made from, and where.
+struct Place {
+    image: PathBuf,
+    modules: Vec<PathBuf>,
+    vmlinuz: PathBuf,
+    folder: PathBuf,
+    /// The initial file system of the machines in it.
+    guest: PathBuf,
+}
+
+impl Place {
+    fn make() -> Result<Self> {
+        let spec: Spec = toml::from_str(SPEC).context("outer.toml is not as it should be")?;
+        let image = image::make(&image::Args::default())?.path.clone();
+        let kernel = kernel(&spec)?;
+        let folder = paths::cache().join("nested");
+        fs::create_dir_all(&folder)?;
+        Ok(Self {
+            image,
+            modules: modules(&kernel, &spec.modules)?,
+            vmlinuz: only_file(&kernel.join("boot"), "vmlinuz-")?,
+            guest: folder.join("guest.cpio"),
+            folder,
+        })
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("console.log")
+    }
+
+    fn console(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&fs::read(self.log())?).into_owned())
+    }
+
+    /// Runs these; which of them failed.
+    fn run(
+        &self,
+        programs: Vec<(String, PathBuf)>,
+        suites: &[suites::Suite],
+        tests: &[order::Test],
+    ) -> Result<Vec<String>> {
+        let initramfs = self.folder.join("initramfs.cpio");
+        let parts = root::Parts {
+            modules: &self.modules,
+            programs,
+            image: &self.image,
+            suites,
+            guest: &self.guest,
+            tests,
+        };
+        root::write(&parts, &initramfs)?;
+        let lines = outer::run(&self.vmlinuz, &initramfs, &self.log())?;
+        let names: Vec<String> = tests.iter().map(|test| test.name.clone()).collect();
+        let failed = outcome::failed(&names, &lines);
+        Ok(failed.into_iter().map(str::to_owned).collect())
+    }
+}
+
+/// The program under test and docker's own, where one of these tests drives them.
+fn programs(tests: &[order::Test]) -> Result<Vec<(String, PathBuf)>> {
+    if !tests.iter().any(|test| test.lighter) {
+        return Ok(Vec::new());
+    }
+    let clients = packages::unpacked(&paths::cache(), "sid", CLIENTS)?;
+    Ok(vec![
+        ("bin/lighter".to_owned(), try_it::build()?),
+        ("bin/docker".to_owned(), clients.join("usr/bin/docker")),
+    ])
 }
 
 /// The unpacked kernel package.

@@ -10,6 +10,11 @@ use super::suites::Suite;
 const SCRIPTS: &[(&str, &str)] = &[
     ("boots_to_ready", include_str!("tests/boots_to_ready.sh")),
     ("hello_container", include_str!("tests/hello_container.sh")),
+    ("docker_runs", include_str!("tests/docker_runs.sh")),
+    (
+        "two_processors_work",
+        include_str!("tests/two_processors_work.sh"),
+    ),
     (
         "container_stream_is_exact",
         include_str!("tests/container_stream_is_exact.sh"),
@@ -18,12 +23,25 @@ const SCRIPTS: &[(&str, &str)] = &[
         "folder_is_shared",
         include_str!("tests/folder_is_shared.sh"),
     ),
+    ("confined", include_str!("tests/confined.sh")),
     (
-        "panic_leaves_its_words",
-        include_str!("tests/panic_leaves_its_words.sh"),
+        "guest_panic_is_told",
+        include_str!("tests/guest_panic_is_told.sh"),
+    ),
+    (
+        "four_processors_work",
+        include_str!("tests/four_processors_work.sh"),
+    ),
+    (
+        "killed_machine_keeps_its_disk",
+        include_str!("tests/killed_machine_keeps_its_disk.sh"),
     ),
     ("goes_down", include_str!("tests/goes_down.sh")),
 ];
+/// What those share, at [`LIBRARY_PLACE`].
+pub const LIBRARY: &str = include_str!("tests/lib.sh");
+/// Where they read it.
+pub const LIBRARY_PLACE: &str = "tests/lib.sh";
 
 /// One test.
 pub struct Test {
@@ -35,6 +53,22 @@ pub struct Test {
     pub script: Option<&'static str>,
     /// Whether it is one of `lighter` itself, which must be there then.
     pub lighter: bool,
+}
+
+/// Where the program that measures is in the outer machine.
+pub const BENCHMARK: &str = "bin/monitors";
+
+/// Where it stands in QEMU's place.
+pub const WAY_IN: &str = "way-in/qemu-system-x86_64";
+
+/// Every monitor measured once.
+pub fn measurement(number: usize) -> Test {
+    Test {
+        name: format!("measured_{number}"),
+        command: format!("env PATH=/way-in:/bin:/usr/bin /{BENCHMARK} /image /suites/guest.cpio"),
+        script: None,
+        lighter: false,
+    }
 }
 
 /// The tests with one of `only`'s parts (commas between) in their names, and the frame of those that need one.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::order::Test;
+use super::order::{self, Test};
 use super::suites::Suite;
 use crate::image::cpio::Archive;
 use crate::image::debian;
@@ -24,6 +24,8 @@ const FIRMWARE: &[&str] = &[
     "/usr/share/qemu/kvmvapic.bin",
     "/usr/share/qemu/linuxboot_dma.bin",
     "/usr/share/qemu/pvh.bin",
+    "/usr/share/qemu/qboot.rom",
+    "/usr/share/seabios/bios-microvm.bin",
 ];
 const FOLDERS: &[&str] = &["dev", "etc", "proc", "root", "run", "sys", "tmp"];
 /// Seconds one test may take: a boot in a machine that is emulated itself takes thirty, many times
@@ -33,15 +35,15 @@ const LIMIT: &str = "400\n";
 /// What differs from build to build.
 pub struct Parts<'a> {
     /// Kernel modules, in the order in which they are loaded.
-    pub modules: Vec<PathBuf>,
+    pub modules: &'a [PathBuf],
     /// The program under test and those that drive it, by their places.
     pub programs: Vec<(String, PathBuf)>,
     /// The folder of the image it boots.
-    pub image: PathBuf,
+    pub image: &'a Path,
     /// Test programs.
     pub suites: &'a [Suite],
     /// The initial file system of their machines.
-    pub guest: PathBuf,
+    pub guest: &'a Path,
     /// What is run.
     pub tests: &'a [Test],
 }
@@ -67,6 +69,11 @@ pub fn write(parts: &Parts<'_>, to: &Path) -> Result<()> {
         0o644,
         Content::Text("root:x:0:0:root:/root:/bin/sh\n".into()),
     );
+    put(
+        order::LIBRARY_PLACE,
+        0o644,
+        Content::Text(order::LIBRARY.into()),
+    );
     put("etc/group", 0o644, Content::Text("root:x:0:\n".into()));
     put("bin/busybox", 0o755, Content::File("/bin/busybox".into()));
     for (place, file) in &parts.programs {
@@ -85,7 +92,7 @@ pub fn write(parts: &Parts<'_>, to: &Path) -> Result<()> {
         put(&library, 0o755, Content::File(library.clone().into()));
     }
     let mut order = String::new();
-    for module in &parts.modules {
+    for module in parts.modules {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         order.push_str(&format!("{name}\n"));
         put(
@@ -95,7 +102,7 @@ pub fn write(parts: &Parts<'_>, to: &Path) -> Result<()> {
         );
     }
     put("modules/order", 0o644, Content::Text(order));
-    for file in fs::read_dir(&parts.image).context("the image's folder")? {
+    for file in fs::read_dir(parts.image).context("the image's folder")? {
         let path = file?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Under QEMU the packed forms and the other loader's kernel are not read.
@@ -106,7 +113,7 @@ pub fn write(parts: &Parts<'_>, to: &Path) -> Result<()> {
     put(
         "suites/guest.cpio",
         0o644,
-        Content::File(parts.guest.clone()),
+        Content::File(parts.guest.to_owned()),
     );
     for suite in parts.suites {
         put(&suite.place(), 0o755, Content::File(suite.file.clone()));

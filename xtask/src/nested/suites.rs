@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use super::order::Test;
 use crate::{cmd, paths};
 
+/// The program that measures.
+const BENCHMARK: &str = "monitors";
 /// The crate whose test programs are run.
 const PACKAGE: &str = "lighter-machine";
 /// Its programs, what of each is not for this machine, and what is run with its large count.
@@ -29,12 +31,19 @@ const SUITES: &[Rule] = &[
         long: &["gibibyte_comes_back_byte_for_byte_and_both_ends_have_its_digest"],
     },
     Rule {
+        program: "figures",
+        left_out: &[],
+        long: &[],
+    },
+    Rule {
         program: "kill",
         left_out: &[],
         long: &[],
     },
 ];
 
+/// The one whose machines are those of `lighter` itself.
+const OF_LIGHTER: &str = "figures";
 /// Optimised, as every instruction is emulated; quickly linked, as each change builds them anew. Not in `Cargo.toml`, of
 /// which every change builds the guest anew.
 const PROFILE: &[&str] = &[
@@ -78,7 +87,7 @@ impl Suite {
                 name: format!("{}::{name}", self.program),
                 command: format!("{long}{} --exact {name} --nocapture", self.place()),
                 script: None,
-                lighter: false,
+                lighter: self.program == OF_LIGHTER,
             }
         })
     }
@@ -97,8 +106,7 @@ impl Suite {
 
 /// Builds the programs, and in `guest` the initial file system with what their machines run.
 pub fn build(guest: &Path) -> Result<Vec<Suite>> {
-    let source = paths::root().join("host/machine/tests/guest/init.rs");
-    lighter_tests::initramfs::write(&source, guest)?;
+    write_guest(guest)?;
     let built = programs()?;
     let suite = |rule: &Rule| {
         let file = built.iter().find(|(name, _)| name == rule.program);
@@ -119,19 +127,37 @@ pub fn build(guest: &Path) -> Result<Vec<Suite>> {
     SUITES.iter().map(suite).collect()
 }
 
-/// The names and files of the test programs, optimised as the product is.
+/// The program that measures, and in `guest` what its machines run.
+pub fn benchmark(guest: &Path) -> Result<PathBuf> {
+    write_guest(guest)?;
+    let built = built(&["--bench", BENCHMARK])?;
+    let mut files = built.into_iter().filter(|(name, _)| name == BENCHMARK);
+    let file = files.next().map(|(_, file)| file);
+    file.with_context(|| format!("{PACKAGE} has no {BENCHMARK}"))
+}
+
+fn write_guest(guest: &Path) -> Result<()> {
+    let source = paths::root().join("host/machine/tests/guest/init.rs");
+    lighter_tests::initramfs::write(&source, guest)
+}
+
+/// The names and files of the test programs.
 fn programs() -> Result<Vec<(String, PathBuf)>> {
+    let words = SUITES.iter().flat_map(|rule| ["--test", rule.program]);
+    built(&words.collect::<Vec<_>>())
+}
+
+/// The names and files of these programs, optimised as the product is.
+fn built(which: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(PROFILE.iter().flat_map(|words| ["--config", words]))
         .args(["test", "--profile", "nested", "--package", PACKAGE])
         .arg("--no-run")
+        .args(which)
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(paths::root())
         .stderr(Stdio::inherit());
-    for rule in SUITES {
-        cargo.args(["--test", rule.program]);
-    }
     let output = cargo.output().with_context(|| cmd::line(&cargo))?;
     if !output.status.success() {
         bail!("`{}` failed: {}", cmd::line(&cargo), output.status);

@@ -6,7 +6,8 @@
 //!
 //! Ports: 10 echo, 11 duplex pattern, 12 half-close seen from the guest, 13 stalled reader, 14 its
 //! release, 15 orders, 16 connects back to the host, 17 endless source, 18 echo for a crowd (one
-//! thread for all its streams), 19 echo with the digest of what it heard, 20 records on the disk.
+//! thread for all its streams), 19 echo with the digest of what it heard, 20 records on the disk, 21 takes
+//! all and tells how much.
 
 use std::{
     ffi::{c_int, c_ulong, c_void},
@@ -302,6 +303,7 @@ fn orders(mut stream: File) -> io::Result<()> {
             fill_disk()?;
             stream.write_all(b"written")?;
         }
+        order @ (b'W' | b'R') => stream.write_all(&timed(order)?)?,
         b'n' => println!("{}", "console noise ".repeat(200_000)),
         b'p' => stream.write_all(&processors()?)?,
         other => eprintln!("order {other} is unknown"),
@@ -369,6 +371,30 @@ fn records(mut stream: File) -> io::Result<()> {
     stream.write_all(&count.to_le_bytes())
 }
 
+/// Bytes that the disk is timed with.
+const TIMED: usize = 64 << 20;
+
+/// Writes the disk's first bytes and has them there, or reads them; how many, and in how many nanoseconds.
+fn timed(order: u8) -> io::Result<[u8; 16]> {
+    let mut disk = File::options().read(true).write(true).open("/dev/vda")?;
+    let mut bytes = vec![0x5a; 1 << 20];
+    std::fs::write("/proc/sys/vm/drop_caches", "3")?;
+    let start = std::time::Instant::now();
+    for _ in 0..TIMED / bytes.len() {
+        match order {
+            b'W' => disk.write_all(&bytes)?,
+            _ => disk.read_exact(&mut bytes)?,
+        }
+    }
+    if order == b'W' {
+        disk.sync_all()?;
+    }
+    let mut answer = [0; 16];
+    answer[..8].copy_from_slice(&(TIMED as u64).to_le_bytes());
+    answer[8..].copy_from_slice(&(start.elapsed().as_nanos() as u64).to_le_bytes());
+    Ok(answer)
+}
+
 /// Takes a host port, connects there, and passes on what it reads; a refusal closes the stream.
 fn connect_back(mut stream: File) -> io::Result<()> {
     let mut port = [0; 4];
@@ -383,6 +409,18 @@ fn connect_back(mut stream: File) -> io::Result<()> {
         Err(error) => bytes.extend_from_slice(format!("refused: {:?}", error.kind()).as_bytes()),
     }
     stream.write_all(&bytes)
+}
+
+fn sink(mut stream: File) -> io::Result<()> {
+    let mut bytes = vec![0; 128 << 10];
+    let mut total = 0_u64;
+    loop {
+        let n = stream.read(&mut bytes)?;
+        if n == 0 {
+            return stream.write_all(&total.to_le_bytes());
+        }
+        total += n as u64;
+    }
 }
 
 fn source(mut stream: File) -> io::Result<()> {
@@ -457,6 +495,7 @@ fn main() {
     serve(17, source);
     serve(19, echo_with_digest);
     serve(20, records);
+    serve(21, sink);
     let listener = listen_on(18).expect("a port of our own");
     thread::spawn(move || crowd(&listener));
     // Last: whoever reaches the orders finds all others.

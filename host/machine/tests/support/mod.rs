@@ -6,6 +6,7 @@
 pub mod backends;
 pub mod guest;
 pub mod process;
+pub mod resident;
 pub mod triple_fault;
 
 use std::{

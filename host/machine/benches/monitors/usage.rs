@@ -1,0 +1,41 @@
+//! What a machine costs beside its memory: of this process and, where there is one, of QEMU's.
+
+use std::fs;
+
+use super::Result;
+
+/// The guest's memory, by the name of its mapping.
+const GUEST: [&str; 2] = ["memfd:", "lighter-guest"];
+
+/// Bytes that a process has for itself, without the guest's memory.
+pub fn resident(pid: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
+    let (mut total, mut counts) = (0, true);
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("Pss:") if counts => {
+                total += words.next().unwrap_or_default().parse::<u64>()? << 10;
+            }
+            Some(word) if !word.ends_with(':') => {
+                counts = !GUEST.iter().any(|name| line.contains(name));
+            }
+            _ => {}
+        }
+    }
+    Ok(total as f64)
+}
+
+/// Seconds of processor time that a process has had.
+pub fn processor(pid: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after = text.rsplit(')').next().unwrap_or_default();
+    let ticks: f64 = after
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<f64>().unwrap_or_default())
+        .sum();
+    // Linux tells in hundredths, whatever it counts in.
+    Ok(ticks / 100.0)
+}

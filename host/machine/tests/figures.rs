@@ -1,0 +1,120 @@
+//! What the machine process of the real `lighter` costs with our own monitor in it.
+
+#![cfg(target_os = "linux")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
+
+mod support;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use lighter_machine::{Backend, Hypervisor as _, Kvm, LaunchConfig, Machine};
+use lighter_tests::env;
+use support::{PATIENCE, port, process, resident};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// KiB more for each stream that carries bytes.
+const STREAM: u64 = 64;
+/// Between two looks at a machine with active streams.
+const TICK: Duration = Duration::from_millis(10);
+
+/// `lighter machine` on `kvm` with the guest of the tests; nothing, and a counted skip, where that cannot be.
+fn config(test: &str, dir: &std::path::Path) -> Option<LaunchConfig> {
+    let skip = |why: &str| {
+        env::skip(test, why);
+        None
+    };
+    let kernel: PathBuf = match support::kernel() {
+        Ok(kernel) => kernel,
+        Err(why) => return skip(&why),
+    };
+    let Some(lighter) = env::path(env::LIGHTER) else {
+        return skip("the program is not there: run `cargo xtask test`");
+    };
+    if let Err(why) = Kvm.probe() {
+        return skip(why.hint().unwrap_or("no virtualisation"));
+    }
+    let mut config = process::config(kernel, dir);
+    config.spec.backend = Backend::Kvm;
+    Some(process::through(
+        "/usr/bin/setpriv",
+        &["--pdeathsig", "KILL"],
+        LaunchConfig {
+            exe: lighter,
+            args: vec!["machine".into()],
+            ..config
+        },
+    ))
+}
+
+#[tokio::test]
+async fn active_streams_take_64_kib_each_at_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(config) = config("active_streams_take_64_kib_each_at_most", dir.path()) else {
+        return;
+    };
+    let machine = Machine::launch(config).await.unwrap();
+    process::connect(&machine, port::ORDERS).await;
+    let pid = machine.status().await.unwrap().pid;
+    let idle = resident::beside_the_guest(pid).unwrap();
+    eprintln!("idle: {idle} KiB, the program's own pages among them");
+    for streams in [1, 16, 64] {
+        let over = Arc::new(AtomicBool::new(false));
+        let watched = Arc::clone(&over);
+        let watcher = std::thread::spawn(move || watch(pid, &watched));
+        let carried = carry(&machine, streams).await;
+        over.store(true, Ordering::Relaxed);
+        let (highest, looks) = watcher.join().unwrap();
+        carried.unwrap();
+        let more = highest.saturating_sub(idle);
+        eprintln!("{streams} streams: at most {more} KiB more in {looks} looks");
+        assert!(looks > 10, "only {looks} looks at {streams} streams");
+        assert!(
+            more <= STREAM * streams,
+            "{streams} streams: {more} KiB more than {idle}"
+        );
+    }
+    machine.kill().await.unwrap();
+}
+
+/// The most that was seen, and how often somebody looked.
+fn watch(pid: u32, over: &AtomicBool) -> (u64, u32) {
+    let (mut highest, mut looks) = (0, 0);
+    let mut next = Instant::now();
+    while !over.load(Ordering::Relaxed) {
+        highest = highest.max(resident::beside_the_guest(pid).unwrap());
+        looks += 1;
+        next += TICK;
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    (highest, looks)
+}
+
+/// Has all of them carry bytes both ways at once.
+async fn carry(machine: &Machine, streams: u64) -> Result<(), tokio::time::error::Elapsed> {
+    const EACH: usize = 1 << 20;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..streams {
+        let stream = process::connect(machine, port::ECHO).await;
+        let (mut from, mut to) = stream.into_split();
+        tasks.spawn(async move {
+            to.write_all(&vec![b's'; EACH]).await.unwrap();
+            to.shutdown().await.unwrap();
+        });
+        tasks.spawn(async move {
+            let mut bytes = vec![0; 64 << 10];
+            let mut left = EACH;
+            while left > 0 {
+                left -= from.read(&mut bytes).await.unwrap();
+            }
+        });
+    }
+    tokio::time::timeout(PATIENCE, tasks.join_all())
+        .await
+        .map(drop)
+}
