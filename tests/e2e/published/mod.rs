@@ -294,5 +294,12 @@ fn a_container_of_the_hosts_network_is_reached_at_the_hosts_loopback_alone() {
     );
     drop(accepted);
     assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+    // When the host has let it go the container has it, without anything having changed in the machine.
+    let log = places.host.home().join("run/daemon.log");
+    until("the host refused the port", || {
+        std::fs::read_to_string(&log).is_ok_and(|said| said.contains("port=9192"))
+    });
+    drop(own);
+    places.seen(Who::Own, (LOOPBACK, 9192));
     places.host.docker(&["rm", "-f", "shares", "second"]).ok();
 }

@@ -30,8 +30,9 @@ const SETTLES: Duration = Duration::from_millis(20);
 /// After which it is looked once more: a socket for datagrams that is heard to close is there for a moment yet.
 const ONCE_MORE: Duration = Duration::from_millis(500);
 
-/// How long a port that the host has not given is not asked for again, for as long as it is listened on.
-const ASKED_AGAIN: Duration = Duration::from_secs(10);
+/// How long a port that the host has not given is not asked for again, and after which it is looked again where nothing
+/// changes: twice that at most, for as long as it is listened on.
+const ASKED_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the host listens on for the host's network.
 #[derive(Default)]
@@ -52,14 +53,6 @@ impl Leases {
     fn is_refused(&self, listener: &Listener) -> bool {
         let asked = self.refused.get(&port(listener));
         asked.is_some_and(|asked| asked.elapsed() < ASKED_AGAIN)
-    }
-
-    /// When the first of those that were refused may be asked for again.
-    fn next_try(&self) -> Option<Instant> {
-        self.refused
-            .values()
-            .min()
-            .map(|asked| *asked + ASKED_AGAIN)
     }
 }
 
@@ -169,7 +162,7 @@ impl Engine {
                     Err(_) => return,
                 },
                 () = tokio::time::sleep(ONCE_MORE), if once_more => once_more = false,
-                () = until(leases.next_try()) => {}
+                () = tokio::time::sleep(ASKED_AGAIN), if !leases.refused.is_empty() => {}
                 () = &mut returned => {
                     returned = self.config().host_ports.returned();
                     // Another host listens on nothing yet.
@@ -259,14 +252,6 @@ impl Engine {
             ports.serve(arrival, &Loopback(reached_at(to))).await;
         }
         None
-    }
-}
-
-/// Until then; for ever without it.
-async fn until(then: Option<Instant>) {
-    match then {
-        Some(then) => tokio::time::sleep_until(then.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
 /// Tries before a silent guest's connection is given up.
 const TRIES: u8 = 12;
+/// From so many on the wait is the longest.
+const SLOWEST: u8 = 6;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +128,8 @@ pub struct Flow {
     /// The first frame that the guest lacks is to be sent again.
     pub(super) lacks_first: bool,
     recovery: Option<Recovery>,
+    /// The guest took something since the deadline was set, which is set anew then and only then (RFC 6298, section 5).
+    progressed: bool,
     duplicates: u8,
     tries: u8,
 }
@@ -168,6 +172,7 @@ impl Flow {
             probe: false,
             lacks_first: false,
             recovery: None,
+            progressed: false,
             duplicates: 0,
             tries: 0,
         }
@@ -252,7 +257,10 @@ impl Flow {
             }
             (self.duplicates, self.tries) = (0, 0);
             self.window = window;
+            self.progressed = true;
             self.recover(acknowledged);
+        } else if acknowledged == self.oldest && self.window == 0 {
+            self.take_answer_to_probe(window);
         } else if acknowledged == self.oldest {
             let repeated = segment.length() == 0
                 && window == self.window
@@ -272,6 +280,18 @@ impl Flow {
             }
             self.window = window;
         }
+    }
+
+    /// The guest that had no room says whether it has: what was tried meanwhile it did not take.
+    fn take_answer_to_probe(&mut self, window: usize) {
+        // Whoever answers is there, for as long as it does not read.
+        self.tries = self.tries.min(SLOWEST);
+        if window > 0 {
+            self.next = self.oldest;
+            (self.probe, self.progressed, self.tries) = (false, true, 0);
+            (self.recovery, self.lacks_first, self.duplicates) = (None, false, 0);
+        }
+        self.window = window;
     }
 
     /// The guest has more of what is being sent again.
@@ -427,17 +447,21 @@ impl Flow {
     /// The guest did not answer in time.
     pub fn waited(&mut self) -> Verdict {
         self.deadline = None;
+        if self.progressed {
+            // It did, while there was no room to send more.
+            return Verdict::Goes;
+        }
         self.tries += 1;
         if self.tries > TRIES {
             return Verdict::Broken;
         }
         self.next = self.oldest;
         self.lacks_first = false;
-        self.recovery = Some(Recovery {
+        self.probe = self.window == 0;
+        self.recovery = (!self.probe).then_some(Recovery {
             until: self.furthest,
             by_frames: false,
         });
-        self.probe = self.window == 0;
         Verdict::Goes
     }
 
@@ -450,9 +474,13 @@ impl Flow {
     }
 
     /// When the guest's answer is overdue, if one is due: to what was sent, or to a window without room.
-    pub fn overdue(&self, now: Instant) -> Option<Instant> {
+    pub fn overdue(&mut self, now: Instant) -> Option<Instant> {
         let waits = self.next != self.oldest || (self.window == 0 && !self.to_guest.is_empty());
-        let patience = PATIENCE * 2_u32.pow(u32::from(self.tries.min(6)));
+        let progressed = std::mem::take(&mut self.progressed);
+        if waits && self.deadline.is_some() && !progressed {
+            return self.deadline;
+        }
+        let patience = PATIENCE * 2_u32.pow(u32::from(self.tries.min(SLOWEST)));
         waits.then(|| now + patience.min(MOST_PATIENCE))
     }
 

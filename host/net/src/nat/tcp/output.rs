@@ -101,11 +101,12 @@ fn content(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
 /// Sends the first frame again that the guest does not have; false if it has no room for it.
 fn first(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan, most: usize) -> bool {
     let sent = distance(flow.next, flow.oldest);
-    let count = sent.min(flow.to_guest.len()).min(most);
-    if count == 0 {
+    let content = sent.min(flow.to_guest.len());
+    let count = content.min(flow.window).min(most);
+    if content == 0 {
         // The end alone is missing.
         flow.next = flow.oldest;
-    } else {
+    } else if count > 0 {
         let head = Head {
             sequence: flow.oldest,
             ..head(flow, TcpControl::None, false)

@@ -26,6 +26,8 @@ pub struct Link {
     pub room: Option<usize>,
     /// One of so many frames is lost, either way.
     pub lose: Option<usize>,
+    /// Frames to the guest are lost.
+    pub deaf: bool,
     /// Bytes of frames that were sent to the guest.
     pub sent: usize,
     random: u64,
@@ -52,7 +54,7 @@ impl Wire for Link {
         assert_eq!(whole.len(), frame.length());
         self.sent += whole.len();
         for frame in complete(whole, frame.offload) {
-            if !self.loses() {
+            if !self.loses() && !self.deaf {
                 self.to_guest.push_back(frame);
             }
         }

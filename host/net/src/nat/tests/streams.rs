@@ -152,6 +152,72 @@ fn what_the_guest_has_is_not_sent_again_because_something_before_it_was_lost() {
 }
 
 #[test]
+fn a_guest_that_reads_again_gets_the_rest_at_once() {
+    let mut world = World::new();
+    let (handle, mut host) = connected(&mut world, false, 20_000);
+    let total = 100_000;
+    host.write_all(&vec![7; total]).unwrap();
+    // Asked several times whether it has room.
+    for _ in 0..100 {
+        world.step(Duration::from_millis(200));
+    }
+    let (mut read, mut millis) = (0, 0);
+    world.until("all of it", |world| {
+        millis += 1;
+        let socket = world.tcp(handle);
+        if socket.can_recv() {
+            read += socket.recv(|bytes| (bytes.len(), bytes.len())).unwrap();
+        }
+        read == total
+    });
+    assert!(millis < 500, "it took {millis} ms of the clock");
+}
+
+#[test]
+fn a_guest_that_does_not_read_for_long_and_says_so_is_not_given_up() {
+    let mut world = World::new();
+    let (handle, mut host) = connected(&mut world, false, 20_000);
+    let total = 100_000;
+    host.write_all(&vec![7; total]).unwrap();
+    for _ in 0..60 * 60 {
+        world.step(Duration::from_secs(1));
+    }
+    let mut read = 0;
+    world.until("all of it", |world| {
+        let socket = world.tcp(handle);
+        if socket.can_recv() {
+            read += socket.recv(|bytes| (bytes.len(), bytes.len())).unwrap();
+        }
+        read == total
+    });
+}
+
+#[test]
+fn what_was_lost_is_sent_again_also_while_the_guest_speaks() {
+    let mut world = World::new();
+    let (handle, mut host) = connected(&mut world, false, 20_000);
+    world.link.deaf = true;
+    host.write_all(&[7; 1_000]).unwrap();
+    for _ in 0..20 {
+        world.step(Duration::from_millis(1));
+    }
+    world.link.deaf = false;
+    let (mut read, mut millis) = (0, 0);
+    world.until("all of it", |world| {
+        millis += 1;
+        let socket = world.tcp(handle);
+        if millis % 100 == 0 {
+            socket.send_slice(b"x").unwrap();
+        }
+        if socket.can_recv() {
+            read += socket.recv(|bytes| (bytes.len(), bytes.len())).unwrap();
+        }
+        read == 1_000
+    });
+    assert!(millis < 1_500, "it took {millis} ms of the clock");
+}
+
+#[test]
 fn a_guest_without_room_for_frames_gets_them_later() {
     let mut world = World::new();
     let (handle, host) = connected(&mut world, false, 100_000);
