@@ -46,6 +46,29 @@ fn kill_while_starting_leaves_no_process() {
 }
 
 #[test]
+fn machine_that_could_not_be_made_ready_has_ended_and_says_why() {
+    each(&kernel_or_skip!(), |guest| {
+        let why = Error::Unsupported("a wall around it".into());
+        let refused = guest.vm.start_with(&mut || Err(why.clone()));
+        assert_eq!(refused, Err(why.clone()));
+        let reason = guest.vm.wait();
+        assert!(
+            matches!(&reason, ExitReason::Crash { what, .. } if *what == why.to_string()),
+            "{reason:?}"
+        );
+        assert_eq!(guest.vm.start(), Err(Error::Gone));
+        assert_eq!(guest.try_connect(port::ECHO).unwrap_err(), Error::Gone);
+        // Where the monitor is threads of this process, they end, too.
+        until("the monitor's end", || {
+            (!has_thread("vm-exit")).then_some(())
+        });
+        if let Some(pid) = guest.vm.observe().vm_pid {
+            until("the monitor's process to end", || gone(pid).then_some(()));
+        }
+    });
+}
+
+#[test]
 fn killed_machine_never_starts() {
     each(&kernel_or_skip!(), |guest| {
         guest.vm.kill();
@@ -284,6 +307,14 @@ fn remount(at: &std::path::Path, size: &std::ffi::CStr) -> rustix::io::Result<()
 
 fn is_full(at: &std::path::Path) -> bool {
     rustix::fs::statvfs(at).unwrap().f_bavail == 0
+}
+
+/// Whether a thread of this process has that name.
+fn has_thread(name: &str) -> bool {
+    std::fs::read_dir("/proc/self/task").unwrap().any(|thread| {
+        let told = std::fs::read_to_string(thread.unwrap().path().join("comm"));
+        told.is_ok_and(|told| told.trim_end() == name)
+    })
 }
 
 /// Whether a process has ended, also one that was not waited for yet.

@@ -53,6 +53,8 @@ impl Write for BoundedLog {
         let length = self.file.seek(SeekFrom::End(0)).unwrap_or_default();
         if length > self.largest {
             self.file.set_len(0)?;
+            // One that was not opened for appending has its place at the old end.
+            self.file.seek(SeekFrom::Start(0))?;
             self.file.write_all(EMPTIED)?;
         }
         self.file.write(line)

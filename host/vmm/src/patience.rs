@@ -15,7 +15,7 @@ use lighter_platform::sys::threads;
 use crate::roles;
 
 /// How long an answer may take. A processor of the guest waits meanwhile.
-const ANSWER: Duration = Duration::from_secs(10);
+pub const ANSWER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct State {
@@ -28,6 +28,7 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     socket: UnixStream,
+    longest: Duration,
 }
 
 impl Shared {
@@ -54,15 +55,16 @@ pub struct Patience {
 pub struct Limit(Arc<Shared>);
 
 impl Patience {
-    /// Starts the thread that watches.
+    /// Starts the thread that watches: an answer may take `longest`.
     ///
     /// # Errors
     /// When the system gives none.
-    pub fn spawn(socket: UnixStream) -> io::Result<Self> {
+    pub fn spawn(socket: UnixStream, longest: Duration) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             socket,
+            longest,
         });
         let watched = Arc::clone(&shared);
         let watch = move || watch(&watched);
@@ -74,7 +76,7 @@ impl Patience {
 
     /// From now on the time runs, until this is dropped.
     pub fn limit(&self) -> Limit {
-        self.shared.lock().deadline = Instant::now().checked_add(ANSWER);
+        self.shared.lock().deadline = Instant::now().checked_add(self.shared.longest);
         self.shared.changed.notify_one();
         Limit(Arc::clone(&self.shared))
     }

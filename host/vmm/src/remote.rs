@@ -17,7 +17,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend as _};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::{Activation, Device, Identity, Start};
-use crate::patience::Patience;
+use crate::patience::{ANSWER, Patience};
 use crate::ring::{BadRing, Memory};
 use crate::said::Said;
 
@@ -79,8 +79,8 @@ impl Remote {
         own: u64,
         config: Vec<u8>,
     ) -> Result<Self, RemoteError> {
-        let patience = Patience::spawn(socket.try_clone().map_err(RemoteError::Socket)?)
-            .map_err(RemoteError::Socket)?;
+        let watched = socket.try_clone().map_err(RemoteError::Socket)?;
+        let patience = Patience::spawn(watched, ANSWER).map_err(RemoteError::Socket)?;
         let limit = patience.limit();
         let mut front = Frontend::from_stream(socket, rings.len() as u64);
         let protocol = RemoteError::Protocol;

@@ -1,7 +1,8 @@
 //! What the threads of devices and processors may call, beside what every thread may: memory, locks, time, its log.
 //!
-//! Each list is what the thread's own code makes, and no more: a guest that has one of these threads do its will has
-//! these calls and the descriptors of the process. None of them opens a name, starts anything, or makes a socket that
+//! Each list is what the thread's own code makes, and no more: a guest that confuses one of these threads has these
+//! calls and the descriptors of the process. One that runs code of its own in a thread can write the others' memory, and
+//! has all lists together: what none of them has, which is to open a name, to start anything, and to make a socket that
 //! reaches beyond the process.
 
 use lighter_platform::sys::threads::{Only, Role};
@@ -155,14 +156,15 @@ mod tests {
         if std::env::var_os(CONFINED).is_some() {
             threads::confine();
             let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let patience = crate::patience::Patience::spawn(ours).unwrap();
+            let soon = std::time::Duration::from_millis(1);
+            let patience = crate::patience::Patience::spawn(ours, soon).unwrap();
             let _limit = patience.limit();
             disk();
             memory_given_back();
             random_numbers();
             printed();
             streams();
-            // The other end of whom was waited for too long; that takes ten seconds.
+            // The other end of whom was waited for too long.
             assert_eq!(std::io::Read::read(&mut theirs, &mut [0]).unwrap(), 0);
             // Nothing is tidied up: a thread that must not go on ends the process before this.
             std::process::exit(7);

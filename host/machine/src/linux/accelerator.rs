@@ -44,6 +44,7 @@ pub fn missing(why: String) -> Error {
 ///
 /// # Errors
 /// [`Error::System`] with what the kernel says.
+#[cfg(target_arch = "x86_64")]
 pub fn open() -> Result<File, Error> {
     let opened = File::options().read(true).write(true).open(DEVICE);
     opened.map_err(|e| Error::system(format!("open `{DEVICE}`"), e))

@@ -116,7 +116,7 @@ impl Disk {
     fn flush(&self) -> Done {
         if let Err(error) = self.file.sync_data() {
             if self.said.sync.first() {
-                tracing::error!(%error, "the disk's file cannot be synced");
+                tracing::error!(%error, "the disk's file cannot be synced: nothing more is written to it");
             }
             self.lost.store(true, Ordering::Release);
         }
@@ -179,7 +179,7 @@ impl Disk {
     }
 
     fn ranges(&self, request: &Request, memory: &Memory) -> Result<Done, NoRoom> {
-        if self.read_only {
+        if self.read_only || self.lost.load(Ordering::Acquire) {
             return Ok(Done::FAILED);
         }
         let count = request.length / RANGE;

@@ -216,6 +216,7 @@ impl Device {
     /// The guest broke the rules: all streams end, and nothing of it is touched until it has reset the device.
     fn break_down(&mut self) {
         self.forget_guest();
+        self.lazy_signal = None;
         self.broken = true;
         match &self.trouble {
             Some(trouble) => trouble.report("a vsock ring is malformed"),

@@ -112,9 +112,21 @@ impl KvmVm {
         let monitor = Arc::new(monitor);
         monitor.start().map_err(|error| start_error(&error))?;
         self.watch(Arc::clone(&monitor), console)?;
-        ready()?;
+        // Whoever waits for the end has it, too: without this it would wait for ever.
+        ready().inspect_err(|error| {
+            self.failed(error);
+            monitor.kill();
+        })?;
         monitor.open();
         Ok(monitor)
+    }
+
+    /// It ended before it began.
+    fn failed(&self, error: &Error) {
+        self.ended.set(ExitReason::Crash {
+            what: error.to_string(),
+            console_tail: String::new(),
+        });
     }
 
     /// Waits for the end on a thread of its own and keeps how it came.
@@ -123,7 +135,10 @@ impl KvmVm {
         let waited = move || {
             let what = match monitor.wait() {
                 End::Reset => "the guest restarted".to_owned(),
-                End::TripleFault => "the guest's processor was reset (triple fault)".to_owned(),
+                End::TripleFault => {
+                    "the guest restarted or panicked (its processor was reset by a triple fault)"
+                        .to_owned()
+                }
                 End::Killed => "the machine was ended".to_owned(),
                 End::Failed(what) => what,
             };
@@ -267,10 +282,7 @@ impl Vm for KvmVm {
                 Ok(())
             }
             Err(error) => {
-                self.ended.set(ExitReason::Crash {
-                    what: error.to_string(),
-                    console_tail: String::new(),
-                });
+                self.failed(&error);
                 Err(error)
             }
         }

@@ -207,7 +207,8 @@ mod tests {
                 let dumpable = rustix::process::dumpable_behavior().unwrap();
                 assert_eq!(dumpable, DumpableBehavior::NotDumpable);
                 assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
-                assert!(getrlimit(Resource::Nofile).maximum.is_some());
+                let files = getrlimit(Resource::Nofile);
+                assert!(files.current.is_some() && files.current == files.maximum);
                 assert!(rustix::thread::no_new_privs().unwrap());
                 let held = capabilities(None).unwrap();
                 let all = held.effective | held.permitted | held.inheritable;

@@ -78,6 +78,7 @@ fn is(argument: u8, value: u32) -> Result<SeccompCondition, BackendError> {
 
 /// From now on every thread that [`spawn`] starts takes its role. To be called before another thread is started.
 pub fn confine() {
+    // Said again, for whoever has not given up its privileges by [`super::sandbox`]; twice is as once.
     sandbox::share_heap();
     CONFINED.store(true, Ordering::Release);
 }
@@ -155,9 +156,9 @@ mod tests {
     fn commit(deed: &str, log: &mut crate::BoundedLog) {
         match deed {
             "its work" => {
-                // Memory comes and goes, and the log's length is asked for.
+                // Memory comes and goes, and the log's length is asked for before a line is added.
                 drop(vec![1u8; 8 << 20]);
-                io::Write::write_all(log, b"").unwrap();
+                io::Write::write_all(log, b"a line of a confined thread\n").unwrap();
                 rustix::fs::fcntl_getfl(rustix::stdio::stdin()).unwrap();
                 rustix::io::read(rustix::stdio::stdin(), &mut [0u8; 0]).unwrap();
             }
