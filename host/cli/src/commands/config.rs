@@ -1,12 +1,13 @@
-//! `lighter config get|set|list`: the settings file.
+//! `lighter config get|set|unset|list`: the settings file.
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use lighter_daemon::control::Request;
 use lighter_daemon::control::client::Conversation;
-use lighter_daemon::settings::{self, Effect, KEYS, SettingsError};
+use lighter_daemon::settings::{self, Change, Effect, KEYS, SettingsError};
 use lighter_platform::HostPaths;
 
 use crate::daemon;
+use crate::docker::flags::texts;
 use crate::exit::{CliError, Code};
 use crate::printer::Printer;
 
@@ -25,15 +26,22 @@ pub fn command() -> Command {
         .subcommand(Command::new("get").about("Print one setting").arg(key()))
         .subcommand(
             Command::new("set")
-                .about("Change one setting")
-                .arg(key())
+                .about("Change settings; several that only fit each other at once")
                 .arg(
-                    Arg::new("value")
+                    Arg::new("pairs")
                         .required(true)
-                        .value_name("VALUE")
+                        .num_args(1..)
+                        .value_names(["KEY", "VALUE"])
                         .allow_hyphen_values(true)
-                        .help("Its new value; commas separate the parts of a list"),
+                        .help(
+                            "Name of a setting and its new value; commas separate the parts of a list",
+                        ),
                 ),
+        )
+        .subcommand(
+            Command::new("unset")
+                .about("Take settings out of the file, so that their defaults count")
+                .arg(key().num_args(1..).action(ArgAction::Append)),
         )
         .subcommand(Command::new("list").about("Print all settings, with what each is for"))
 }
@@ -54,12 +62,21 @@ pub fn run(arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError> 
             printer.line(&value.unwrap_or_default());
         }
         Some(("set", arguments)) => {
-            set(
-                &paths,
-                &text(arguments, "key"),
-                &text(arguments, "value"),
-                printer,
-            )?;
+            let words: Vec<String> = texts(arguments, "pairs");
+            let pairs = words.chunks(2).map(|pair| match pair {
+                [name, value] => Ok(Change {
+                    name,
+                    value: Some(value),
+                }),
+                _ => Err(CliError::new(format!("`{}` has no value", pair.concat()))),
+            });
+            let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
+            change(&paths, &pairs, printer)?;
+        }
+        Some(("unset", arguments)) => {
+            let names = texts(arguments, "key");
+            let none = names.iter().map(|name| Change { name, value: None });
+            change(&paths, &none.collect::<Vec<_>>(), printer)?;
         }
         _ => list(&paths, printer)?,
     }
@@ -70,9 +87,9 @@ fn settings_error(error: &SettingsError) -> CliError {
     CliError::of(error).with_hint(error.hint())
 }
 
-fn set(paths: &HostPaths, key: &str, value: &str, printer: &Printer) -> Result<(), CliError> {
-    let key =
-        settings::set(&paths.config_file(), key, value).map_err(|error| settings_error(&error))?;
+fn change(paths: &HostPaths, changes: &[Change<'_>], printer: &Printer) -> Result<(), CliError> {
+    let keys = settings::change(&paths.config_file(), changes);
+    let keys = keys.map_err(|error| settings_error(&error))?;
     let running = daemon::runtime()?.block_on(async {
         match Conversation::start(&paths.control_socket(), &Request::Reload).await {
             // A daemon that runs takes up what takes effect at once.
@@ -82,10 +99,13 @@ fn set(paths: &HostPaths, key: &str, value: &str, printer: &Printer) -> Result<(
             Err(_) => Ok(false),
         }
     })?;
-    if running && key.effect == Effect::NextStart {
+    let later = keys.iter().filter(|key| key.effect == Effect::NextStart);
+    let later: Vec<String> = later.map(|key| format!("`{}`", key.name)).collect();
+    if running && !later.is_empty() {
+        let takes = if later.len() == 1 { "takes" } else { "take" };
         printer.talk(&format!(
-            "`{}` takes effect when the machine starts again: `lighter down`, then `lighter up`",
-            key.name
+            "{} {takes} effect when the machine starts again: `lighter down`, then `lighter up`",
+            later.join(" and ")
         ));
     }
     Ok(())

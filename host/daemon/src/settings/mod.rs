@@ -3,6 +3,7 @@
 //! An unknown key is an error that proposes the nearest known one, never ignored: a misspelt
 //! limit that silently does nothing is worse than a daemon that says so. Editing keeps comments.
 
+mod edit;
 pub mod keys;
 mod size;
 mod subnets;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::host_port::proxy::ProxyAddress;
 
 pub use crate::host_port::proxy::{ProxySettings, masked};
+pub use edit::{Change, change, get};
 pub use keys::{Effect, KEYS, Key, Kind};
 pub use size::{ByteSize, SizeError};
 
@@ -126,6 +128,13 @@ impl SettingsError {
                     path.display()
                 )
             }
+            // Of another subnet neither can be without the other.
+            Self::Value {
+                key: "engine.fixed-cidr",
+                ..
+            } => "set another, or both at once: `lighter config set engine.bip VALUE engine.fixed-cidr VALUE`; \
+                  `lighter config unset engine.fixed-cidr` takes it back"
+                .to_owned(),
             Self::Value { key, .. } => {
                 format!("set another with `lighter config set {key} VALUE`")
             }
@@ -286,117 +295,6 @@ fn unknown(key: String) -> SettingsError {
     SettingsError::Unknown { key, nearest }
 }
 
-/// The value of one setting as the file has it, or its default, as TOML; for the two whose default
-/// depends on the host, what this host gives.
-///
-/// # Errors
-/// An unknown name, or a file that cannot be read.
-pub fn get(path: &Path, name: &str) -> Result<Option<String>, SettingsError> {
-    if keys::find(name).is_none() {
-        return Err(unknown(name.to_owned()));
-    }
-    let mut settings = Settings::load(path)?;
-    settings.cpus = Some(settings.effective_cpus());
-    settings.memory = Some(ByteSize(settings.effective_memory()));
-    let Ok(toml::Value::Table(table)) = toml::Value::try_from(&settings) else {
-        return Ok(None);
-    };
-    let value = match name.split_once('.') {
-        Some((section, inner)) => table.get(section).and_then(|table| table.get(inner)),
-        None => table.get(name),
-    };
-    Ok(value.map(|value| match value {
-        toml::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }))
-}
-
-/// Changes one setting in the file and keeps everything else in it, comments included.
-///
-/// # Errors
-/// See [`SettingsError`]; the file is unchanged then.
-pub fn set(path: &Path, name: &str, value: &str) -> Result<&'static Key, SettingsError> {
-    let key = keys::find(name).ok_or_else(|| unknown(name.to_owned()))?;
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(source) => {
-            return Err(SettingsError::Read {
-                path: path.to_path_buf(),
-                source,
-            });
-        }
-    };
-    Settings::parse(&text, path)?;
-    let mut document: toml_edit::DocumentMut =
-        text.parse()
-            .map_err(|error: toml_edit::TomlError| SettingsError::Syntax {
-                path: path.to_path_buf(),
-                message: error.to_string().trim().to_owned(),
-            })?;
-    let item = toml_edit::value(read_value(key, value)?);
-    match name.split_once('.') {
-        Some((section, inner)) => {
-            if document.get(section).is_none() {
-                document[section] = toml_edit::table();
-            }
-            document[section][inner] = item;
-        }
-        None => document[name] = item,
-    }
-    let text = document.to_string();
-    Settings::parse(&text, path).map_err(|error| match error {
-        // The file could be read before: it is the new value that does not fit.
-        SettingsError::Syntax { message, .. } => SettingsError::Value {
-            key: key.name,
-            value: value.to_owned(),
-            why: message.lines().last().unwrap_or_default().to_owned(),
-        },
-        other => other,
-    })?;
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(|source| DirError::Create {
-            path: dir.to_path_buf(),
-            source,
-        })?;
-    }
-    lighter_platform::write_durably(path, text.as_bytes())?;
-    Ok(key)
-}
-
-/// A value from the command line: TOML where it is TOML, else text; a comma makes a list.
-fn read_value(key: &'static Key, text: &str) -> Result<toml_edit::Value, SettingsError> {
-    let wrong = |why: &str| SettingsError::Value {
-        key: key.name,
-        value: text.to_owned(),
-        why: why.to_owned(),
-    };
-    match key.kind {
-        Kind::Number => Ok(text
-            .parse::<i64>()
-            .map_err(|_| wrong("it must be a whole number"))?
-            .into()),
-        Kind::Switch => Ok(text
-            .parse::<bool>()
-            .map_err(|_| wrong("it must be `true` or `false`"))?
-            .into()),
-        Kind::Text => Ok(text.into()),
-        Kind::List if !text.trim_start().starts_with('[') => {
-            let parts = text
-                .split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty());
-            Ok(parts.collect::<toml_edit::Array>().into())
-        }
-        Kind::List => text
-            .parse()
-            .map_err(|_| wrong("it must be a list such as `[\"a\", \"b\"]`")),
-        Kind::Table => text
-            .parse()
-            .map_err(|_| wrong("it must be a table such as `{ max-size = \"10m\" }`")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -471,56 +369,6 @@ mod tests {
             parse("cpus = 'two'"),
             Err(SettingsError::Syntax { .. })
         ));
-    }
-
-    #[test]
-    fn setting_one_key_keeps_comments_and_the_rest() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c/config.toml");
-        set(&path, "cpus", "2").unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, format!("# mine\n{text}")).unwrap();
-        let key = set(
-            &path,
-            "engine.registry-mirrors",
-            "https://a.test,https://b.test",
-        )
-        .unwrap();
-        assert_eq!(key.effect, Effect::NextStart);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("# mine\ncpus = 2\n"), "{text}");
-        assert_eq!(
-            Settings::load(&path).unwrap().engine.registry_mirrors.len(),
-            2
-        );
-        assert_eq!(get(&path, "cpus").unwrap().as_deref(), Some("2"));
-        assert_eq!(get(&path, "disk").unwrap().as_deref(), Some("64GiB"));
-        set(&path, "engine.userns-remap", "true").unwrap();
-        assert!(Settings::load(&path).unwrap().engine.userns_remap);
-        for ip in ["127.0.0.1", "::1", ""] {
-            set(&path, "engine.ip", ip).unwrap();
-            assert_eq!(Settings::load(&path).unwrap().engine.ip, ip);
-        }
-    }
-
-    #[test]
-    fn a_refused_value_leaves_the_file_as_it_was() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.toml");
-        set(&path, "cpus", "2").unwrap();
-        assert!(set(&path, "cpus", "1000").is_err());
-        assert!(set(&path, "memory", "lots").is_err());
-        assert!(set(&path, "engine.userns-remap", "default").is_err());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "cpus = 2\n");
-    }
-
-    #[test]
-    fn a_switch_that_is_on_where_nobody_says_can_be_turned_off() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("settings.toml");
-        set(&path, "engine.host-network-ports", "false").unwrap();
-        let engine = Settings::load(&path).unwrap().engine;
-        assert_eq!(engine.host_network_ports, Some(false));
     }
 
     #[test]
