@@ -47,7 +47,7 @@ pub use control::{
 pub use frame::{Decoder, Frame, FrameError, HEADER_LENGTH, MAX_FRAME, encode_frame};
 pub use message::{Message, MessageError, fuzz_decoder};
 pub use open::{ActivateShare, Dial, DialPurpose, Failed, FailedCode, Open, Opened, Request};
-pub use ports::{Accepted, Bind, Bound, MAX_DATAGRAM, Publish, Transport};
+pub use ports::{Accepted, Bind, Bound, HOST_NETWORK, MAX_DATAGRAM, Publish, Transport};
 pub use secret::{Secret, SecretError};
 pub use settings::{AddressPool, BootSettings, EngineSettings, HostUser, Proxies, Route, Share};
 

@@ -15,6 +15,10 @@ const MAX_NAME: usize = 256;
 /// The longest datagram, and so the most that its length on a stream may say.
 pub const MAX_DATAGRAM: usize = u16::MAX as usize;
 
+/// The [`Publish::id`] of what containers of the host's network listen on; no container has such an id. The name beside
+/// it is that of the container whose port it is, as far as the guest knows.
+pub const HOST_NETWORK: &str = "host-network";
+
 /// What kind of port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

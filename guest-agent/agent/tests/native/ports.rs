@@ -221,6 +221,28 @@ fn a_network_says_where_ports_are_whose_address_nobody_chose() {
 }
 
 #[test]
+fn of_several_networks_that_of_ipv4_says_where_ports_are() {
+    let dir = tempdir().unwrap();
+    let (machine, _host) = with_host(dir.path());
+    let bound = |ip: &str| json!({"com.docker.network.bridge.host_binding_ipv4": ip});
+    let near = json!({ "Options": bound("127.0.0.1") });
+    network(&machine, "near", &near);
+    // By its name it is the first way out.
+    let six = json!({
+        "EnableIPv4": false, "EnableIPv6": true, "Options": bound("127.0.0.9"),
+        "IPAM": {"Config": [{"Subnet": "fd00:9::/64"}]}});
+    network(&machine, "a6", &six);
+    let mut body = publishing("near", &[("80/tcp", "8080")]);
+    body["NetworkingConfig"] = json!({"EndpointsConfig": {"near": {}, "a6": {}}});
+    run(&machine, "web", &body);
+    let expected = json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]});
+    assert_eq!(ports(&machine, "web"), expected);
+    run(&machine, "six", &publishing("a6", &[("80/tcp", "8081")]));
+    let expected = json!({"80/tcp": [{"HostIp": "127.0.0.9", "HostPort": "8081"}]});
+    assert_eq!(ports(&machine, "six"), expected);
+}
+
+#[test]
 fn a_container_with_ipv6_sees_clients_of_both_families() {
     let dir = tempdir().unwrap();
     let (machine, host) = with_host(dir.path());

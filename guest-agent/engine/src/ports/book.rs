@@ -1,6 +1,6 @@
 //! Which ports of the host containers have, in docker's order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -15,8 +15,13 @@ type Entry = (Transport, IpAddr, u16);
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoPort {
     /// A container has it.
-    #[error("Bind for {}:{} failed: port is already allocated", .0.ip(), .0.port())]
-    Allocated(SocketAddr),
+    #[error("Bind for {}:{} failed: port is already allocated", .at.ip(), .at.port())]
+    Allocated {
+        /// Where it has it.
+        at: SocketAddr,
+        /// The id of the container.
+        owner: Arc<str>,
+    },
     /// Containers have all of the range.
     #[error("all ports are allocated")]
     All,
@@ -28,7 +33,8 @@ pub(crate) struct Book(Arc<Mutex<Entries>>);
 
 #[derive(Debug, Default)]
 struct Entries {
-    taken: HashSet<Entry>,
+    /// By whom each is taken: ids of containers.
+    taken: HashMap<Entry, Arc<str>>,
     /// Behind the last one that was given out of a range: one that was given back is not given at once to another.
     next: HashMap<(Transport, u16, u16), u16>,
 }
@@ -52,9 +58,10 @@ impl Drop for Taken {
 }
 
 impl Book {
-    /// Takes one port of a range, at all of these addresses.
+    /// Takes one port of a range for a container, at all of these addresses.
     pub fn take(
         &self,
+        owner: &str,
         transport: Transport,
         addresses: &[IpAddr],
         (first, last): (u16, u16),
@@ -71,8 +78,9 @@ impl Book {
             Some(port) => port,
             None => {
                 let only = has(&entries, first).filter(|_| first == last);
-                return Err(only.map_or(NoPort::All, |ip| {
-                    NoPort::Allocated(SocketAddr::new(ip, first))
+                return Err(only.map_or(NoPort::All, |(ip, owner)| NoPort::Allocated {
+                    at: SocketAddr::new(ip, first),
+                    owner,
                 }));
             }
         };
@@ -80,23 +88,32 @@ impl Book {
             let next = if port == last { first } else { port + 1 };
             entries.next.insert(range, next);
         }
-        Ok(self.enter(&mut entries, transport, addresses, port))
+        Ok(self.enter(&mut entries, owner, transport, addresses, port))
     }
 
     /// Takes one that a container has already.
-    pub fn note(&self, transport: Transport, addresses: &[IpAddr], port: u16) -> Taken {
-        self.enter(&mut lock(&self.0), transport, addresses, port)
+    pub fn note(
+        &self,
+        owner: &str,
+        transport: Transport,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Taken {
+        self.enter(&mut lock(&self.0), owner, transport, addresses, port)
     }
 
     fn enter(
         &self,
         entries: &mut Entries,
+        owner: &str,
         transport: Transport,
         addresses: &[IpAddr],
         port: u16,
     ) -> Taken {
+        let owner: Arc<str> = owner.into();
         for address in addresses {
-            entries.taken.insert((transport, *address, port));
+            let entry = (transport, *address, port);
+            entries.taken.insert(entry, Arc::clone(&owner));
         }
         Taken {
             book: self.clone(),
@@ -108,19 +125,27 @@ impl Book {
 }
 
 impl Entries {
-    /// The address of a family at which somebody has a port so that it cannot be had at this one.
-    fn conflict(&self, transport: Transport, address: IpAddr, port: u16) -> Option<IpAddr> {
+    /// The address of a family at which somebody has a port so that it cannot be had at this one, and who.
+    fn conflict(
+        &self,
+        transport: Transport,
+        address: IpAddr,
+        port: u16,
+    ) -> Option<(IpAddr, Arc<str>)> {
         let any = match address {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        let has = |ip: IpAddr| self.taken.contains(&(transport, ip, port)).then_some(ip);
+        let has = |ip: IpAddr| {
+            let owner = self.taken.get(&(transport, ip, port))?;
+            Some((ip, Arc::clone(owner)))
+        };
         let own = has(address).or_else(|| has(any));
         let other = || {
             let mut taken = self.taken.iter();
-            taken.find_map(|(kind, ip, number)| {
+            taken.find_map(|((kind, ip, number), owner)| {
                 let same = (*kind, *number) == (transport, port);
-                (same && ip.is_ipv4() == address.is_ipv4()).then_some(*ip)
+                (same && ip.is_ipv4() == address.is_ipv4()).then(|| (*ip, Arc::clone(owner)))
             })
         };
         own.or_else(|| (address == any).then(other).flatten())
@@ -136,21 +161,26 @@ mod tests {
     }
 
     fn text(book: &Book, list: &[&str], port: u16) -> String {
-        let error = book.take(Transport::Tcp, &ips(list), (port, port));
+        let error = book.take("c", Transport::Tcp, &ips(list), (port, port));
         error.unwrap_err().to_string()
     }
 
     #[test]
     fn a_port_is_given_once_for_addresses_that_mean_each_other() {
         let book = Book::default();
-        let take = |list: &[&str], port| book.take(Transport::Tcp, &ips(list), (port, port));
+        let take = |list: &[&str], port| book.take("c", Transport::Tcp, &ips(list), (port, port));
         let all = take(&["0.0.0.0", "::"], 8080).unwrap();
         let failed = |ip: &str| format!("Bind for {ip}:8080 failed: port is already allocated");
         assert_eq!(text(&book, &["127.0.0.1"], 8080), failed("0.0.0.0"));
+        let (at, owner) = ("0.0.0.0:8080".parse().unwrap(), "c".into());
+        assert_eq!(
+            take(&["1.2.3.4"], 8080).unwrap_err(),
+            NoPort::Allocated { at, owner }
+        );
         assert_eq!(text(&book, &["0.0.0.0"], 8080), failed("0.0.0.0"));
         assert_eq!(text(&book, &["::1"], 8080), failed("::"));
         assert!(
-            book.take(Transport::Udp, &ips(&["::"]), (8080, 8080))
+            book.take("c", Transport::Udp, &ips(&["::"]), (8080, 8080))
                 .is_ok()
         );
         drop(all);
@@ -169,7 +199,8 @@ mod tests {
             let barrier = std::sync::Barrier::new(2);
             let take = || {
                 barrier.wait();
-                book.take(Transport::Tcp, &ips(&["0.0.0.0"]), (80, 80)).ok()
+                book.take("c", Transport::Tcp, &ips(&["0.0.0.0"]), (80, 80))
+                    .ok()
             };
             let (one, other) = std::thread::scope(|scope| {
                 let (one, other) = (scope.spawn(take), scope.spawn(take));
@@ -182,7 +213,7 @@ mod tests {
     #[test]
     fn ranges_go_on_behind_the_last_one() {
         let book = Book::default();
-        let take = || book.take(Transport::Tcp, &ips(&["0.0.0.0"]), (9000, 9002));
+        let take = || book.take("c", Transport::Tcp, &ips(&["0.0.0.0"]), (9000, 9002));
         let first = take().unwrap();
         assert_eq!(first.port, 9000);
         drop(first);

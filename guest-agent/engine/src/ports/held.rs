@@ -217,7 +217,8 @@ impl Engine {
         let (mut listening, mut taken) = (Vec::new(), Vec::new());
         for group in grouped(&run.ports) {
             let book = self.book();
-            taken.push(book.note(group.transport, &group.addresses, group.host_port));
+            let (id, addresses) = (container.id(), &group.addresses);
+            taken.push(book.note(id, group.transport, addresses, group.host_port));
             let way: Arc<dyn Way> = Arc::new(self.way(container, group.port, &publication));
             let (here, _) = self.sides(&group.addresses);
             let listened = ports.listen(group.transport, &here, group.host_port, &way);

@@ -9,7 +9,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use lighter_network::ports::{Arrival, Listener, Ports, Route, Share, Transport, Way};
+use lighter_network::ports::{
+    Arrival, HOST_NETWORK, Listener, Ports, Route, Share, Transport, Way,
+};
 use lighter_runtime::{Cgroup, ListenSignal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -21,8 +23,6 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::io::Watched;
 
-/// By which the host says that somebody came to one of these; no container has such an id.
-const ID: &str = "host-network";
 /// More are not reached at the host's loopback: each has a stream of the host's.
 const MOST: usize = 256;
 /// How long it is waited after something changed: programs begin to listen on several ports, one after the other.
@@ -41,6 +41,8 @@ struct Leases {
     held: BTreeMap<Listener, (u32, Box<dyn HostLease>)>,
     /// When the host last said that somebody has a port.
     refused: BTreeMap<(Transport, u16), Instant>,
+    /// Whether it was said that there are more listeners than the host has ports for.
+    said_most: bool,
 }
 
 /// The host has each port once, for all addresses.
@@ -53,6 +55,19 @@ impl Leases {
     fn is_refused(&self, listener: &Listener) -> bool {
         let asked = self.refused.get(&port(listener));
         asked.is_some_and(|asked| asked.elapsed() < ASKED_AGAIN)
+    }
+
+    /// Notes that the host has none; whether that is new.
+    fn refuse(&mut self, listener: &Listener) -> bool {
+        let before = self.refused.insert(port(listener), Instant::now());
+        before.is_none()
+    }
+
+    /// Whether it is to be said now that there are more than the host has ports for: once for each time that it is so.
+    fn says_most(&mut self, are_more: bool) -> bool {
+        let says = are_more && !self.said_most;
+        self.said_most = are_more;
+        says
     }
 }
 
@@ -99,7 +114,7 @@ impl Engine {
         }
     }
 
-    fn is_in_host_network(&self, record: &Record) -> bool {
+    pub(super) fn is_in_host_network(&self, record: &Record) -> bool {
         let mode = record.host_config.network_mode.as_str();
         match mode.strip_prefix("container:") {
             Some(other) => {
@@ -176,16 +191,16 @@ impl Engine {
 
     async fn settle_listeners(
         &self,
-        there: &BTreeSet<Listener>,
+        there: &BTreeMap<Listener, u64>,
         leases: &mut Leases,
         next: &mut u32,
     ) {
-        let listened: BTreeSet<_> = there.iter().map(port).collect();
+        let listened: BTreeSet<_> = there.keys().map(port).collect();
         leases.refused.retain(|port, _| listened.contains(port));
         let gone: Vec<Listener> = leases
             .held
             .keys()
-            .filter(|listener| !there.contains(listener))
+            .filter(|listener| !there.contains_key(listener))
             .copied()
             .collect();
         for listener in gone {
@@ -195,30 +210,41 @@ impl Engine {
             }
         }
         let mut ports: BTreeSet<(Transport, u16)> = leases.held.keys().map(port).collect();
-        for listener in there {
+        let mut new: Vec<(Listener, u64)> = Vec::new();
+        for (listener, socket) in there {
             // One of a port is enough: all are at the loopback.
-            if leases.held.contains_key(listener)
-                || leases.is_refused(listener)
-                || !ports.insert(port(listener))
+            if !leases.held.contains_key(listener)
+                && !leases.is_refused(listener)
+                && ports.insert(port(listener))
             {
-                continue;
+                new.push((*listener, *socket));
             }
-            if leases.held.len() >= MOST {
-                tracing::warn!("more than {MOST} listeners in the host's network");
-                break;
-            }
+        }
+        let room = MOST.saturating_sub(leases.held.len());
+        if leases.says_most(new.len() > room) {
+            tracing::warn!("more than {MOST} listeners in the host's network");
+        }
+        new.truncate(room);
+        let owners = self.owners_of(new.iter().map(|(_, socket)| *socket).collect());
+        let owners = owners.await;
+        for (listener, socket) in new {
             *next = next.wrapping_add(1);
-            let (transport, address) = *listener;
+            let (transport, address) = listener;
+            let owner = owners.get(&socket).map_or(HOST_NETWORK, String::as_str);
             lock(&self.host_listeners().known).insert(*next, address);
-            match self.listen_for(*next, transport, address.port()).await {
+            match self
+                .listen_for(owner, *next, transport, address.port())
+                .await
+            {
                 Ok(lease) => {
-                    leases.refused.remove(&port(listener));
-                    leases.held.insert(*listener, (*next, lease));
+                    leases.refused.remove(&port(&listener));
+                    leases.held.insert(listener, (*next, lease));
                 }
                 Err(error) => {
                     lock(&self.host_listeners().known).remove(next);
-                    leases.refused.insert(port(listener), Instant::now());
-                    tracing::info!(%error, %address, ?transport, "not reached at the host's loopback");
+                    if leases.refuse(&listener) {
+                        tracing::info!(%error, %address, ?transport, "not reached at the host's loopback");
+                    }
                 }
             }
         }
@@ -226,12 +252,13 @@ impl Engine {
 
     async fn listen_for(
         &self,
+        owner: &str,
         number: u32,
         transport: Transport,
         port: u16,
     ) -> std::result::Result<Box<dyn HostLease>, super::PortError> {
         let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        let mut lease = self.config().host_ports.open(ID, ID).await?;
+        let mut lease = self.config().host_ports.open(HOST_NETWORK, owner).await?;
         lease.bind(number, transport, &loopback, port).await?;
         Ok(lease)
     }
@@ -244,7 +271,7 @@ impl Engine {
         number: u32,
         arrival: Arrival,
     ) -> Option<Arrival> {
-        if id != ID {
+        if id != HOST_NETWORK {
             return Some(arrival);
         }
         let to = lock(&self.host_listeners().known).get(&number).copied();
@@ -295,4 +322,32 @@ fn reached_at(listens: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listens.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(text: &str) -> Listener {
+        (Transport::Tcp, text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_refusal_is_said_once_for_as_long_as_it_is_one() {
+        let mut leases = Leases::default();
+        let (one, same_port) = (listener("0.0.0.0:80"), listener("[::]:80"));
+        assert!(leases.refuse(&one));
+        assert!(leases.is_refused(&same_port));
+        assert!(!leases.refuse(&same_port));
+        assert!(leases.refuse(&listener("0.0.0.0:81")));
+        leases.refused.remove(&port(&one));
+        assert!(leases.refuse(&one));
+    }
+
+    #[test]
+    fn that_there_are_too_many_is_said_once_for_each_time() {
+        let mut leases = Leases::default();
+        let said = [false, true, true, false, true].map(|more| leases.says_most(more));
+        assert_eq!(said, [false, true, false, false, true]);
+    }
 }

@@ -12,6 +12,7 @@ mod book;
 mod held;
 mod host;
 mod host_network;
+mod owners;
 mod publish;
 mod shown;
 mod wanted;

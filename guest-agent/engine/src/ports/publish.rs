@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lighter_network::ports::{Arrival, Listening, Ports, Transport, Way, is_here_too};
 
 use super::PublishedPort;
-use super::book::Taken;
+use super::book::{NoPort, Taken};
 use super::host::{HostLease, PortError};
 use super::wanted::{Wanted, wanted};
 use super::way::{Publication, Reached};
@@ -120,8 +120,10 @@ impl Engine {
         // Those that are refused stay taken until one is found, so that it is another one.
         let mut refused = Vec::new();
         loop {
-            let taken = self.book().take(*transport, addresses, (*first, *last));
-            let taken = taken.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+            let taken = self
+                .book()
+                .take(container.id(), *transport, addresses, (*first, *last));
+            let taken = taken.map_err(|error| self.no_port(container, &error))?;
             let port = taken.port;
             let listened = self.listen(ports, draft, number, wanted, port, &way).await;
             let error = match listened {
@@ -155,6 +157,18 @@ impl Engine {
         }
     }
 
+    /// Dockerd's words, and which container has the port where that is another one.
+    fn no_port(&self, container: &Container, error: &NoPort) -> Error {
+        let mut text = error.to_string();
+        if let NoPort::Allocated { owner, .. } = error
+            && **owner != *container.id()
+            && let Ok(owner) = self.containers().find(owner)
+        {
+            text.push_str(&by_container(&owner.name()));
+        }
+        Error::new(Kind::Internal, text)
+    }
+
     /// Has both listen: the machine, for those in it, and then the host.
     async fn listen(
         &self,
@@ -167,7 +181,15 @@ impl Engine {
     ) -> Result<Listening, PortError> {
         let (here, there) = self.sides(&wanted.addresses);
         let listening = ports.listen(wanted.transport, &here, port, way).await;
-        let listening = listening.map_err(|error| refusal(&error))?;
+        let listening = match listening.map_err(|error| refusal(&error)) {
+            Err(PortError::InUse(mut text)) => {
+                // Who is not published has it in the host's network.
+                let owner = self.who_listens(ports, wanted.transport, port).await;
+                text.push_str(&owner.map(|name| by_container(&name)).unwrap_or_default());
+                return Err(PortError::InUse(text));
+            }
+            listening => listening?,
+        };
         if let Some(lease) = draft.lease.as_mut().filter(|_| !there.is_empty()) {
             let bind = lease.bind(number, wanted.transport, &there, port);
             bind.await?;
@@ -224,6 +246,11 @@ impl Engine {
         };
         ports.serve(arrival, &way).await;
     }
+}
+
+/// What is said behind the words for a port that is taken.
+fn by_container(name: &str) -> String {
+    format!(" by the container `{name}`")
 }
 
 /// How a start fails in which a port cannot be published.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::containers::{Container, Place, Record};
 use crate::engine::Engine;
-use crate::networks::Subnet;
+use crate::networks::Network;
 
 /// Where a container is reached.
 #[derive(Debug, Clone)]
@@ -91,35 +91,44 @@ impl Engine {
         record: &Record,
         places: &BTreeMap<String, Place>,
     ) -> Option<Reached> {
-        let bridge = |place: &Place| {
-            let network = self.network_find(&place.network_id).ok()?;
-            network.bridge().map(|bridge| bridge.name)
+        let at = |v6| {
+            let (network, ip) = self.reached_by(record, places, v6)?;
+            let bridge = network.bridge()?.name;
+            Some(At { ip, bridge })
         };
-        let ordered = self.ways_out(record, places);
-        let first = |gateway: fn(&Place) -> Option<IpAddr>, own: fn(&Place) -> Option<Subnet>| {
-            let mut out = ordered.iter().filter(|place| gateway(place).is_some());
-            out.find_map(|place| {
-                let ip = own(place)?.ip();
-                bridge(place).map(|bridge| At { ip, bridge })
-            })
-        };
-        let v4 = first(|place| place.gateway_v4, |place| place.ipv4);
-        let v6 = first(|place| place.gateway_v6, |place| place.ipv6);
+        let (v4, v6) = (at(false), at(true));
         (v4.is_some() || v6.is_some()).then_some(Reached { v4, v6 })
     }
 
-    /// Where ports of a container are on the host whose address nobody chose; nothing means everywhere.
+    /// The first network with a gateway of a family in which a container has an address of it, where that is a bridge,
+    /// and the address.
+    fn reached_by(
+        &self,
+        record: &Record,
+        places: &BTreeMap<String, Place>,
+        v6: bool,
+    ) -> Option<(Arc<Network>, IpAddr)> {
+        let mut ways = self.ways_out(record, places).into_iter();
+        ways.find_map(|place| {
+            let (gateway, own) = match v6 {
+                false => (place.gateway_v4, place.ipv4),
+                true => (place.gateway_v6, place.ipv6),
+            };
+            let ip = gateway.and(own)?.ip();
+            let network = self.network_find(&place.network_id).ok()?;
+            network.bridge().is_some().then_some((network, ip))
+        })
+    }
+
+    /// Where ports of a container are on the host whose address nobody chose; nothing means everywhere. It is the
+    /// network by which it is reached that says, that of IPv4 before that of IPv6.
     pub(super) fn default_binding(
         &self,
         record: &Record,
         places: &BTreeMap<String, Place>,
     ) -> Option<IpAddr> {
-        let ways = self.ways_out(record, places);
-        let mut networks = ways
-            .iter()
-            .filter(|place| place.gateway_v4.or(place.gateway_v6).is_some())
-            .filter_map(|place| self.network_find(&place.network_id).ok());
-        let network = networks.find(|network| network.bridge().is_some());
+        let of = |v6| self.reached_by(record, places, v6);
+        let network = of(false).or_else(|| of(true)).map(|(network, _)| network);
         match network.and_then(|network| network.host_binding()) {
             Some(own) => Some(own).filter(|ip| !ip.is_unspecified()),
             None => self.config().settings.ip.parse().ok(),

@@ -4,7 +4,7 @@
 //! those that it does choose are clients. What is bound to a group hears the group, and nobody at a loopback.
 //! Source: proc_pid_net(5), `tcp`, `tcp6`, `udp` and `udp6`: of connections, those that listen stand first.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -19,9 +19,9 @@ const UNCONNECTED: &str = "07";
 /// What listens.
 pub type Listener = (Transport, SocketAddr);
 
-/// The sockets of the calling thread's namespace that listen, but for those of these numbers.
-pub(super) fn listeners(own: &HashSet<u64>) -> io::Result<BTreeSet<Listener>> {
-    let mut all = BTreeSet::new();
+/// The sockets of the calling thread's namespace that listen, with their numbers, but for those of these numbers.
+pub(super) fn listeners(own: &HashSet<u64>) -> io::Result<BTreeMap<Listener, u64>> {
+    let mut all = BTreeMap::new();
     for file in ["tcp", "tcp6"] {
         for line in lines(file)? {
             let line = line?;
@@ -29,7 +29,7 @@ pub(super) fn listeners(own: &HashSet<u64>) -> io::Result<BTreeSet<Listener>> {
                 break;
             };
             if !own.contains(&inode) {
-                all.insert((Transport::Tcp, address));
+                all.insert((Transport::Tcp, address), inode);
             }
         }
     }
@@ -42,7 +42,7 @@ pub(super) fn listeners(own: &HashSet<u64>) -> io::Result<BTreeSet<Listener>> {
                     && !of_clients.contains(&address.port())
                     && !address.ip().is_multicast()
             });
-            all.extend(socket.map(|(address, _)| (Transport::Udp, address)));
+            all.extend(socket.map(|(address, inode)| ((Transport::Udp, address), inode)));
         }
     }
     Ok(all)
@@ -122,16 +122,17 @@ mod tests {
     fn a_listener_is_seen_and_ones_own_is_not() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = (Transport::Tcp, listener.local_addr().unwrap());
-        assert!(listeners(&HashSet::new()).unwrap().contains(&address));
-        let own = HashSet::from([rustix::fs::fstat(&listener).unwrap().st_ino]);
-        assert!(!listeners(&own).unwrap().contains(&address));
+        let number = rustix::fs::fstat(&listener).unwrap().st_ino;
+        let seen = |own: &HashSet<u64>| listeners(own).unwrap().get(&address).copied();
+        assert_eq!(seen(&HashSet::new()), Some(number));
+        assert_eq!(seen(&HashSet::from([number])), None);
     }
 
     #[test]
     fn who_takes_datagrams_is_seen_and_clients_are_not() {
         let seen = |socket: &UdpSocket, own: &HashSet<u64>| {
             let address = (Transport::Udp, socket.local_addr().unwrap());
-            listeners(own).unwrap().contains(&address)
+            listeners(own).unwrap().contains_key(&address)
         };
         let none = HashSet::new();
         let of_clients = ports_of_clients().unwrap();

@@ -28,13 +28,13 @@ mod transparent;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-pub use lighter_protocol::Transport;
+pub use lighter_protocol::{HOST_NETWORK, Transport};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OnceCell, watch};
 
@@ -127,11 +127,11 @@ impl Ports {
         listen::listen(&self.sockets, transport, addresses, port, way).await
     }
 
-    /// What containers of the host's network listen on.
+    /// What containers of the host's network listen on, and the numbers of those sockets.
     ///
     /// # Errors
     /// The kernel does not say.
-    pub async fn listeners(&self) -> io::Result<BTreeSet<Listener>> {
+    pub async fn listeners(&self) -> io::Result<BTreeMap<Listener, u64>> {
         self.sockets.listeners().await
     }
 

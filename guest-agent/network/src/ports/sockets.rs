@@ -1,6 +1,6 @@
 //! Sockets in the host's namespace, which the engine itself is not in.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -102,7 +102,7 @@ impl Sockets {
     }
 
     /// What others listen on there.
-    pub async fn listeners(&self) -> io::Result<BTreeSet<Listener>> {
+    pub async fn listeners(&self) -> io::Result<BTreeMap<Listener, u64>> {
         let own = Arc::clone(&self.own);
         self.make(move || {
             let own = lock(&own).clone();

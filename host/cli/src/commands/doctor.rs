@@ -57,7 +57,7 @@ pub fn run(arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError> 
     let backend = host
         .backend
         .map_err(|error| with_hint(CliError::of(&error), error.hint()));
-    let checks: [(&str, Found); 10] = [
+    let checks: [(&str, Found); 11] = [
         ("monitor", backend.into()),
         ("speed", speed(host.slow_because)),
         ("folders", folders(&paths).into()),
@@ -67,6 +67,7 @@ pub fn run(arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError> 
         ("disk", disk(&paths).into()),
         ("locks", locks(&paths)),
         ("machine", machine(&paths).into()),
+        ("ports", ports(&paths)),
         ("context", context(&paths)),
     ];
     let mut code = Code::OK;
@@ -270,6 +271,24 @@ fn machine(paths: &HostPaths) -> Result<String, CliError> {
         }
         Some(status) => Ok(status.machine.state),
     }
+}
+
+/// What containers listen on and nobody of this host reaches.
+fn ports(paths: &HostPaths) -> Found {
+    let status = daemon::runtime().and_then(|runtime| runtime.block_on(daemon::status(paths)));
+    let status = match status {
+        Ok(Some(status)) => status,
+        Ok(None) => return Found::Ok("none published".to_owned()),
+        Err(error) => return Found::Fail(error),
+    };
+    if status.ports_refused.is_empty() {
+        return Found::Ok(format!("{} published", status.ports_published));
+    }
+    let refused = status.ports_refused.iter().map(ToString::to_string);
+    Found::Note(
+        refused.collect::<Vec<_>>().join("; "),
+        "each is had within ten seconds of being free".to_owned(),
+    )
 }
 
 /// Where the docker CLI leads.

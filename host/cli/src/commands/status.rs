@@ -102,6 +102,9 @@ fn text(status: &Status) -> String {
         add("", dial.clone());
     }
     add("ports", format!("{} published", status.ports_published));
+    for refused in &status.ports_refused {
+        add("refused", refused.to_string());
+    }
     let proxies = &status.proxies;
     for (name, value) in [
         ("http", &proxies.http_proxy),

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ports::Published;
+use crate::ports::{Published, Refused};
 use crate::settings::ProxySettings;
 use crate::vm::Failure;
 
@@ -100,6 +100,9 @@ pub struct Status {
     /// Them, each once for each of its addresses; the first 512.
     #[serde(default)]
     pub ports: Vec<Published>,
+    /// Ports that containers want and this host has not for them.
+    #[serde(default)]
+    pub ports_refused: Vec<Refused>,
 }
 
 /// The machine's part of [`Status`].

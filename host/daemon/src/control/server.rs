@@ -255,6 +255,7 @@ async fn status(daemon: &Arc<Daemon>) -> Status {
         shares: shares.collect(),
         ports_published,
         ports,
+        ports_refused: daemon.ports.refused(),
     }
 }
 

@@ -21,6 +21,7 @@ mod listening;
 mod port;
 mod publisher;
 mod refusal;
+mod refused;
 mod tcp;
 mod udp;
 
@@ -42,6 +43,9 @@ use door::Door;
 use flows::Flows;
 use limits::Limits;
 use publisher::Publisher;
+use refused::Refusals;
+
+pub use refused::Refused;
 
 /// Everything that is listened on for containers.
 #[derive(Debug)]
@@ -65,6 +69,7 @@ struct Book {
     next_stream: u64,
     /// By stream and by the guest's own number.
     ports: BTreeMap<(u64, u32), Entry>,
+    refusals: Refusals,
 }
 
 /// One port of one container.
@@ -129,6 +134,12 @@ impl Publications {
             })
         });
         (book.ports.len(), each.take(MOST_SHOWN).collect())
+    }
+
+    /// The ports that could not be had, as far as they are still wanted.
+    #[must_use]
+    pub fn refused(&self) -> Vec<Refused> {
+        self.book().refusals.shown()
     }
 
     /// Listens for one container for as long as the guest keeps the stream open, and the machine is there.

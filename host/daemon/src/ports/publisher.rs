@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::door::Door;
 use super::listening::Listening;
 use super::port::Port;
-use super::{Entry, Publications, refusal, tcp, udp};
+use super::{Entry, Publications, Refused, refusal, tcp, udp};
 use crate::host_port::failed;
 use crate::vm::{MessageStream, StreamError};
 
@@ -81,12 +81,33 @@ impl<D: Door> Publisher<D> {
             };
             let failed = self.bind(&bind).await.err();
             if let Some(failed) = &failed {
-                let (container, port) = (self.name(), bind.port);
-                tracing::info!(container, port, reason = failed.message, "not published");
+                self.refuse(&bind, failed);
             }
             let number = bind.number;
             stream.send(Bound { number, failed }).await?;
         }
+    }
+
+    /// Says that a port could not be had, where that was not said a moment ago.
+    fn refuse(&self, bind: &Bind, failed: &Failed) {
+        let (container, reason) = (self.name().to_owned(), failed.message.clone());
+        let (transport, port) = (bind.transport, bind.port);
+        let refused = Refused {
+            container,
+            transport,
+            port,
+            reason,
+        };
+        let known = self.all.refused().contains(&refused);
+        if !known {
+            tracing::info!(
+                container = refused.container,
+                port,
+                reason = refused.reason,
+                "not published"
+            );
+        }
+        self.all.book().refusals.note(&self.wanted.id, refused);
     }
 
     /// Stops listening; after this everything is closed.
@@ -142,7 +163,10 @@ impl<D: Door> Publisher<D> {
             port: bind.port,
         };
         let key = (self.stream, bind.number);
-        self.all.book().ports.insert(key, entry);
+        let mut book = self.all.book();
+        book.ports.insert(key, entry);
+        book.refusals
+            .forget(&self.wanted.id, bind.transport, bind.port);
         Ok(())
     }
 

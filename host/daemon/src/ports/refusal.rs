@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lighter_platform::sys;
+use lighter_platform::sys::{self, PortOwner};
 use lighter_platform::text::clipped;
 use lighter_protocol::{Failed, FailedCode, Transport};
 use tokio::sync::Semaphore;
@@ -71,8 +71,17 @@ async fn owner(
         looked.await.ok()?
     };
     let owner = tokio::time::timeout(LOOK_LIMIT, found).await.ok()??;
-    let name = clipped(&owner.name, MOST_NAME);
-    Some(format!("`{name}` (pid {})", owner.pid))
+    Some(shown(&owner))
+}
+
+fn shown(owner: &PortOwner) -> String {
+    match owner {
+        PortOwner::Process { name, pid } => format!("`{}` (pid {pid})", clipped(name, MOST_NAME)),
+        PortOwner::User {
+            name: Some(name), ..
+        } => format!("a program of the user `{}`", clipped(name, MOST_NAME)),
+        PortOwner::User { id, name: None } => format!("a program of the user {id}"),
+    }
 }
 
 fn denied(port: u16, first: Option<u16>) -> Failed {
@@ -114,6 +123,20 @@ mod tests {
             said(ErrorKind::OutOfMemory).await.code,
             FailedCode::Internal
         );
+    }
+
+    #[test]
+    fn of_another_users_program_the_user_is_named() {
+        let user = |name: Option<&str>| PortOwner::User {
+            id: 33,
+            name: name.map(str::to_owned),
+        };
+        let said = in_use(Some(&shown(&user(Some("www-data"))))).message;
+        assert_eq!(
+            said,
+            "address already in use by a program of the user `www-data`"
+        );
+        assert_eq!(shown(&user(None)), "a program of the user 33");
     }
 
     #[test]

@@ -52,13 +52,23 @@ pub struct HostUser {
     pub home: PathBuf,
 }
 
-/// A process that has a port.
+/// Who has a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortOwner {
-    /// Its program's name; any characters a program's name may have.
-    pub name: String,
-    /// Its number.
-    pub pid: u32,
+pub enum PortOwner {
+    /// A process that this user may look at.
+    Process {
+        /// Its program's name; any characters a program's name may have.
+        name: String,
+        /// Its number.
+        pid: u32,
+    },
+    /// Some process of a user, whose processes this one may not look at.
+    User {
+        /// The user's number.
+        id: u32,
+        /// The user's name, where there is one.
+        name: Option<String>,
+    },
 }
 
 /// A route of this host's, other than its default one.

@@ -1,5 +1,5 @@
-//! Whose a port is: sockets by the tables below /proc/net, their processes by the descriptors of those
-//! processes that this user may look at.
+//! Whose a port is: sockets and their users by the tables below /proc/net, their processes by the descriptors of
+//! those processes that this user may look at.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,7 +9,7 @@ use crate::sys::PortOwner;
 /// The state of a socket that listens, as the tables write it.
 const LISTENS: &str = "0A";
 
-/// Whose socket keeps others from listening on an address; none where that is not this user's to see.
+/// Whose socket keeps others from listening on an address.
 #[must_use]
 pub fn port_owner(tcp: bool, address: SocketAddr) -> Option<PortOwner> {
     let tables: &[&str] = match (tcp, address) {
@@ -27,7 +27,29 @@ pub fn port_owner(tcp: bool, address: SocketAddr) -> Option<PortOwner> {
         .collect();
     // Of a connection that merely came from that port it is said where nobody listens.
     found.sort_by_key(|entry| !entry.listens);
-    found.iter().find_map(|entry| process_with(entry.inode))
+    whose(&found, process_with)
+}
+
+/// The first process that can be seen, else the user of the first socket.
+fn whose(found: &[Entry], process: impl Fn(u64) -> Option<PortOwner>) -> Option<PortOwner> {
+    let seen = found.iter().find_map(|entry| process(entry.inode));
+    let user = || {
+        let id = found.first()?.user;
+        let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let name = user_name(&known, id);
+        Some(PortOwner::User { id, name })
+    };
+    seen.or_else(user)
+}
+
+/// Reads `root:x:0:0:root:/root:/bin/bash`; users that are known elsewhere have no name here.
+fn user_name(known: &str, id: u32) -> Option<String> {
+    let of = |line: &str| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(id)).then(|| name.to_owned())
+    };
+    known.lines().find_map(of)
 }
 
 /// The first port that is not the superuser's alone.
@@ -41,6 +63,7 @@ pub fn first_unprivileged_port() -> Option<u16> {
 struct Entry {
     local: SocketAddr,
     listens: bool,
+    user: u32,
     inode: u64,
 }
 
@@ -63,11 +86,13 @@ fn entry(line: &str) -> Option<Entry> {
     let mut words = line.split_whitespace();
     let local = address(words.nth(1)?)?;
     let state = words.nth(1)?;
-    let inode = words.nth(5)?.parse().ok()?;
+    let user = words.nth(3)?.parse().ok()?;
+    let inode = words.nth(1)?.parse().ok()?;
     // A connection that no process has any more keeps its line for a while.
     (inode != 0).then_some(Entry {
         local,
         listens: state == LISTENS,
+        user,
         inode,
     })
 }
@@ -104,7 +129,7 @@ fn process_with(inode: u64) -> Option<PortOwner> {
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
         .find(|pid| has_it(*pid))
-        .map(|pid| PortOwner {
+        .map(|pid| PortOwner::Process {
             pid,
             name: fs::read_to_string(format!("/proc/{pid}/comm"))
                 .map(|name| name.trim_end().to_owned())
@@ -122,12 +147,17 @@ mod tests {
         let this = std::process::id();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let udp = UdpSocket::bind("[::1]:0").unwrap();
-        let owner = |tcp, address| port_owner(tcp, address).map(|owner| owner.pid);
+        let owner = |tcp, address| match port_owner(tcp, address) {
+            Some(PortOwner::Process { pid, name }) => {
+                assert!(!name.is_empty());
+                Some(pid)
+            }
+            _ => None,
+        };
         let at = tcp.local_addr().unwrap();
         assert_eq!(owner(true, at), Some(this));
         let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), at.port());
         assert_eq!(owner(true, everywhere), Some(this));
-        assert!(!port_owner(true, at).unwrap().name.is_empty());
         let elsewhere = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), at.port());
         assert_eq!(owner(true, elsewhere), None);
         assert_eq!(owner(false, udp.local_addr().unwrap()), Some(this));
@@ -140,10 +170,31 @@ mod tests {
         let line = "   1: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 \
                     0A 00000000:00000000 00:00000000 00000000  1000        0 77 1 0 100 0 0 10 0";
         let entry = entry(line).unwrap();
-        assert_eq!((entry.inode, entry.listens), (77, true));
+        assert_eq!((entry.inode, entry.listens, entry.user), (77, true, 1000));
         assert!(entry.is_in_the_way_of("10.0.0.1:8080".parse().unwrap()));
         assert!(entry.is_in_the_way_of("[::1]:8080".parse().unwrap()));
         assert!(!entry.is_in_the_way_of("[::1]:8081".parse().unwrap()));
+    }
+
+    #[test]
+    fn of_a_process_that_cannot_be_seen_its_user_is_known() {
+        let line =
+            "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 77";
+        let found = [entry(line).unwrap()];
+        let seen = PortOwner::Process {
+            name: "nginx".into(),
+            pid: 4,
+        };
+        assert_eq!(whose(&found, |_| Some(seen.clone())), Some(seen.clone()));
+        let user = whose(&found, |_| None);
+        assert!(
+            matches!(user, Some(PortOwner::User { id: 0, .. })),
+            "{user:?}"
+        );
+        assert_eq!(whose(&[], |_| Some(seen.clone())), None);
+        let known = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/:/bin/false\nodd\n";
+        assert_eq!(user_name(known, 33).as_deref(), Some("www-data"));
+        assert_eq!(user_name(known, 34), None);
     }
 
     #[test]
