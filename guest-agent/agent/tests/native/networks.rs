@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::api::{
-    Answer, call, container, create, get, logs, post, remove_by_force, run, started, wait,
+    Answer, call, container, create, get, logs, post, remove_by_force, run, started, state, wait,
 };
 use crate::machine::Machine;
 
@@ -463,6 +463,48 @@ fn what_a_network_is_upon_has_to_be_there() {
         }
     }
     assert_eq!(names(&machine), ["none", "host", "bridge"]);
+}
+
+#[test]
+fn a_start_says_what_its_interface_cannot_have_or_be_upon() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    let low = json!({"com.docker.network.bridge.name": "low0"});
+    make(&machine, &json!({"Name": "low", "Options": low})).is(201);
+    for (driver, subnet) in [("macvlan", "10.1.0.0/24"), ("ipvlan", "10.2.0.0/24")] {
+        let mut body = with_subnet(driver, subnet);
+        body["Driver"] = driver.into();
+        body["Options"] = json!({"parent": "low0"});
+        make(&machine, &body).is(201);
+        create(&machine, &format!("on-{driver}"), &inside(driver, SLEEP));
+    }
+    let mut own = inside("ipvlan", SLEEP);
+    own["NetworkingConfig"] =
+        json!({"EndpointsConfig": {"ipvlan": {"MacAddress": "02:00:00:00:00:01"}}});
+    create(&machine, "own", &own);
+    let refused = |name: &str, why: &str| {
+        let said = post(&machine, &format!("/containers/{name}/start")).is(500);
+        let expected = format!("failed to set up container networking: {why}");
+        assert_eq!(said.json()["message"], expected);
+        let after = state(&machine, name);
+        assert_eq!(
+            (&after["Status"], &after["ExitCode"], &after["Error"]),
+            (&json!("created"), &json!(128), &json!(expected))
+        );
+    };
+    let why = "failed to create endpoint own on network ipvlan: ipvlan interfaces do not support custom mac address \
+               assignment";
+    refused("own", why);
+    call(&machine, "DELETE", "/networks/low", &Value::Null).is(204);
+    let why = "the requested parent interface low0 was not found on the Docker host";
+    refused("on-macvlan", why);
+    refused("on-ipvlan", why);
+    // Neither is a container that runs any worse for it.
+    run(&machine, "runs", &inside("bridge", SLEEP));
+    let body = json!({"Container": "runs"});
+    let said = call(&machine, "POST", "/networks/macvlan/connect", &body).is(500);
+    assert_eq!(said.json()["message"], why);
+    assert_eq!(place(&machine, "runs", "macvlan"), Value::Null);
 }
 
 #[test]

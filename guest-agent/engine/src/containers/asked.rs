@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use super::mac;
 use crate::model::EndpointSettings;
 use crate::networks::{self, Network, joined};
 
@@ -63,7 +64,7 @@ pub(super) fn check(
         let outside = addresses.into_iter().zip([false, true]);
         wrong.extend(outside.filter_map(|(ip, v6)| check_inside(network, ip, v6)));
     }
-    if !endpoint.mac_address.is_empty() && parse_mac(&endpoint.mac_address).is_none() {
+    if !endpoint.mac_address.is_empty() && mac::parse(&endpoint.mac_address).is_none() {
         return Err(format!("invalid MAC address {}", endpoint.mac_address));
     }
     let sysctls = endpoint.driver_opts.iter().flatten();
@@ -102,16 +103,4 @@ fn check_sysctl(setting: &str) -> Option<String> {
              'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
         )
     })
-}
-
-/// Six pairs of digits with colons or dashes between them.
-pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut mac = [0; 6];
-    let separator = if text.contains('-') { '-' } else { ':' };
-    let mut parts = text.split(separator);
-    for byte in &mut mac {
-        let part = parts.next().filter(|part| part.len() == 2)?;
-        *byte = u8::from_str_radix(part, 16).ok()?;
-    }
-    parts.next().is_none().then_some(mac)
 }

@@ -86,10 +86,7 @@ impl Engine {
 
     /// Takes the places of a run that begins.
     pub(super) fn take_places(&self, container: &Container, record: &Record) -> Result<Places> {
-        let failed = |error: Error| {
-            let text = format!("failed to set up container networking: {}", error.text());
-            Error::new(error.kind(), text)
-        };
+        let failed = |error: Error| in_networking(&error);
         let before = container.state().run.places;
         let mut lease = Lease::new(self.given().clone());
         // The default network has the first interface, the others have theirs by name.
@@ -110,6 +107,15 @@ impl Engine {
             self.check_together(record, &before, network)
                 .map_err(failed)?;
             let endpoint = &record.endpoints[*name];
+            // Of a container that runs already nobody asks for one.
+            if network.driver == "ipvlan" && !endpoint.mac_address.is_empty() {
+                let text = format!(
+                    "failed to create endpoint {} on network {}: ipvlan interfaces do not support custom mac \
+                     address assignment",
+                    record.name, network.name
+                );
+                return Err(failed(Error::new(Kind::Internal, text)));
+            }
             self.take_place(&mut lease, name, endpoint, network)
                 .map_err(failed)?;
         }
@@ -363,6 +369,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// How a start fails in what it does for networks.
+pub(super) fn in_networking(error: &Error) -> Error {
+    let text = format!("failed to set up container networking: {}", error.text());
+    Error::new(error.kind(), text)
 }
 
 /// Nobody gets into the host's network who was not made in it.

@@ -18,6 +18,7 @@ mod limits;
 mod links;
 mod list;
 mod loose;
+mod mac;
 mod modes;
 mod name_server;
 mod namespaces;

@@ -2,18 +2,18 @@
 //!
 //! Addresses are given out in memory and noted with the run, so that a start writes no more than it did without.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use lighter_network::NetworkError;
 use lighter_network::plan::{Address, Joint, Plug};
 
 use super::asked::SYSCTLS;
-use super::endpoints::Places;
+use super::endpoints::{self, Places};
 use super::record::Place;
-use super::{Container, Live, Record, lock, name_server};
+use super::{Container, Live, Record, lock, mac, name_server};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ids;
 use crate::model::EndpointSettings;
 use crate::networks::{self, Given, Network, refused};
@@ -88,6 +88,12 @@ impl Engine {
             )));
         }
         if wired {
+            place.port = format!("veth{}", &ids::short(&place.endpoint_id)[..7]);
+            // That of ipvlan is its parent's.
+            let own = network.driver != "ipvlan";
+            if let Some(why) = mac::refusal(&endpoint.mac_address, &place.port).filter(|_| own) {
+                return Err(Error::new(Kind::Internal, why));
+            }
             self.give_addresses(&mut place, endpoint, network)?;
             let prefix = network.options.get(PREFIX);
             let prefix = prefix.filter(|prefix| !prefix.is_empty());
@@ -95,7 +101,6 @@ impl Engine {
             let named = options.and_then(|options| options.get(IFNAME)).cloned();
             let prefix = prefix.map_or("eth", String::as_str);
             place.interface = named.unwrap_or_else(|| free_name(prefix, &lease.places));
-            place.port = format!("veth{}", &ids::short(&place.endpoint_id)[..7]);
         }
         lease.places.insert(name.to_owned(), place);
         Ok(())
@@ -133,7 +138,8 @@ impl Engine {
             let namespace = namespace_of(pid)?;
             self.hold_namespace(container, &namespace, places.values())?;
             for (name, place) in &mut places {
-                self.plug_one(&namespace, &record, name, place).await?;
+                let plugged = self.plug_one(&namespace, &record, name, place).await;
+                plugged.map_err(|error| endpoints::in_networking(&error))?;
             }
             let way = self.way_out(&record, &places);
             self.set_way_out(copy(&namespace)?, &way).await?;
@@ -176,8 +182,9 @@ impl Engine {
     ) -> Result<()> {
         if let (Some(wiring), Some(plug)) = (self.wiring(), self.plug_of(record, name, place)?) {
             let namespace = copy(namespace)?;
-            let mac = wiring.plug(namespace, &plug).await.map_err(refused)?;
-            place.mac_address = mac_text(mac);
+            let plugged = wiring.plug(namespace, &plug).await;
+            let mac = plugged.map_err(|error| unplugged(&plug, error))?;
+            place.mac_address = mac::shown(&mac);
         }
         Ok(())
     }
@@ -298,7 +305,7 @@ impl Engine {
         let joint = network.joint(&place.port)?;
         // That of ipvlan is its parent's: it is known once it is plugged, and cannot be asked for.
         let own = !matches!(joint, Joint::Ipvlan { .. });
-        let mac = super::asked::parse_mac(&place.mac_address);
+        let mac = mac::of_interface(&place.mac_address);
         Ok(Some(Plug {
             name: place.interface.clone(),
             joint,
@@ -307,6 +314,21 @@ impl Engine {
             mtu: network.mtu(),
             sysctls: sysctls(endpoint),
         }))
+    }
+}
+
+/// Why an interface could not be had.
+fn unplugged(plug: &Plug, error: NetworkError) -> Error {
+    match (&plug.joint, error) {
+        (
+            Joint::Macvlan { parent, .. } | Joint::Ipvlan { parent, .. },
+            NetworkError::NoInterface(missing),
+        ) if *parent == missing => {
+            let text =
+                format!("the requested parent interface {parent} was not found on the Docker host");
+            Error::new(Kind::Internal, text)
+        }
+        (_, error) => refused(error),
     }
 }
 
@@ -355,16 +377,6 @@ fn sysctls(endpoint: &EndpointSettings) -> Vec<(String, String)> {
     settings
         .map(|(name, value)| (name.replace(".ifname.", ".IFNAME."), value.to_owned()))
         .collect()
-}
-
-fn mac_text(mac: [u8; 6]) -> String {
-    let mut text = String::new();
-    for byte in mac {
-        let separator = if text.is_empty() { "" } else { ":" };
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{separator}{byte:02x}");
-    }
-    text
 }
 
 pub(super) fn copy(namespace: &OwnedFd) -> Result<OwnedFd> {

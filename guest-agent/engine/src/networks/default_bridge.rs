@@ -103,11 +103,7 @@ fn choose(
         if let Some((network, subnet)) = own.iter().find(|(_, own)| own.overlaps(pool.subnet)) {
             return Err(Error::new(
                 Kind::InvalidArgument,
-                format!(
-                    "error creating default \"bridge\" network: {} of the settings overlaps with {subnet} of network \
-                     {}: remove that network, or set another",
-                    pool.subnet, network.name
-                ),
+                overlap(settings, pool.subnet, *subnet, &network.name),
             ));
         }
         if foreign.iter().any(|link| link.overlaps(pool.subnet)) {
@@ -137,6 +133,20 @@ fn choose(
         addresses.pools.push(pool);
     }
     Ok(addresses)
+}
+
+/// What to do about a subnet of the settings that a network has. That cannot be removed while there is no engine.
+fn overlap(settings: &Settings, own: Subnet, other: Subnet, network: &str) -> String {
+    let key = match (own.is_v6(), settings.bip.is_empty()) {
+        (true, _) => "engine.fixed-cidr-v6",
+        (false, true) => "engine.fixed-cidr",
+        (false, false) => "engine.bip",
+    };
+    format!(
+        "error creating default \"bridge\" network: {own} of the setting `{key}` overlaps with {other} of network \
+         `{network}`: set another with `lighter config set {key} VALUE` or take it back with `lighter config unset \
+         {key}`, then `lighter down` and `lighter up`; to have it, remove that network before you set it"
+    )
 }
 
 fn pool(subnet: Subnet) -> Pool {
@@ -280,8 +290,10 @@ mod tests {
             ),
             (
                 r#"{"bip":"10.50.1.1/24"}"#,
-                "error creating default \"bridge\" network: 10.50.1.0/24 of the settings overlaps with 10.50.0.0/16 of \
-                 network nn: remove that network, or set another",
+                "error creating default \"bridge\" network: 10.50.1.0/24 of the setting `engine.bip` overlaps with \
+                 10.50.0.0/16 of network `nn`: set another with `lighter config set engine.bip VALUE` or take it back \
+                 with `lighter config unset engine.bip`, then `lighter down` and `lighter up`; to have it, remove that \
+                 network before you set it",
             ),
         ] {
             let refused = chosen(settings, "10.50.0.0/16", &[]).unwrap_err();
