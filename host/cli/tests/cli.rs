@@ -49,6 +49,18 @@ fn wrong_command_lines_say_what_is_wrong_and_what_next() {
         &["config", "get", "memroy"],
         &["config", "set", "cpus", "0"],
         &["config", "set", "memory", "lots"],
+        &["config", "set", "memory"],
+        &["config", "set", "cpus", "1", "memory"],
+        &[
+            "config",
+            "set",
+            "engine.bip",
+            "10.9.0.1/24",
+            "engine.fixed-cidr",
+            "10.8.0.0/25",
+        ],
+        &["config", "unset"],
+        &["config", "unset", "memroy"],
         &["config", "frob"],
     ];
     let mut all = String::new();
@@ -79,6 +91,24 @@ fn settings_are_listed_set_and_read() {
         list.contains("engine.insecure-registries      [\"localhost:5000\"]"),
         "{list}"
     );
+    let together = [
+        "config",
+        "set",
+        "engine.bip",
+        "10.9.0.1/24",
+        "engine.fixed-cidr",
+        "10.9.0.128/25",
+    ];
+    assert_eq!(home.run(&together).code, 0);
+    let unset = home.run(&["config", "unset", "engine.bip", "cpus"]);
+    assert_eq!(
+        (unset.code, unset.out.as_str(), unset.err.as_str()),
+        (0, "", "")
+    );
+    let bip = home.run(&["config", "get", "engine.bip"]);
+    assert_eq!((bip.code, bip.out.as_str()), (0, "\n"));
+    let range = home.run(&["config", "get", "engine.fixed-cidr"]).out;
+    assert_eq!(range, "10.9.0.128/25\n");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The flags of `run` and `create`.
+//! The flags of `run` and `create`, but for those of networks, limits and health, which have tables of their own.
 
 use super::flags::{Flag, Kind, flag};
 
@@ -26,13 +26,6 @@ pub const CREATE: &[Flag] = &[
         "Attach to STDIN, STDOUT or STDERR",
     ),
     flag(
-        "blkio-weight",
-        None,
-        Kind::Int,
-        "HostConfig.BlkioWeight",
-        "Block IO weight, 10 to 1000, or 0 for none",
-    ),
-    flag(
         "cap-add",
         None,
         Kind::List,
@@ -45,13 +38,6 @@ pub const CREATE: &[Flag] = &[
         Kind::List,
         "HostConfig.CapDrop",
         "Drop Linux capabilities",
-    ),
-    flag(
-        "cgroup-parent",
-        None,
-        Kind::Text,
-        "HostConfig.CgroupParent",
-        "Parent cgroup of the container",
     ),
     flag(
         "cgroupns",
@@ -68,48 +54,6 @@ pub const CREATE: &[Flag] = &[
         "Write the container ID to the file",
     ),
     flag(
-        "cpu-period",
-        None,
-        Kind::Int,
-        "HostConfig.CpuPeriod",
-        "Length of a CPU period in microseconds",
-    ),
-    flag(
-        "cpu-quota",
-        None,
-        Kind::Int,
-        "HostConfig.CpuQuota",
-        "CPU time within a period in microseconds",
-    ),
-    flag(
-        "cpu-shares",
-        Some('c'),
-        Kind::Int,
-        "HostConfig.CpuShares",
-        "CPU shares (relative weight)",
-    ),
-    flag(
-        "cpus",
-        None,
-        Kind::Cpus,
-        "HostConfig.NanoCpus",
-        "Number of CPUs",
-    ),
-    flag(
-        "cpuset-cpus",
-        None,
-        Kind::Text,
-        "HostConfig.CpusetCpus",
-        "CPUs to run on (0-3, 0,1)",
-    ),
-    flag(
-        "cpuset-mems",
-        None,
-        Kind::Text,
-        "HostConfig.CpusetMems",
-        "Memory nodes to use (0-3, 0,1)",
-    ),
-    flag(
         "device",
         None,
         Kind::Device,
@@ -122,34 +66,6 @@ pub const CREATE: &[Flag] = &[
         Kind::List,
         "HostConfig.DeviceCgroupRules",
         "Add a rule to the cgroup's list of allowed devices",
-    ),
-    flag(
-        "device-read-bps",
-        None,
-        Kind::Rate,
-        "HostConfig.BlkioDeviceReadBps",
-        "Limit of bytes a second read from a device (device:rate)",
-    ),
-    flag(
-        "device-read-iops",
-        None,
-        Kind::Rate,
-        "HostConfig.BlkioDeviceReadIOps",
-        "Limit of reads a second from a device (device:rate)",
-    ),
-    flag(
-        "device-write-bps",
-        None,
-        Kind::Rate,
-        "HostConfig.BlkioDeviceWriteBps",
-        "Limit of bytes a second written to a device (device:rate)",
-    ),
-    flag(
-        "device-write-iops",
-        None,
-        Kind::Rate,
-        "HostConfig.BlkioDeviceWriteIOps",
-        "Limit of writes a second to a device (device:rate)",
     ),
     flag(
         "dns",
@@ -215,48 +131,6 @@ pub const CREATE: &[Flag] = &[
         "Add groups to join",
     ),
     flag(
-        "health-cmd",
-        None,
-        Kind::Text,
-        "",
-        "Command that tells whether the container is healthy",
-    ),
-    flag(
-        "health-interval",
-        None,
-        Kind::Duration,
-        "Healthcheck.Interval",
-        "Time between two checks (ms|s|m|h, default: 30s)",
-    ),
-    flag(
-        "health-retries",
-        None,
-        Kind::Int,
-        "Healthcheck.Retries",
-        "Failures in a row that make the container unhealthy (default: 3)",
-    ),
-    flag(
-        "health-start-interval",
-        None,
-        Kind::Duration,
-        "Healthcheck.StartInterval",
-        "Time between two checks in the start period (default: 5s)",
-    ),
-    flag(
-        "health-start-period",
-        None,
-        Kind::Duration,
-        "Healthcheck.StartPeriod",
-        "Time after the start in which failures do not count (default: 0s)",
-    ),
-    flag(
-        "health-timeout",
-        None,
-        Kind::Duration,
-        "Healthcheck.Timeout",
-        "Time that one check may take (default: 30s)",
-    ),
-    flag(
         "hostname",
         Some('h'),
         Kind::Text,
@@ -313,27 +187,6 @@ pub const CREATE: &[Flag] = &[
         "Options of the logging driver",
     ),
     flag(
-        "memory",
-        Some('m'),
-        Kind::Bytes,
-        "HostConfig.Memory",
-        "Memory limit",
-    ),
-    flag(
-        "memory-reservation",
-        None,
-        Kind::Bytes,
-        "HostConfig.MemoryReservation",
-        "Memory soft limit",
-    ),
-    flag(
-        "memory-swap",
-        None,
-        Kind::Bytes,
-        "HostConfig.MemorySwap",
-        "Limit of memory plus swap: -1 for unlimited swap",
-    ),
-    flag(
         "mount",
         None,
         Kind::List,
@@ -342,32 +195,11 @@ pub const CREATE: &[Flag] = &[
     ),
     flag("name", None, Kind::Text, "", "Name of the container"),
     flag(
-        "no-healthcheck",
-        None,
-        Kind::Switch,
-        "",
-        "Disable any health check of the image",
-    ),
-    flag(
-        "oom-score-adj",
-        None,
-        Kind::Int,
-        "HostConfig.OomScoreAdj",
-        "How early processes are ended when memory is short (-1000 to 1000)",
-    ),
-    flag(
         "pid",
         None,
         Kind::Text,
         "HostConfig.PidMode",
         "PID namespace to use",
-    ),
-    flag(
-        "pids-limit",
-        None,
-        Kind::Int,
-        "HostConfig.PidsLimit",
-        "Limit of processes: -1 for unlimited",
     ),
     flag(
         "platform",
@@ -434,13 +266,6 @@ pub const CREATE: &[Flag] = &[
     ),
     flag("security-opt", None, Kind::List, "", "Security options"),
     flag(
-        "shm-size",
-        None,
-        Kind::Bytes,
-        "HostConfig.ShmSize",
-        "Size of /dev/shm",
-    ),
-    flag(
         "stop-signal",
         None,
         Kind::Text,
@@ -453,13 +278,6 @@ pub const CREATE: &[Flag] = &[
         Kind::Int,
         "StopTimeout",
         "Seconds to wait before ending a container that does not stop",
-    ),
-    flag(
-        "storage-opt",
-        None,
-        Kind::Pairs,
-        "HostConfig.StorageOpt",
-        "Options of the storage driver: size=BYTES, with a suffix such as m",
     ),
     flag(
         "sysctl",
@@ -476,13 +294,6 @@ pub const CREATE: &[Flag] = &[
         "Mount a tmpfs folder",
     ),
     flag("tty", Some('t'), Kind::Switch, "", "Allocate a pseudo-TTY"),
-    flag(
-        "ulimit",
-        None,
-        Kind::Ulimit,
-        "HostConfig.Ulimits",
-        "Ulimit options",
-    ),
     flag(
         "user",
         Some('u'),

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::container_flags::CREATE;
 use super::flags::{fill, is_set, put, switch, text, texts};
+use super::limit_flags::{HEALTH, LIMITS};
 use super::{endpoints, mounts, ports, values};
 use crate::exit::{CliError, words};
 
@@ -26,7 +27,9 @@ pub fn request(arguments: &ArgMatches, attach: &Attach) -> Result<Value, CliErro
         "AttachStdout": attach.stdout,
         "AttachStderr": attach.stderr,
     });
-    fill(&mut body, CREATE, arguments)?;
+    for table in [CREATE, LIMITS, HEALTH] {
+        fill(&mut body, table, arguments)?;
+    }
     let restarts = body["HostConfig"]["RestartPolicy"]["Name"].as_str();
     if is_set(arguments, "rm") && restarts.is_some_and(|name| !matches!(name, "" | "no")) {
         return Err(CliError::usage(
@@ -253,11 +256,14 @@ mod tests {
     use super::*;
     use crate::docker::container_flags::RUN;
     use crate::docker::flags::with_flags;
+    use crate::docker::network_flags::NETWORKS;
     use crate::docker::run::positional;
 
     fn body(words: &[&str]) -> Result<Value, CliError> {
-        let command = with_flags(with_flags(clap::Command::new("run"), CREATE), RUN);
-        let command = with_flags(command, endpoints::FLAGS);
+        let tables = [CREATE, RUN, LIMITS, HEALTH, NETWORKS];
+        let command = tables
+            .into_iter()
+            .fold(clap::Command::new("run"), with_flags);
         let command = command
             .disable_help_flag(true)
             .no_binary_name(true)

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::flags::{Flag, Kind, flag, is_set, text, with_flags};
 use super::table::{self, Column, Format};
-use super::{Context, Verb, containers, images, units, volumes};
+use super::{Context, Verb, containers, image_list, units, volumes};
 use crate::exit::{CliError, Code};
 
 const DF: &[Flag] = &[
@@ -246,7 +246,7 @@ fn verbose(format: &Format, usage: &Value) -> Result<String, CliError> {
 }
 
 fn image_rows(image: &Value, whole: bool) -> Vec<Map<String, Value>> {
-    let mut rows = images::rows(image, whole, false, false);
+    let mut rows = image_list::rows(image, whole, false, false);
     let (size, shared) = (number(&image["Size"]), number(&image["SharedSize"]));
     for row in &mut rows {
         let unique = units::decimal_size_4(size.saturating_sub(shared));

@@ -5,61 +5,9 @@ use std::collections::BTreeMap;
 use clap::ArgMatches;
 use serde_json::{Map, Value, json};
 
-use super::flags::{Flag, Kind, flag, put, text, texts};
+use super::flags::{put, text, texts};
+use super::values::go;
 use crate::exit::CliError;
-
-/// The flags of `run` and `create`.
-pub const FLAGS: &[Flag] = &[
-    flag(
-        "ip",
-        None,
-        Kind::Text,
-        "",
-        "IPv4 address (e.g., 172.30.100.104)",
-    ),
-    flag(
-        "ip6",
-        None,
-        Kind::Text,
-        "",
-        "IPv6 address (e.g., 2001:db8::33)",
-    ),
-    flag(
-        "link",
-        None,
-        Kind::List,
-        "",
-        "Add a link to another container",
-    ),
-    flag(
-        "link-local-ip",
-        None,
-        Kind::List,
-        "",
-        "Link-local address of the container",
-    ),
-    flag(
-        "mac-address",
-        None,
-        Kind::Text,
-        "",
-        "MAC address of the container (e.g., 92:d0:c6:0a:29:33)",
-    ),
-    flag(
-        "network",
-        None,
-        Kind::List,
-        "",
-        "Connect to a network: its name, or name=…,alias=…,ip=…",
-    ),
-    flag(
-        "network-alias",
-        None,
-        Kind::List,
-        "",
-        "Another name of the container in its network",
-    ),
-];
 
 /// How one network is joined.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -101,49 +49,55 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// Reads one `--network`: a name, or fields with commas.
+    /// Reads one `--network`: a name, or one CSV record of `key=value`.
     fn parse(value: &str) -> Result<Self, CliError> {
-        let wrong = |what: &str| {
+        let read = match is_record(value) {
+            true => Self::of_fields(value),
+            false => Ok(Self {
+                network: value.to_owned(),
+                ..Self::default()
+            }),
+        };
+        read.map_err(|what| {
             CliError::usage(format!(
                 "invalid argument {value:?} for \"--network\" flag: {what}"
             ))
-        };
+        })
+    }
+
+    fn of_fields(record: &str) -> Result<Self, String> {
         let mut endpoint = Self::default();
-        if !value.contains('=') {
-            value.clone_into(&mut endpoint.network);
-            return Ok(endpoint);
-        }
-        for field in value.split(',') {
-            let (key, given) = field
+        for field in go::fields(record)? {
+            let lower = field.to_lowercase();
+            let (key, given) = lower
                 .split_once('=')
-                .ok_or_else(|| wrong(&format!("invalid field {field}")))?;
-            let given = given.trim().to_lowercase();
-            match key.trim().to_lowercase().as_str() {
-                "name" => endpoint.network = given,
-                "alias" => endpoint.aliases.push(given),
-                "ip" => endpoint.ip = given,
-                "ip6" => endpoint.ip6 = given,
-                "link-local-ip" => endpoint.link_local.push(given),
-                "mac-address" => endpoint.mac = given,
+                .filter(|(key, _)| !key.is_empty())
+                .ok_or_else(|| format!("invalid field {field}"))?;
+            let given = given.trim();
+            match key.trim() {
+                "name" => given.clone_into(&mut endpoint.network),
+                "alias" => endpoint.aliases.push(given.to_owned()),
+                "ip" => given.clone_into(&mut endpoint.ip),
+                "ip6" => given.clone_into(&mut endpoint.ip6),
+                "link-local-ip" => endpoint.link_local.push(given.to_owned()),
+                "mac-address" => given.clone_into(&mut endpoint.mac),
                 "driver-opt" => {
-                    let pair = given.split_once('=');
-                    let pair = pair
-                        .ok_or_else(|| wrong("invalid key value pair format in driver options"))?;
-                    endpoint
-                        .options
-                        .insert(pair.0.to_owned(), pair.1.to_owned());
+                    let (option, value) = given
+                        .split_once('=')
+                        .filter(|(option, _)| !option.is_empty())
+                        .ok_or("invalid key value pair format in driver options")?;
+                    let (option, value) = (option.trim().to_owned(), value.trim().to_owned());
+                    endpoint.options.insert(option, value);
                 }
                 "gw-priority" => {
-                    let number = given.parse();
-                    endpoint.priority = number.map_err(|_| {
-                        wrong(&format!("invalid gw-priority ({given}): invalid syntax"))
-                    })?;
+                    endpoint.priority = go::number(given)
+                        .map_err(|why| format!("invalid gw-priority ({given}): {why}"))?;
                 }
-                other => return Err(wrong(&format!("invalid field key {other}"))),
+                other => return Err(format!("invalid field key {other}")),
             }
         }
         match endpoint.network.is_empty() {
-            true => Err(wrong("network name/id is not specified")),
+            true => Err("network name/id is not specified".to_owned()),
             false => Ok(endpoint),
         }
     }
@@ -192,7 +146,7 @@ impl Endpoint {
     }
 
     fn check(&self) -> Result<(), CliError> {
-        if self.network.is_empty() {
+        if self.network.trim().is_empty() {
             return Err(CliError::usage("no name set for network"));
         }
         if !is_user_defined(&self.network) && !self.aliases.is_empty() {
@@ -200,7 +154,7 @@ impl Endpoint {
                 "network-scoped aliases are only supported for user-defined networks",
             ));
         }
-        if !self.mac.is_empty() && !is_mac(&self.mac) {
+        if !self.mac.is_empty() && !go::is_mac(self.mac.trim()) {
             let text = format!("{} is not a valid mac address", self.mac);
             return Err(CliError::usage(text));
         }
@@ -253,12 +207,6 @@ pub fn fill(body: &mut Value, arguments: &ArgMatches) -> Result<(), CliError> {
             ..Endpoint::default()
         });
     }
-    let users = all.iter().filter(|one| is_user_defined(&one.network));
-    if all.len() > 1 && users.count() < all.len() {
-        return Err(CliError::usage(
-            "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
-        ));
-    }
     if let Some(first) = all.first_mut() {
         first.add_flags(arguments)?;
         put(body, "HostConfig.NetworkMode", json!(first.network));
@@ -271,6 +219,15 @@ pub fn fill(body: &mut Value, arguments: &ArgMatches) -> Result<(), CliError> {
             let text = format!("network {:?} is specified multiple times", endpoint.network);
             return Err(CliError::usage(text));
         }
+    }
+    let users = all
+        .iter()
+        .filter(|one| is_user_defined(&one.network))
+        .count();
+    if 0 < users && users < all.len() {
+        return Err(CliError::usage(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+        ));
     }
     // A network that is joined as networks are needs no word beyond its name.
     let says = |value: &Value| value.as_object().is_some_and(|fields| !fields.is_empty());
@@ -300,26 +257,27 @@ fn links(arguments: &ArgMatches) -> Result<Vec<String>, CliError> {
     Ok(all)
 }
 
+/// Whether a `--network` is a record, and not the name of a network.
+fn is_record(value: &str) -> bool {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let mut threes = value.as_bytes().windows(3);
+    threes.any(|three| matches!(three, [before, b'=', after] if is_word(before) && is_word(after)))
+}
+
 /// Whether a network is one that somebody made.
 fn is_user_defined(network: &str) -> bool {
     !matches!(network, "" | "default" | "bridge" | "host" | "none")
         && !network.starts_with("container:")
 }
 
-/// Six bytes in hexadecimal, with colons or hyphens.
-fn is_mac(text: &str) -> bool {
-    let parts: Vec<&str> = text.split([':', '-']).collect();
-    let is_byte = |part: &&str| part.len() == 2 && part.bytes().all(|c| c.is_ascii_hexdigit());
-    parts.len() == 6 && parts.iter().all(is_byte)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::docker::flags::with_flags;
+    use crate::docker::network_flags::NETWORKS;
 
     fn body(words: &[&str]) -> Result<Value, String> {
-        let command = with_flags(clap::Command::new("run").no_binary_name(true), FLAGS);
+        let command = with_flags(clap::Command::new("run").no_binary_name(true), NETWORKS);
         let arguments = command.try_get_matches_from(words).unwrap();
         let mut body = json!({});
         match fill(&mut body, &arguments) {

@@ -151,9 +151,9 @@ fn argument(flag: &Flag) -> Arg {
     }
 }
 
-/// Docker's words for a text that is no whole number.
-fn not_a_number(text: &str) -> String {
-    format!("strconv.ParseInt: parsing {text:?}: invalid syntax")
+/// A whole number, or what is wrong with it in docker's words.
+fn whole(text: &str) -> Result<i64, String> {
+    values::go::number(text).map_err(|why| format!("strconv.ParseInt: parsing {text:?}: {why}"))
 }
 
 /// The whole number of a flag, if it was given.
@@ -161,10 +161,10 @@ pub fn number(arguments: &ArgMatches, table: &[Flag], name: &str) -> Result<Opti
     let Some(text) = text(arguments, name) else {
         return Ok(None);
     };
-    match (text.parse(), table.iter().find(|flag| flag.long == name)) {
+    match (whole(&text), table.iter().find(|flag| flag.long == name)) {
         (Ok(number), _) => Ok(Some(number)),
-        (Err(_), Some(flag)) => Err(flag.wrong(&text, &not_a_number(&text))),
-        (Err(_), None) => Err(CliError::usage(format!("{text:?} is no whole number"))),
+        (Err(what), Some(flag)) => Err(flag.wrong(&text, &what)),
+        (Err(what), None) => Err(CliError::usage(what)),
     }
 }
 
@@ -212,10 +212,7 @@ fn value_of(flag: &Flag, arguments: &ArgMatches) -> Result<Value, CliError> {
     let text = text(arguments, flag.long).unwrap_or_default();
     let wrong = |what: &str| flag.wrong(&text, what);
     Ok(match flag.kind {
-        Kind::Int => json!(
-            text.parse::<i64>()
-                .map_err(|_| wrong(&not_a_number(&text)))?
-        ),
+        Kind::Int => json!(whole(&text).map_err(|what| wrong(&what))?),
         Kind::Bytes if text == "-1" => json!(-1),
         Kind::Bytes => json!(values::bytes(&text).map_err(|error| wrong(&error))?),
         Kind::Cpus => json!(values::nano_cpus(&text).map_err(|error| wrong(&error))?),

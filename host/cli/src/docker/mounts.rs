@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::flags::put;
-use super::values;
-use crate::exit::CliError;
+use super::values::{self, go};
+use crate::exit::{CliError, words};
 
 /// What a `--volume` is.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,73 +63,115 @@ fn without_dots(path: &Path) -> String {
     clean.to_string_lossy().into_owned()
 }
 
-/// Reads a `--mount`: comma-separated `key=value`.
+/// Reads a `--mount`: one CSV record of `key=value`.
+///
+/// # Errors
+/// In docker's words.
 pub fn mount(text: &str) -> Result<Value, CliError> {
-    let wrong = |what: String| {
+    let read = || {
+        let mut mount = json!({ "Type": "volume" });
+        for field in go::fields(text)? {
+            set(&mut mount, &field)?;
+        }
+        check(&mount)?;
+        Ok(mount)
+    };
+    read().map_err(|what: String| {
         CliError::usage(format!(
             "invalid argument {text:?} for \"--mount\" flag: {what}"
         ))
+    })
+}
+
+/// Fields that are true where they stand alone.
+const SWITCHES: [(&str, &str); 5] = [
+    ("readonly", "ReadOnly"),
+    ("ro", "ReadOnly"),
+    ("volume-nocopy", "VolumeOptions.NoCopy"),
+    ("bind-nonrecursive", "BindOptions.NonRecursive"),
+    ("bind-create-src", "BindOptions.CreateMountpoint"),
+];
+
+/// Fields whose value is text, as it is.
+const TEXTS: [(&str, &str); 6] = [
+    ("target", "Target"),
+    ("dst", "Target"),
+    ("destination", "Target"),
+    ("volume-subpath", "VolumeOptions.Subpath"),
+    ("volume-driver", "VolumeOptions.DriverConfig.Name"),
+    ("image-subpath", "ImageOptions.Subpath"),
+];
+
+/// Puts one field into a mount.
+fn set(mount: &mut Value, field: &str) -> Result<(), String> {
+    let (key, value) = match field.split_once('=') {
+        Some((key, value)) => (key.to_lowercase(), Some(value)),
+        None => (field.to_lowercase(), None),
     };
-    let mut mount = json!({ "Type": "volume" });
-    for part in text.split(',') {
-        let (key, value) = part
-            .split_once('=')
-            .map_or((part, None), |(k, v)| (k, Some(v)));
-        let set = |value: Option<&str>| match value {
-            None | Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
-            Some(other) => Err(wrong(format!("invalid value for {key}: {other}"))),
-        };
-        let given = || value.ok_or_else(|| wrong(format!("`{key}` needs a value")));
-        match key.to_ascii_lowercase().as_str() {
-            "type" => put(&mut mount, "Type", json!(given()?.to_ascii_lowercase())),
-            "source" | "src" => put(&mut mount, "Source", json!(absolute(given()?)?)),
-            "target" | "dst" | "destination" => put(&mut mount, "Target", json!(given()?)),
-            "readonly" | "ro" => put(&mut mount, "ReadOnly", json!(set(value)?)),
-            "bind-propagation" => put(&mut mount, "BindOptions.Propagation", json!(given()?)),
-            "bind-recursive" => recursive(&mut mount, given()?).map_err(&wrong)?,
-            "bind-create-src" => put(
-                &mut mount,
-                "BindOptions.CreateMountpoint",
-                json!(set(value)?),
-            ),
-            "volume-nocopy" => put(&mut mount, "VolumeOptions.NoCopy", json!(set(value)?)),
-            "volume-subpath" => put(&mut mount, "VolumeOptions.Subpath", json!(given()?)),
-            "volume-driver" => put(
-                &mut mount,
-                "VolumeOptions.DriverConfig.Name",
-                json!(given()?),
-            ),
-            "volume-label" | "volume-opt" => {
-                let field = if key.ends_with("label") {
-                    "Labels"
-                } else {
-                    "DriverConfig.Options"
-                };
-                let (name, value) = given()?.split_once('=').unwrap_or((given()?, ""));
-                let options = &mut mount["VolumeOptions"];
-                let mut place = options.clone();
-                let known = field.split('.').fold(&place, |at, part| &at[part]).clone();
-                let mut known = if known.is_object() { known } else { json!({}) };
-                known[name] = json!(value);
-                put(&mut place, field, known);
-                *options = place;
-            }
-            "tmpfs-size" => {
-                let bytes = values::bytes(given()?).map_err(&wrong)?;
-                put(&mut mount, "TmpfsOptions.SizeBytes", json!(bytes));
-            }
-            "tmpfs-mode" => {
-                let mode = u32::from_str_radix(given()?, 8)
-                    .map_err(|_| wrong("the mode must be octal".to_owned()))?;
-                put(&mut mount, "TmpfsOptions.Mode", json!(mode));
-            }
-            "consistency" => {}
-            _ => return Err(wrong(format!("unexpected key '{key}' in '{part}'"))),
-        }
+    let of = |table: &[(&str, &'static str)]| {
+        let mut rows = table.iter();
+        rows.find_map(|(name, place)| (*name == key).then_some(*place))
+    };
+    if let Some(place) = of(&SWITCHES) {
+        let wrong = || format!("invalid value for {key}: {}", value.unwrap_or_default());
+        let on = value.map_or(Some(true), go::boolean).ok_or_else(wrong)?;
+        put(mount, place, json!(on));
+        return Ok(());
     }
-    check(&mount).map_err(wrong)?;
-    Ok(mount)
+    let Some(value) = value else {
+        return Err(format!("invalid field '{field}' must be a key=value pair"));
+    };
+    if let Some(place) = of(&TEXTS) {
+        put(mount, place, json!(value));
+        return Ok(());
+    }
+    let wrong = || format!("invalid value for {key}: {value}");
+    match key.as_str() {
+        "type" => put(mount, "Type", json!(value.to_lowercase())),
+        "source" | "src" => put(mount, "Source", json!(source(value)?)),
+        "consistency" => put(mount, "Consistency", json!(value.to_lowercase())),
+        "bind-propagation" => {
+            put(
+                mount,
+                "BindOptions.Propagation",
+                json!(value.to_lowercase()),
+            );
+        }
+        "bind-recursive" => recursive(mount, value)?,
+        "volume-label" => pair(&mut mount["VolumeOptions"]["Labels"], value),
+        "volume-opt" => pair(
+            &mut mount["VolumeOptions"]["DriverConfig"]["Options"],
+            value,
+        ),
+        "tmpfs-size" => {
+            let bytes = values::bytes(value).map_err(|_| wrong())?;
+            put(mount, "TmpfsOptions.SizeBytes", json!(bytes));
+        }
+        "tmpfs-mode" => {
+            let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+            let mode = u32::from_str_radix(value, 8).ok().filter(|_| digits);
+            put(mount, "TmpfsOptions.Mode", json!(mode.ok_or_else(wrong)?));
+        }
+        _ => return Err(format!("unexpected key '{key}' in '{field}'")),
+    }
+    Ok(())
+}
+
+/// Where a mount is from; docker takes everything that begins with a dot for a path of the caller's.
+fn source(text: &str) -> Result<String, String> {
+    if !text.starts_with('.') {
+        return Ok(text.to_owned());
+    }
+    let path = std::path::absolute(text).map_err(|error| words(&error))?;
+    Ok(without_dots(&path))
+}
+
+/// Adds `name=value` to an object; one without a name is none.
+fn pair(place: &mut Value, text: &str) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    if !name.is_empty() {
+        place[name] = json!(value);
+    }
 }
 
 fn recursive(mount: &mut Value, value: &str) -> Result<(), String> {
@@ -138,23 +180,54 @@ fn recursive(mount: &mut Value, value: &str) -> Result<(), String> {
         "disabled" => put(mount, "BindOptions.NonRecursive", json!(true)),
         "writable" => put(mount, "BindOptions.ReadOnlyNonRecursive", json!(true)),
         "readonly" => put(mount, "BindOptions.ReadOnlyForceRecursive", json!(true)),
-        _ => return Err(format!("invalid value for bind-recursive: {value}")),
+        _ => {
+            return Err(format!(
+                "invalid value for bind-recursive: {value} (must be \"enabled\", \"disabled\", \"writable\", or \
+                 \"readonly\")"
+            ));
+        }
     }
     Ok(())
 }
 
 fn check(mount: &Value) -> Result<(), String> {
-    if mount.get("Target").is_none() {
-        return Err("target is required".to_owned());
+    let kind = mount["Type"].as_str().unwrap_or_default();
+    for (name, value) in [
+        ("type", kind),
+        ("target", mount["Target"].as_str().unwrap_or_default()),
+    ] {
+        if value.is_empty() {
+            return Err(format!("{name} is required"));
+        }
     }
-    let of_type = |options: &str, kind: &str| mount.get(options).is_some() && mount["Type"] != kind;
-    for (options, kind) in [
-        ("BindOptions", "bind"),
+    for (options, own) in [
         ("VolumeOptions", "volume"),
+        ("ImageOptions", "image"),
+        ("BindOptions", "bind"),
         ("TmpfsOptions", "tmpfs"),
     ] {
-        if of_type(options, kind) {
-            return Err(format!("{kind}-* options are only for type={kind}"));
+        if mount.get(options).is_some() && kind != own {
+            return Err(format!(
+                "cannot mix '{own}-*' options with mount type '{kind}'"
+            ));
+        }
+    }
+    let bind = &mount["BindOptions"];
+    let needs = |how: &str, what: &str| {
+        Err(format!(
+            "option 'bind-recursive={how}' requires '{what}' to be specified in conjunction"
+        ))
+    };
+    let is_readonly = mount["ReadOnly"] == true;
+    if bind["ReadOnlyNonRecursive"] == true && !is_readonly {
+        return needs("writable", "readonly");
+    }
+    if bind["ReadOnlyForceRecursive"] == true {
+        if !is_readonly {
+            return needs("readonly", "readonly");
+        }
+        if bind["Propagation"] != "rprivate" {
+            return needs("readonly", "bind-propagation=rprivate");
         }
     }
     Ok(())
@@ -202,14 +275,51 @@ mod tests {
     }
 
     #[test]
-    fn wrong_mounts_are_refused() {
-        for text in [
-            "type=bind,src=/a",
-            "dst=/b,frob=1",
-            "dst=/b,tmpfs-size=1m",
-            "type=tmpfs,dst=/t,tmpfs-mode=9",
+    fn a_field_may_have_commas_in_quotes() {
+        let made = mount("type=volume,dst=/b,\"volume-opt=o=addr=a,rw\",volume-opt==x").unwrap();
+        let expected = json!({
+            "Type": "volume", "Target": "/b",
+            "VolumeOptions": { "DriverConfig": { "Options": { "o": "addr=a,rw" } } },
+        });
+        assert_eq!(made, expected);
+        assert_eq!(mount("\"dst=/a,b\"").unwrap()["Target"], "/a,b");
+    }
+
+    #[test]
+    fn wrong_mounts_are_refused_in_dockers_words() {
+        for (text, why) in [
+            ("", "EOF"),
+            (
+                "type=bind,frob",
+                "invalid field 'frob' must be a key=value pair",
+            ),
+            ("dst=/b,Frob=1", "unexpected key 'frob' in 'Frob=1'"),
+            ("type=", "type is required"),
+            ("type=bind,src=/a", "target is required"),
+            ("dst=", "target is required"),
+            ("dst=/b,RO=x", "invalid value for ro: x"),
+            (
+                "type=tmpfs,dst=/t,tmpfs-mode=9",
+                "invalid value for tmpfs-mode: 9",
+            ),
+            (
+                "type=tmpfs,dst=/t,tmpfs-size=x",
+                "invalid value for tmpfs-size: x",
+            ),
+            (
+                "dst=/b,tmpfs-size=1m",
+                "cannot mix 'tmpfs-*' options with mount type 'volume'",
+            ),
+            (
+                "type=bind,src=/a,dst=/t,bind-recursive=readonly,ro",
+                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction",
+            ),
         ] {
-            assert!(mount(text).is_err(), "{text}");
+            let error = mount(text).unwrap_err().message;
+            assert_eq!(
+                error,
+                format!("invalid argument {text:?} for \"--mount\" flag: {why}")
+            );
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::api::escape;
 use super::flags::text;
+use super::values::go;
 use super::{Context, Verb};
 use crate::exit::{CliError, Code};
 
@@ -45,21 +46,15 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
 
 /// Where one port is.
 fn of_one(ports: &Value, port: &str, container: &str) -> Result<Vec<String>, String> {
-    let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-    if number.parse::<u16>().is_err() {
-        let why = match number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty() {
-            true => "value out of range",
-            false => "invalid syntax",
-        };
-        return Err(format!(
-            "Error: invalid port ({number}): strconv.ParseUint: parsing {number:?}: {why}"
-        ));
-    }
+    let (number, protocol) = port.split_once('/').unwrap_or((port, ""));
+    let protocol = match protocol {
+        "" => "tcp",
+        protocol => protocol,
+    };
+    go::port(number).map_err(|why| format!("invalid port ({number}): {why}"))?;
     let places = places(&ports[format!("{number}/{protocol}")]);
     match places.is_empty() {
-        true => Err(format!(
-            "Error: No public port '{port}' published for {container}"
-        )),
+        true => Err(format!("No public port '{port}' published for {container}")),
         false => Ok(places),
     }
 }
@@ -140,11 +135,13 @@ mod tests {
         ];
         assert_eq!(all, expected);
         let one = |port: &str| of_one(&ports, port, "web");
-        assert_eq!(one("443").unwrap(), ["127.0.0.1:8443"]);
+        for port in ["443", "443/tcp", "443/"] {
+            assert_eq!(one(port).unwrap(), ["127.0.0.1:8443"], "{port}");
+        }
         for (port, text) in [
-            ("53/udp", "Error: No public port '53/udp' published for web"),
+            ("53/udp", "No public port '53/udp' published for web"),
             ("99999", "value out of range"),
-            ("x", "Error: invalid port (x)"),
+            ("x", "invalid port (x)"),
         ] {
             assert!(one(port).unwrap_err().contains(text), "{port}");
         }

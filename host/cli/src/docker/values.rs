@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use crate::exit::words;
 
+pub mod go;
+
 /// A size.
 pub fn bytes(text: &str) -> Result<u64, String> {
     text.parse::<ByteSize>()

@@ -205,7 +205,8 @@ fn holds(subnet: &str, it: &str) -> Result<bool, String> {
     };
     Ok(match (network, address) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
-            u64::from(a.to_bits() ^ b.to_bits()) >> (32 - u32::from(prefix)) == 0
+            let differ = a.to_bits() ^ b.to_bits();
+            differ.leading_zeros() >= u32::from(prefix)
         }
         (IpAddr::V6(a), IpAddr::V6(b)) => {
             let differ = a.to_bits() ^ b.to_bits();
