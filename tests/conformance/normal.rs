@@ -18,6 +18,7 @@ pub fn text(text: &str) -> String {
         // Of a port that is taken at both, either is named.
         let line = line.replace("Bind for 0.0.0.0:", "Bind for *:");
         let line = line.replace("Bind for :::", "Bind for *:");
+        let line = without_owner(&line);
         let listed = endpoints_sorted(&line);
         let words: Vec<String> = listed.split(' ').map(word).collect();
         out.push_str(words.join(" ").trim_end());
@@ -40,6 +41,20 @@ fn ports_sorted(text: &str) -> Vec<&str> {
         }
     }
     lines
+}
+
+/// What only we say behind the words for a port that is taken: which container has it.
+fn without_owner(line: &str) -> String {
+    let Some((before, name)) = line.split_once(" by the container `") else {
+        return line.to_owned();
+    };
+    let is_taken = ["port is already allocated", "address already in use"];
+    match name.split_once('`') {
+        Some((_, behind)) if is_taken.iter().any(|words| before.ends_with(words)) => {
+            format!("{before}{behind}")
+        }
+        _ => line.to_owned(),
+    }
 }
 
 /// Networks that a message lists in the order of a Go map.
@@ -67,9 +82,13 @@ fn plain(word: &str) -> String {
     let core = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let bare = core.strip_prefix("sha256:").unwrap_or(core);
     let hex = bare.len() >= 12 && bare.bytes().all(|b| b.is_ascii_hexdigit());
+    let port = core.strip_prefix("veth");
+    let port = port.filter(|id| id.len() == 7 && id.bytes().all(|b| b.is_ascii_hexdigit()));
     let time = core.len() >= 19 && core.as_bytes()[4] == b'-' && core.contains('T');
     if hex {
         word.replace(bare, "<id>")
+    } else if let Some(id) = port {
+        word.replace(id, "<id>")
     } else if time {
         word.replace(core, "<time>")
     } else {
@@ -123,4 +142,14 @@ fn ports_are_sorted_and_the_addresses_of_one_are_not() {
     let listed = "of p1\n80/tcp -> [::]:2\n80/tcp -> 0.0.0.0:1\n53/udp -> 0.0.0.0:3\nend";
     let sorted = "of p1\n53/udp -> 0.0.0.0:3\n80/tcp -> [::]:2\n80/tcp -> 0.0.0.0:1\nend\n";
     assert_eq!(text(listed), sorted);
+}
+
+#[test]
+fn whose_a_port_is_is_ours_alone_to_say() {
+    let bare = "Bind for 0.0.0.0:80 failed: port is already allocated";
+    let ours = format!("{bare} by the container `q1`");
+    assert_eq!(text(&ours), text(bare));
+    assert_ne!(text("started by the container `q1`"), text("started"));
+    let card = |id: &str| text(&format!("setting interface \"veth{id}\" MAC"));
+    assert_eq!(card("739701d"), card("59c6d25"));
 }
