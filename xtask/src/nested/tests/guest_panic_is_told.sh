@@ -3,7 +3,6 @@
 set -e
 . /tests/lib.sh
 process=$(machine)
-lighter config set cpus 4
 if lighter run --rm --privileged lighter/hello sh -c 'echo c >/proc/sysrq-trigger'; then exit 1; fi
 gone() { test ! -d "/proc/$process"; }
 until_it_works gone
