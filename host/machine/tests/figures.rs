@@ -8,14 +8,14 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lighter_machine::{Backend, Hypervisor as _, Kvm, LaunchConfig, Machine};
+use lighter_machine::{Backend, Hypervisor as _, Kvm, Machine};
 use lighter_tests::env;
-use support::{PATIENCE, port, process, resident};
+use support::{PATIENCE, lighter, port, process, resident};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// KiB more for each stream that carries bytes.
@@ -23,45 +23,32 @@ const STREAM: u64 = 64;
 /// Between two looks at a machine with active streams.
 const TICK: Duration = Duration::from_millis(10);
 
-/// `lighter machine` on `kvm` with the guest of the tests; nothing, and a counted skip, where that cannot be.
-fn config(test: &str, dir: &std::path::Path) -> Option<LaunchConfig> {
-    let skip = |why: &str| {
-        env::skip(test, why);
-        None
-    };
-    let kernel: PathBuf = match support::kernel() {
-        Ok(kernel) => kernel,
-        Err(why) => return skip(&why),
-    };
-    let Some(lighter) = env::path(env::LIGHTER) else {
-        return skip("the program is not there: run `cargo xtask test`");
-    };
-    if let Err(why) = Kvm.probe() {
-        return skip(why.hint().unwrap_or("no virtualisation"));
-    }
-    let mut config = process::config(kernel, dir);
-    config.spec.backend = Backend::Kvm;
-    Some(process::through(
-        "/usr/bin/setpriv",
-        &["--pdeathsig", "KILL"],
-        LaunchConfig {
-            exe: lighter,
-            args: vec!["machine".into()],
-            ..config
-        },
-    ))
+/// Says why the test is not run.
+fn skip(why: &str) {
+    env::skip("active_streams_take_64_kib_each_at_most", why);
 }
 
 #[tokio::test]
 async fn active_streams_take_64_kib_each_at_most() {
+    let kernel = kernel_or_skip!();
     let dir = tempfile::tempdir().unwrap();
-    let Some(config) = config("active_streams_take_64_kib_each_at_most", dir.path()) else {
-        return;
+    if let Err(why) = Kvm.probe() {
+        return skip(why.hint().unwrap_or("no virtualisation"));
+    }
+    let config = match lighter::config(Backend::Kvm, kernel, dir.path()) {
+        Ok(config) => config,
+        Err(why) => return skip(&why),
     };
     let machine = Machine::launch(config).await.unwrap();
     process::connect(&machine, port::ORDERS).await;
     let pid = machine.status().await.unwrap().pid;
-    let idle = resident::beside_the_guest(pid).unwrap();
+    let idle = match resident::beside_the_guest(pid) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            machine.kill().await.unwrap();
+            return skip("the memory of the machine process is for root alone to look at");
+        }
+        idle => idle.unwrap(),
+    };
     eprintln!("idle: {idle} KiB, the program's own pages among them");
     for streams in [1, 16, 64] {
         let over = Arc::new(AtomicBool::new(false));
@@ -108,9 +95,9 @@ async fn carry(machine: &Machine, streams: u64) -> Result<(), tokio::time::error
         });
         tasks.spawn(async move {
             let mut bytes = vec![0; 64 << 10];
-            let mut left = EACH;
-            while left > 0 {
-                left -= from.read(&mut bytes).await.unwrap();
+            for _ in 0..EACH / bytes.len() {
+                // An end before all is there is an error of this.
+                from.read_exact(&mut bytes).await.unwrap();
             }
         });
     }

@@ -5,6 +5,7 @@
 
 pub mod backends;
 pub mod guest;
+pub mod lighter;
 pub mod process;
 pub mod resident;
 pub mod triple_fault;
