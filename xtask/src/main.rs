@@ -24,6 +24,7 @@ mod sanitized;
 mod test;
 mod test_image;
 mod try_it;
+mod usage;
 
 /// Develops Lighter: builds, tries, tests and measures it.
 #[derive(Debug, Parser)]

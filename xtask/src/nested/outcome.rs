@@ -34,24 +34,28 @@ fn parse(line: &str) -> Option<Line> {
     }
 }
 
-/// Reads until the machine ends, and tells each outcome as it comes, with the test's time.
-pub fn read(from: impl Read) -> Result<Vec<Line>> {
+/// Reads until the machine ends, and tells each outcome as it comes, with the test's time and what the machine
+/// `used` meanwhile, in seconds of processor time: what differs least from one host, or one hour, to the next.
+pub fn read(from: impl Read, used: impl Fn() -> Result<f64>) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    let mut started = Instant::now();
+    let (mut started, mut before) = (Instant::now(), 0.0);
     for line in BufReader::new(from).split(b'\n') {
         let Some(line) = parse(&String::from_utf8_lossy(&line?)) else {
             continue;
         };
         match &line {
-            Line::Started => started = Instant::now(),
+            Line::Started => (started, before) = (Instant::now(), used()?),
             Line::Ended { name, how } => {
-                let seconds = started.elapsed().as_secs_f64();
-                println!("test nested::{name} ... {how} ({seconds:.1} s)");
+                let (seconds, used) = (started.elapsed().as_secs_f64(), used()? - before);
+                println!(
+                    "test nested::{name} ... {how} ({seconds:.1} s, {used:.1} s of processors)"
+                );
             }
             Line::Done => {}
         }
         lines.push(line);
     }
+    println!("the outer machine used {:.0} s of processors", used()?);
     Ok(lines)
 }
 
@@ -94,13 +98,30 @@ mod tests {
     #[test]
     fn a_test_that_never_ended_counts_as_failed() {
         let wanted = ["a", "b", "c"].map(str::to_owned);
-        let lines = read(&b"\0garbage\r\ntest a ok\r\ntest b failed 1\r\n"[..]).unwrap();
+        let lines = read(
+            &b"\0garbage\r\ntest a ok\r\ntest b failed 1\r\n"[..],
+            || Ok(0.0),
+        )
+        .unwrap();
         assert_eq!(lines.len(), 2);
         assert_eq!(failed(&wanted, &lines), ["b", "c"]);
         let text = b"test a started\ntest a ok\ntest b ok\ntest c ok\ndone\n";
-        let lines = read(&text[..]).unwrap();
+        let lines = read(&text[..], || Ok(0.0)).unwrap();
         assert!(failed(&wanted, &lines).is_empty());
         assert_eq!(lines.last(), Some(&Line::Done));
+    }
+
+    #[test]
+    fn a_test_that_skipped_itself_counts_as_failed() {
+        let lines = read(
+            &b"test a failed: skipped a: no kernel\r\ntest b ok\r\ndone\r\n"[..],
+            || Ok(0.0),
+        )
+        .unwrap();
+        assert_eq!(failed(&["a", "b"].map(str::to_owned), &lines), ["a"]);
+        let how = "failed: skipped a: no kernel".to_owned();
+        let name = "a".to_owned();
+        assert_eq!(lines.first(), Some(&Line::Ended { name, how }));
     }
 
     #[test]

@@ -23,8 +23,7 @@ use super::measures::{self, Measure};
 use super::place;
 use super::program::{self, NAME, Order, PORT};
 use super::proxied::Proxied;
-use super::usage;
-use crate::image_archive;
+use crate::{image_archive, usage};
 
 /// The place of its rows' names.
 const SIDES: [usize; 1] = [2];

@@ -19,7 +19,6 @@ mod outbound;
 mod place;
 mod program;
 mod proxied;
-mod usage;
 
 use anyhow::Result;
 

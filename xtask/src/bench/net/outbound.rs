@@ -10,8 +10,8 @@ use super::guest::{Guest, Root};
 use super::measures::{self, Measure};
 use super::place::{self, address};
 use super::program::{self, Server};
-use super::usage;
 use crate::packages::{self, package};
+use crate::usage;
 
 /// The places of their rows' names.
 const SIDES: [usize; 2] = [0, 1];
