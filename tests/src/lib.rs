@@ -35,6 +35,8 @@ pub mod reference;
 pub mod registry;
 pub mod run;
 mod subnet;
+#[cfg(target_arch = "x86_64")]
+pub mod takeover;
 pub mod tars;
 pub mod terminal;
 pub mod tokens;

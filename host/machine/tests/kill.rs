@@ -9,12 +9,11 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use lighter_machine::{Error, ExitReason, Machine};
+use lighter_machine::{ExitReason, Machine};
 use support::{
-    PATIENCE, port,
-    process::{config, connect, exited, kill},
+    port,
+    process::{config, connect, exited, kill, launch},
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -24,18 +23,9 @@ fn the_machine_process_itself() {
     _ = lighter_machine::process_main();
 }
 
-/// Launches a machine as soon as the one before has let its lock go.
-async fn launch(kernel: &Path, dir: &Path) -> Machine {
-    let launched = async {
-        loop {
-            match Machine::launch(config(kernel.to_owned(), dir)).await {
-                Ok(machine) => break machine,
-                Err(Error::AlreadyRunning) => tokio::time::sleep(Duration::from_millis(5)).await,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, launched).await.unwrap()
+/// A machine on the disk that is there.
+async fn start(kernel: &Path, dir: &Path) -> Machine {
+    launch(|| config(kernel.to_owned(), dir)).await
 }
 
 /// Asks the guest for records of its disk; see `tests/guest/init.rs`.
@@ -76,7 +66,7 @@ async fn acknowledged_records_outlive_the_machine_process() {
     let seed = lighter_tests::env::seed();
     let mut written: Option<(u64, u64)> = None;
     for round in 0..support::count(3_u64, 50) {
-        let machine = launch(&kernel, dir.path()).await;
+        let machine = start(&kernel, dir.path()).await;
         if let Some((seed, count)) = written {
             let mut answer = records(&machine, b'r', seed, count).await;
             let found = answer.read_u64_le().await.unwrap();
@@ -90,7 +80,7 @@ async fn acknowledged_records_outlive_the_machine_process() {
         eprintln!("round {round}: {count} records were acknowledged");
         written = Some((seed, count));
     }
-    let machine = launch(&kernel, dir.path()).await;
+    let machine = start(&kernel, dir.path()).await;
     let (seed, count) = written.unwrap();
     let found = records(&machine, b'r', seed, count)
         .await

@@ -31,6 +31,11 @@ const SUITES: &[Rule] = &[
         long: &["gibibyte_comes_back_byte_for_byte_and_both_ends_have_its_digest"],
     },
     Rule {
+        program: "confined",
+        left_out: &[],
+        long: &[],
+    },
+    Rule {
         program: "figures",
         left_out: &[],
         long: &[],
@@ -42,8 +47,8 @@ const SUITES: &[Rule] = &[
     },
 ];
 
-/// The one whose machines are those of `lighter` itself.
-const OF_LIGHTER: &str = "figures";
+/// Those whose machines are those of `lighter` itself.
+const OF_LIGHTER: &[&str] = &["confined", "figures"];
 /// Optimised, as every instruction is emulated; quickly linked, as each change builds them anew. Not in `Cargo.toml`, of
 /// which every change builds the guest anew.
 const PROFILE: &[&str] = &[
@@ -87,7 +92,7 @@ impl Suite {
                 name: format!("{}::{name}", self.program),
                 command: format!("{long}{} --exact {name} --nocapture", self.place()),
                 script: None,
-                lighter: self.program == OF_LIGHTER,
+                lighter: OF_LIGHTER.contains(&self.program),
             }
         })
     }

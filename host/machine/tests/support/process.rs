@@ -31,6 +31,20 @@ pub fn config(kernel: PathBuf, dir: &Path) -> LaunchConfig {
     through("/usr/bin/setpriv", &["--pdeathsig", "KILL"], config)
 }
 
+/// Launches a machine as soon as the one before has let its lock go.
+pub async fn launch(config: impl Fn() -> LaunchConfig) -> Machine {
+    let launched = async {
+        loop {
+            match Machine::launch(config()).await {
+                Ok(machine) => break machine,
+                Err(Error::AlreadyRunning) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, launched).await.unwrap()
+}
+
 /// A stream to a port, as soon as the guest listens there.
 pub async fn connect(machine: &Machine, port: u32) -> GuestStream {
     let connected = async {
