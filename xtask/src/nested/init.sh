@@ -15,6 +15,9 @@ mkdir -p /dev/shm /root
 for folder in /dev/shm /tmp /run; do mount -t tmpfs tmpfs "$folder"; done
 ip link set lo up
 while read -r module; do insmod "/modules/$module"; done </modules/order
+# The machines' memory in large pages: with small ones a boot is mostly faults, each of which throws away what the
+# emulated processor knows of its memory.
+echo always >/sys/kernel/mm/transparent_hugepage/shmem_enabled
 stty -F /dev/ttyS1 raw
 while read -r name command; do
     echo "==== $name"
