@@ -142,7 +142,8 @@ fn echo(mut stream: File) -> io::Result<()> {
     loop {
         let n = stream.read(&mut bytes)?;
         if n == 0 {
-            // Dropping the file closes both ways.
+            // A close alone is a break to a client of TCP: it is reset, if all that was said has come by then.
+            half_close(&stream);
             return Ok(());
         }
         stream.write_all(&bytes[..n])?;
