@@ -15,7 +15,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{call, container, create, get, post, remove_by_force, run, started};
+use crate::api::{call, container, create, get, post, remove_by_force, run, started, state};
 use crate::machine::Machine;
 
 const SLEEP: &str = "exec /bin/busybox sleep 100000";
@@ -243,6 +243,31 @@ fn of_several_networks_that_of_ipv4_says_where_ports_are() {
 }
 
 #[test]
+fn a_port_that_is_listened_on_in_the_hosts_network_is_refused_with_whose_it_is() {
+    let dir = tempdir().unwrap();
+    let (machine, host) = with_host(dir.path());
+    let mut body = container("exec /bin/busybox httpd -f -p 8080");
+    body["HostConfig"]["NetworkMode"] = "host".into();
+    run(&machine, "listens", &body);
+    while connect(&host, (ip("127.0.0.1"), 8080).into()).is_err() {
+        assert_eq!(state(&machine, "listens")["Running"], true);
+    }
+    create(
+        &machine,
+        "web",
+        &publishing("bridge", &[("80/tcp", "8080")]),
+    );
+    let refused = post(&machine, "/containers/web/start").is(500).json();
+    let refused = refused["message"].as_str().unwrap();
+    let on = "failed to bind host port for 0.0.0.0:8080:";
+    let whose = "address already in use by the container `listens`";
+    assert!(
+        refused.contains(on) && refused.ends_with(whose),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_container_with_ipv6_sees_clients_of_both_families() {
     let dir = tempdir().unwrap();
     let (machine, host) = with_host(dir.path());
@@ -426,7 +451,7 @@ fn ports_last_as_long_as_their_container_and_longer_than_the_engine() {
     // Another one cannot have it, and is left as it was.
     create(&machine, "second", &body);
     let refused = post(&machine, "/containers/second/start").is(500).text();
-    let expected = "Bind for 0.0.0.0:8080 failed: port is already allocated";
+    let expected = "Bind for 0.0.0.0:8080 failed: port is already allocated by the container `web`";
     assert!(refused.contains(expected), "{refused}");
     assert!(refused.contains("programming external connectivity on endpoint second ("));
     assert_eq!(ports(&machine, "second"), json!({}));
