@@ -40,6 +40,20 @@ fn a_network_is_made_joined_left_and_removed() {
     let card = lighter("exec own-b ip link");
     assert!(card.contains("02:00:00:00:77:01"), "{card}");
 
+    same(
+        host,
+        &[
+            &["port", "own-a"],
+            &["port", "own-a", "80"],
+            &["port", "own-a", "80/"],
+            &["port", "own-a", "443/tcp"],
+            &["port", "own-a", "80/udp"],
+            &["port", "own-a", "81/"],
+            &["port", "own-a", "x/"],
+            &["port", "own-a", "70000"],
+        ],
+    );
+
     lighter("network connect --alias later own-other own-a");
     let found = lighter("exec own-b nslookup -type=a later");
     assert!(!found.contains("10.213.0.77"), "{found}");
@@ -143,6 +157,26 @@ fn wrong_words_of_networks_are_refused_as_docker_refuses_them() {
         &["run", "--link", "", "busybox"],
         &["run", "--mac-address", "zz", "busybox"],
         &["run", "--network", "", "busybox"],
+        &["run", "--network", "name=n,\"alias=x\"y", "busybox"],
+        &["run", "--network", "name=n,\"alias=x", "busybox"],
+        &["run", "--network", "name=n,alias=\"x\"", "busybox"],
+        &["run", "--network", "name=n,", "busybox"],
+        &["run", "--network", "name=n,=x", "busybox"],
+        &["run", "--network", "name=n,\"foo=1,2\"", "busybox"],
+        &[
+            "run",
+            "--network",
+            "name=n,gw-priority=99999999999999999999",
+            "busybox",
+        ],
+        &["run", "--network", "a=b", "busybox"],
+        &["run", "--network", "name=", "busybox"],
+        &["run", "--network", "host", "--network", "none", "busybox"],
+        &["run", "--network", "host", "--network", "host", "busybox"],
+        &["run", "--mac-address", "02:00:00-00:00:01", "busybox"],
+        &["run", "--mac-address", "2:0:0:0:0:1", "busybox"],
+        &["run", "--mac-address", "02:00:00:00:00:00:00", "busybox"],
+        &["run", "--mac-address", "0200.0000.00", "busybox"],
         &["network", "rm", "nosuch", "bridge"],
         &["network", "rm", "-f", "nosuch"],
         &["network", "connect", "nosuch", "own-unused"],
@@ -156,4 +190,105 @@ fn wrong_words_of_networks_are_refused_as_docker_refuses_them() {
     ];
     same(host, lines);
     host.docker(&["rm", "own-unused"]).ok();
+}
+
+/// What both make of the same words, as the engine keeps it.
+fn kept_the_same(host: &Host, cases: &[&[&str]], format: &str) {
+    for words in cases {
+        let made = |by: fn(&Host, &[&str]) -> lighter_tests::Finished, name: &str| {
+            let line = [&["create", "--name", name], *words, &["busybox"]].concat();
+            by(host, &line).ok();
+            let kept = host.docker(&["inspect", "--format", format, name]);
+            host.docker(&["rm", name]).ok();
+            kept.ok().out()
+        };
+        let theirs = made(Host::docker, "own-made");
+        assert_eq!(made(Host::lighter, "own-made"), theirs, "{words:?}");
+    }
+}
+
+#[test]
+fn ports_networks_and_mounts_are_read_as_docker_reads_them() {
+    let name = "ports_networks_and_mounts_are_read_as_docker_reads_them";
+    let Some(host) = Host::shared(name) else {
+        return;
+    };
+    let published: &[&[&str]] = &[
+        &["-p", "80"],
+        &["-p", "0:80"],
+        &["-p", ":80"],
+        &["-p", "080:0080/UDP"],
+        &["-p", "80-81-82"],
+        &["-p", "9000-9001:80"],
+        &["-p", "9000-9001:80-81"],
+        &["-p", "127.0.0.1::80/"],
+        &["-p", "[::1]:1:80"],
+        &["-p", "[]:1:80"],
+        &["-p", "target=80"],
+        &["-p", "target=80,published=8080"],
+        &["-p", "target=80,published=0,protocol=udp,mode=host"],
+        &["-p", "target=80-81,published=127.0.0.1:90-91,protocol=TCP"],
+        &["--expose", "80", "--expose", "90-91/udp", "--expose", "7/"],
+    ];
+    let ports = "{{json .HostConfig.PortBindings}} {{json .Config.ExposedPorts}}";
+    kept_the_same(host, published, ports);
+    let joined: &[&[&str]] = &[
+        &["--network", "name=bridge,\"driver-opt=a=b,c\""],
+        &["--network", " NAME = Bridge ,gw-priority=+3"],
+        &["--network", "bridge", "--mac-address", "02-00-00-00-77-02"],
+    ];
+    let networks = "{{json .NetworkSettings.Networks}} {{.HostConfig.NetworkMode}}";
+    kept_the_same(host, joined, networks);
+    let wrong = [
+        ("-p", ""),
+        ("-p", ":"),
+        ("-p", "1.2.3.4:"),
+        ("-p", "x"),
+        ("-p", "70000"),
+        ("-p", "x:80"),
+        ("-p", "a.b:80"),
+        ("-p", "a.b:1:2"),
+        ("-p", "01.2.3.4:1:1"),
+        ("-p", "1:2:3:4"),
+        ("-p", "[::1:1:80"),
+        ("-p", "[::1]:80"),
+        ("-p", "80/icmp"),
+        ("-p", "/tcp"),
+        ("-p", "9-8:8"),
+        ("-p", "8:9-8"),
+        ("-p", "1-2:3-5"),
+        ("-p", "3:1-2"),
+        ("-p", "+80"),
+        ("-p", " 80"),
+        ("-p", "published=8080"),
+        ("-p", "target=x,published=8080"),
+        ("-p", "target=80,published"),
+        ("-p", "target=80,protocol=icmp"),
+        ("-p", "\"target=80\",protocol=tcp"),
+        ("--expose", "x"),
+        ("--expose", "80:80"),
+        ("--expose", "9-8"),
+        ("--expose", ""),
+        ("--expose", "70000/tcp"),
+        ("--mount", ""),
+        ("--mount", "type=bind,frob"),
+        ("--mount", "dst=/b,Frob=1"),
+        ("--mount", "type="),
+        ("--mount", "ro"),
+        ("--mount", "dst=/b,ro=x"),
+        ("--mount", "dst=/b,volume-nocopy=x"),
+        ("--mount", "dst=/t,\"volume-opt"),
+        ("--mount", "type=tmpfs,dst=/t,tmpfs-mode=+7"),
+        ("--mount", "type=tmpfs,dst=/t,tmpfs-size=x"),
+        ("--mount", "dst=/t,tmpfs-size=1m"),
+        ("--mount", "dst=/t,image-subpath=a"),
+        ("--mount", "type=bind,src=/a,dst=/t,bind-recursive=x"),
+        ("--mount", "type=bind,src=/a,dst=/t,bind-recursive=writable"),
+    ];
+    let lines: Vec<[&str; 4]> = wrong
+        .iter()
+        .map(|(flag, value)| ["run", flag, value, "busybox"])
+        .collect();
+    let lines: Vec<&[&str]> = lines.iter().map(<[&str; 4]>::as_slice).collect();
+    same(host, &lines);
 }
