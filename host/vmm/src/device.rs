@@ -10,11 +10,12 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use virtio_bindings::virtio_config::VIRTIO_CONFIG_S_NEEDS_RESET;
+use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_STATUS};
 use virtio_queue::Queue;
 
+use crate::mmio::Page;
 use crate::ring::{BadRing, Memory};
 use crate::said::Said;
 use crate::vhost_user::Rings;
@@ -84,61 +85,49 @@ pub struct Trouble(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    status: AtomicU32,
-    interrupts: AtomicU32,
+    page: Page,
     call: OwnedFd,
     said: Said,
 }
 
 impl Trouble {
-    /// One for a device whose interrupts go there.
+    /// One for a device whose interrupts go there, and whose guest reads this page.
     #[must_use]
-    pub fn new(call: OwnedFd) -> Self {
-        Self(Arc::new(State {
-            status: AtomicU32::new(0),
-            interrupts: AtomicU32::new(0),
-            call,
-            said: Said::default(),
-        }))
+    pub fn new(call: OwnedFd, page: Page) -> Self {
+        let said = Said::default();
+        let trouble = Self(Arc::new(State { page, call, said }));
+        trouble.clear();
+        trouble
     }
 
     /// Says it, once.
     pub fn report(&self, what: &str) {
+        let State { page, call, said } = &*self.0;
         let bit = VIRTIO_CONFIG_S_NEEDS_RESET;
-        if self.0.status.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
+        if page.add(VIRTIO_MMIO_STATUS, bit) & bit != 0 {
             return;
         }
         // A guest may reset a device and break the rules again.
-        if self.0.said.first() {
+        if said.first() {
             tracing::warn!(what, "a device stops: its driver broke the rules");
         }
-        self.0.interrupts.fetch_or(CONFIG_CHANGED, Ordering::AcqRel);
+        page.add(VIRTIO_MMIO_INTERRUPT_STATUS, CONFIG_CHANGED);
         // A full counter means that the interrupt is pending already.
-        _ = rustix::io::write(&self.0.call, &1u64.to_ne_bytes());
+        _ = rustix::io::write(call, &1u64.to_ne_bytes());
     }
 
-    /// What the transport adds to the status that the guest reads.
-    #[must_use]
-    pub fn status(&self) -> u32 {
-        self.0.status.load(Ordering::Acquire)
-    }
-
-    /// What the guest reads as the reason of its interrupt. Rings interrupt past this: that one was used is always
-    /// among the reasons, and the driver then looks for itself.
-    #[must_use]
-    pub fn interrupts(&self) -> u32 {
-        self.0.interrupts.load(Ordering::Acquire) | USED_RING
-    }
-
-    /// The guest has seen these reasons.
+    /// The guest has seen these reasons of an interrupt. That a ring was used stays among them: rings interrupt past
+    /// this, and the driver then looks for itself.
     pub fn seen(&self, reasons: u32) {
-        self.0.interrupts.fetch_and(!reasons, Ordering::AcqRel);
+        let reasons = reasons & !USED_RING;
+        self.0.page.take(VIRTIO_MMIO_INTERRUPT_STATUS, reasons);
     }
 
     /// After a reset there is no trouble.
     pub fn clear(&self) {
-        self.0.status.store(0, Ordering::Release);
-        self.0.interrupts.store(0, Ordering::Release);
+        let State { page, .. } = &*self.0;
+        page.take(VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_NEEDS_RESET);
+        page.set(VIRTIO_MMIO_INTERRUPT_STATUS, USED_RING);
     }
 }
 

@@ -20,7 +20,7 @@ use virtio_queue::{Queue, QueueT as _};
 use vm_memory::{Bytes as _, FileOffset, GuestAddress};
 
 use crate::device::Device;
-use crate::mmio::Transport;
+use crate::mmio::{Pages, Transport};
 use crate::ring::{Memory, Ring};
 
 pub const MEMORY: usize = 1 << 20;
@@ -105,7 +105,8 @@ impl Guest {
 
     /// The same in this memory, which has room for the rings and something behind [`DATA`].
     pub fn with(device: impl Device + 'static, memory: Arc<Memory>) -> Self {
-        let transport = Transport::new(Box::new(device), Arc::clone(&memory)).unwrap();
+        let page = Pages::new(1).each().next().unwrap();
+        let transport = Transport::new(Box::new(device), Arc::clone(&memory), page).unwrap();
         Self {
             transport,
             memory,

@@ -25,12 +25,18 @@ struct Value {
     unit: &'static str,
 }
 
-const VALUES: [Value; 8] = [
+const VALUES: [Value; 13] = [
     Value {
         printed: "boot",
         name: "vmm/boot",
         what: "from asking for a machine until an init of one program listens",
         unit: "ms",
+    },
+    Value {
+        printed: "boot-exits",
+        name: "vmm/boot-exits",
+        what: "how often KVM left the guest until then",
+        unit: "",
     },
     Value {
         printed: "memory",
@@ -45,10 +51,22 @@ const VALUES: [Value; 8] = [
         unit: "ms a second",
     },
     Value {
+        printed: "idle-exits",
+        name: "vmm/idle-exits",
+        what: "how often KVM left the guest while nothing happened",
+        unit: "1/s",
+    },
+    Value {
         printed: "vsock-in",
         name: "vmm/vsock-in",
         what: "one stream into the guest",
         unit: "MB/s",
+    },
+    Value {
+        printed: "vsock-in-exits",
+        name: "vmm/vsock-in-exits",
+        what: "how often KVM left the guest meanwhile",
+        unit: "a MB",
     },
     Value {
         printed: "vsock-out",
@@ -57,10 +75,22 @@ const VALUES: [Value; 8] = [
         unit: "MB/s",
     },
     Value {
+        printed: "vsock-out-exits",
+        name: "vmm/vsock-out-exits",
+        what: "how often KVM left the guest meanwhile",
+        unit: "a MB",
+    },
+    Value {
         printed: "vsock-latency",
         name: "vmm/vsock-latency",
         what: "one byte there and back",
         unit: "us",
+    },
+    Value {
+        printed: "echo-exits",
+        name: "vmm/echo-exits",
+        what: "how often KVM left the guest for it",
+        unit: "",
     },
     Value {
         printed: "disk-write",

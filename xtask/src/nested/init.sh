@@ -10,6 +10,7 @@ export LIGHTER_TEST_SKIPS=/tmp/skips
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
+mount -t debugfs debug /sys/kernel/debug
 mount -t devtmpfs dev /dev
 mkdir -p /dev/shm /root
 for folder in /dev/shm /tmp /run; do mount -t tmpfs tmpfs "$folder"; done

@@ -32,6 +32,7 @@ pub fn boot(files: &Files, side: Side) -> Result<()> {
     let machine = Machine::start(side, &files.kernel, &files.guest, &files.disk)?;
     drop(machine.connect(ORDERS)?);
     row("boot", side, machine.began.elapsed().as_secs_f64() * MILLI);
+    row("boot-exits", side, usage::exits()?);
     std::thread::sleep(SETTLES);
     let others: Vec<u32> = machine.vm.observe().vm_pid.into_iter().collect();
     let mut resident = usage::resident(own)? - before;
@@ -41,7 +42,10 @@ pub fn boot(files: &Files, side: Side) -> Result<()> {
         used -= usage::processor(*other)?;
     }
     row("memory", side, resident / MIB);
+    let left = usage::exits()?;
     std::thread::sleep(IDLE);
+    let left = usage::exits()? - left;
+    row("idle-exits", side, left / IDLE.as_secs_f64());
     used += usage::processor(own)?;
     for other in &others {
         used += usage::processor(*other)?;
@@ -59,6 +63,7 @@ pub fn guest(files: &Files, side: Side) -> Result<()> {
     let mut buffer = vec![0; 128 << 10];
 
     let mut stream = machine.connect(SINK)?;
+    let left = usage::exits()?;
     let start = Instant::now();
     for _ in 0..STREAM / bytes.len() {
         stream.write_all(&bytes)?;
@@ -70,8 +75,11 @@ pub fn guest(files: &Files, side: Side) -> Result<()> {
         side,
         STREAM as f64 / MEGABYTE / start.elapsed().as_secs_f64(),
     );
+    let left = usage::exits()? - left;
+    row("vsock-in-exits", side, left / (STREAM as f64 / MEGABYTE));
 
     let mut stream = machine.connect(SOURCE)?;
+    let left = usage::exits()?;
     let start = Instant::now();
     for _ in 0..STREAM / buffer.len() {
         // An end before all is there is an error of this.
@@ -82,16 +90,21 @@ pub fn guest(files: &Files, side: Side) -> Result<()> {
         side,
         STREAM as f64 / MEGABYTE / start.elapsed().as_secs_f64(),
     );
+    let left = usage::exits()? - left;
+    row("vsock-out-exits", side, left / (STREAM as f64 / MEGABYTE));
     drop(stream);
 
     let mut stream = machine.connect(ECHO)?;
     let mut taken = Vec::new();
+    let left = usage::exits()?;
     for _ in 0..ECHOES {
         let start = Instant::now();
         stream.write_all(&[1])?;
         stream.read_exact(&mut buffer[..1])?;
         taken.push(start.elapsed());
     }
+    let left = usage::exits()? - left;
+    row("echo-exits", side, left / ECHOES as f64);
     taken.sort_unstable();
     row(
         "vsock-latency",

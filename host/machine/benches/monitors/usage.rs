@@ -39,3 +39,9 @@ pub fn processor(pid: u32) -> Result<f64> {
     // Linux tells in hundredths, whatever it counts in.
     Ok(ticks / 100.0)
 }
+
+/// How often KVM left the guests that run now, by its own count.
+pub fn exits() -> Result<f64> {
+    let count = fs::read_to_string("/sys/kernel/debug/kvm/exits")?;
+    Ok(count.trim().parse()?)
+}

@@ -42,6 +42,11 @@ impl Ring {
         self.limit - self.length
     }
 
+    /// The same where it is to hold no more than `most`.
+    pub fn room_within(&self, most: usize) -> usize {
+        self.limit.min(most).saturating_sub(self.length)
+    }
+
     /// How many it may hold at most.
     pub fn limit(&self) -> usize {
         self.limit

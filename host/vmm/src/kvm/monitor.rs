@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
+use kvm_bindings::{
+    KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region,
+};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use lighter_platform::sys::threads;
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
@@ -16,8 +18,8 @@ use super::error::Error;
 use super::layout::{DEVICE_INTERRUPTS, DEVICES, IDENTITY_MAP, SERIAL_INTERRUPT, TSS};
 use super::ports::{Console, Ports};
 use super::{boot, cpuid, memory, mptable, vcpu};
-use crate::device::Device;
-use crate::mmio::{Bus, NOTIFY, PAGE, Transport};
+use crate::device::{Device, USED_RING};
+use crate::mmio::{ACKNOWLEDGE, Bus, NOTIFY, PAGE, Pages, Transport};
 use crate::ring::Memory;
 use crate::roles;
 
@@ -63,8 +65,9 @@ pub struct Monitor {
 
 struct Made {
     vm: VmFd,
-    /// Mapped for as long as a processor may run.
+    /// Mapped for as long as a processor may run, and so are the registers.
     memory: Arc<Memory>,
+    registers: Pages,
     processors: Vec<VcpuFd>,
     bus: Arc<Bus>,
     ports: Arc<Ports>,
@@ -166,7 +169,9 @@ impl Monitor {
         controllers(&vm)?;
         vm.register_irqfd(&serial, SERIAL_INTERRUPT)
             .map_err(Error::kvm("connect the serial line"))?;
-        let (bus, words) = connect(&vm, config.devices, &memory)?;
+        let registers = Pages::new(config.devices.len());
+        show(&vm, &memory, &registers)?;
+        let (bus, words) = connect(&vm, config.devices, &memory, &registers)?;
         let line = [config.command_line.as_str(), &words].join(" ");
         let entry = boot::load(&memory, &mut kernel, &mut initramfs, &line)?;
         mptable::write(&memory, cpus)?;
@@ -184,6 +189,7 @@ impl Monitor {
             processors: processors.collect::<Result<_, Error>>()?,
             vm,
             memory,
+            registers,
             bus: Arc::new(bus),
             ports: Arc::new(Ports::new(serial, config.console)),
         };
@@ -203,7 +209,7 @@ impl Monitor {
         let Some(made) = lock(&self.made).take() else {
             return Ok(());
         };
-        let vm = Arc::new((made.vm, made.memory));
+        let vm = Arc::new((made.vm, made.memory, made.registers));
         // Held throughout: whoever waits for the end waits for all of them.
         let mut threads = lock(&self.threads);
         for (id, processor) in made.processors.into_iter().enumerate() {
@@ -283,6 +289,20 @@ fn map(vm: &VmFd, memory: &Memory) -> Result<(), Error> {
     Ok(())
 }
 
+/// Gives the guest the registers of its devices to read.
+fn show(vm: &VmFd, memory: &Memory, registers: &Pages) -> Result<(), Error> {
+    let (start, length) = registers.place();
+    let piece = kvm_userspace_memory_region {
+        slot: memory.num_regions() as u32,
+        flags: KVM_MEM_READONLY,
+        guest_phys_addr: DEVICES,
+        memory_size: length,
+        userspace_addr: start as u64,
+    };
+    // SAFETY: the pages stay while a processor may run, and the guest cannot write them.
+    unsafe { vm.set_user_memory_region(piece) }.map_err(Error::kvm("show it the devices"))
+}
+
 /// The interrupt controllers and the timer, which are the kernel's.
 fn controllers(vm: &VmFd) -> Result<(), Error> {
     vm.set_tss_address(TSS)
@@ -303,14 +323,25 @@ fn connect(
     vm: &VmFd,
     devices: Vec<Box<dyn Device>>,
     memory: &Arc<Memory>,
+    registers: &Pages,
 ) -> Result<(Bus, String), Error> {
     if devices.len() > DEVICE_INTERRUPTS.len() {
         return Err(Error::TooManyDevices);
     }
-    let (mut pages, mut words) = (Vec::new(), Vec::new());
-    for (device, interrupt) in devices.into_iter().zip(DEVICE_INTERRUPTS) {
-        let address = DEVICES + PAGE * pages.len() as u64;
-        let transport = Transport::new(device, Arc::clone(memory))?;
+    // Nobody waits for it: it is where an acknowledgement ends without leaving KVM.
+    let seen =
+        EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(Error::system("an event descriptor"))?;
+    let (mut transports, mut words) = (Vec::new(), Vec::new());
+    for ((device, interrupt), page) in devices
+        .into_iter()
+        .zip(DEVICE_INTERRUPTS)
+        .zip(registers.each())
+    {
+        let address = DEVICES + PAGE * transports.len() as u64;
+        let transport = Transport::new(device, Arc::clone(memory), page)?;
+        let place = IoEventAddress::Mmio(address + ACKNOWLEDGE);
+        vm.register_ioevent(&seen, &place, USED_RING)
+            .map_err(Error::kvm("connect a device's acknowledgement"))?;
         vm.register_irqfd(transport.interrupt(), interrupt)
             .map_err(Error::kvm("connect a device's interrupt"))?;
         let place = IoEventAddress::Mmio(address + NOTIFY);
@@ -319,9 +350,9 @@ fn connect(
                 .map_err(Error::kvm("connect a device's doorbell"))?;
         }
         words.push(format!("virtio_mmio.device=4K@{address:#x}:{interrupt}"));
-        pages.push(transport);
+        transports.push(transport);
     }
-    Ok((Bus::new(DEVICES, pages), words.join(" ")))
+    Ok((Bus::new(DEVICES, transports), words.join(" ")))
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
-//! The window of guest addresses behind which the devices are, a page each.
+//! The window of guest addresses behind which the devices are, a page each, as the guest writes there.
 
 use std::sync::{Mutex, PoisonError};
 
-use super::Transport;
-
-/// The window of one device, in bytes.
-pub const PAGE: u64 = 0x1000;
+use super::{PAGE, Transport};
 
 /// All devices, in the order of their pages.
 pub struct Bus {
@@ -20,14 +17,6 @@ impl Bus {
         Self {
             base,
             devices: devices.into_iter().map(Mutex::new).collect(),
-        }
-    }
-
-    /// The guest reads; where no device is, it reads ones.
-    pub fn read(&self, address: u64, into: &mut [u8]) {
-        match self.find(address) {
-            Some((device, offset)) => lock(device).read(offset, into),
-            None => into.fill(0xff),
         }
     }
 

@@ -15,15 +15,15 @@ use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_FAILED, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_F_VERSION_1,
 };
 use virtio_bindings::virtio_mmio::{
-    VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_CONFIG_GENERATION, VIRTIO_MMIO_DEVICE_FEATURES,
-    VIRTIO_MMIO_DEVICE_FEATURES_SEL, VIRTIO_MMIO_DEVICE_ID, VIRTIO_MMIO_DRIVER_FEATURES,
-    VIRTIO_MMIO_DRIVER_FEATURES_SEL, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INTERRUPT_STATUS,
-    VIRTIO_MMIO_MAGIC_VALUE, VIRTIO_MMIO_QUEUE_AVAIL_HIGH, VIRTIO_MMIO_QUEUE_AVAIL_LOW,
-    VIRTIO_MMIO_QUEUE_DESC_HIGH, VIRTIO_MMIO_QUEUE_DESC_LOW, VIRTIO_MMIO_QUEUE_NOTIFY,
-    VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_NUM_MAX, VIRTIO_MMIO_QUEUE_READY,
-    VIRTIO_MMIO_QUEUE_SEL, VIRTIO_MMIO_QUEUE_USED_HIGH, VIRTIO_MMIO_QUEUE_USED_LOW,
-    VIRTIO_MMIO_SHM_BASE_HIGH, VIRTIO_MMIO_SHM_BASE_LOW, VIRTIO_MMIO_SHM_LEN_HIGH,
-    VIRTIO_MMIO_SHM_LEN_LOW, VIRTIO_MMIO_STATUS, VIRTIO_MMIO_VENDOR_ID, VIRTIO_MMIO_VERSION,
+    VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_DEVICE_FEATURES, VIRTIO_MMIO_DEVICE_FEATURES_SEL,
+    VIRTIO_MMIO_DEVICE_ID, VIRTIO_MMIO_DRIVER_FEATURES, VIRTIO_MMIO_DRIVER_FEATURES_SEL,
+    VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_MAGIC_VALUE, VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
+    VIRTIO_MMIO_QUEUE_AVAIL_LOW, VIRTIO_MMIO_QUEUE_DESC_HIGH, VIRTIO_MMIO_QUEUE_DESC_LOW,
+    VIRTIO_MMIO_QUEUE_NOTIFY, VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_NUM_MAX,
+    VIRTIO_MMIO_QUEUE_READY, VIRTIO_MMIO_QUEUE_SEL, VIRTIO_MMIO_QUEUE_USED_HIGH,
+    VIRTIO_MMIO_QUEUE_USED_LOW, VIRTIO_MMIO_SHM_BASE_HIGH, VIRTIO_MMIO_SHM_BASE_LOW,
+    VIRTIO_MMIO_SHM_LEN_HIGH, VIRTIO_MMIO_SHM_LEN_LOW, VIRTIO_MMIO_STATUS, VIRTIO_MMIO_VENDOR_ID,
+    VIRTIO_MMIO_VERSION,
 };
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::{Queue, QueueT};
@@ -34,8 +34,12 @@ use crate::device::{Activation, Device, Start, Trouble};
 use crate::ring::{BadRing, Memory, is_sound};
 use crate::said::Said;
 
+use super::page::Page;
+
 /// Where in its page a device's doorbell is.
 pub const NOTIFY: u64 = VIRTIO_MMIO_QUEUE_NOTIFY as u64;
+/// Where in it the guest says which reasons of an interrupt it has seen.
+pub const ACKNOWLEDGE: u64 = VIRTIO_MMIO_INTERRUPT_ACK as u64;
 
 /// "virt", little endian.
 const MAGIC: u32 = 0x7472_6976;
@@ -72,6 +76,7 @@ struct Registers {
 pub struct Transport {
     device: Box<dyn Device>,
     memory: Arc<Memory>,
+    page: Page,
     trouble: Trouble,
     interrupt: EventFd,
     doorbells: Vec<EventFd>,
@@ -86,17 +91,22 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// The registers of this device, as after a reset.
+    /// The registers of this device, as after a reset; the guest reads them in this page.
     ///
     /// # Errors
     /// When the system gives no descriptors.
-    pub fn new(device: Box<dyn Device>, memory: Arc<Memory>) -> Result<Self, TransportError> {
+    pub fn new(
+        device: Box<dyn Device>,
+        memory: Arc<Memory>,
+        page: Page,
+    ) -> Result<Self, TransportError> {
         let event = || EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK);
         let interrupt = event()?;
         let rings = device.identity().rings.len();
         let doorbells = (0..rings).map(|_| event()).collect::<Result<_, _>>()?;
-        Ok(Self {
-            trouble: Trouble::new(owned(interrupt.try_clone()?)),
+        let transport = Self {
+            trouble: Trouble::new(owned(interrupt.try_clone()?), page.clone()),
+            page,
             device,
             memory,
             interrupt,
@@ -109,7 +119,10 @@ impl Transport {
             rings: vec![Registers::default(); rings],
             running: false,
             dropped: Said::default(),
-        })
+        };
+        transport.describe();
+        transport.show();
+        Ok(transport)
     }
 
     /// Rung by the device for the guest.
@@ -124,53 +137,55 @@ impl Transport {
         &self.doorbells
     }
 
-    /// The guest reads some of the page.
+    /// What the guest reads of the page, by itself.
     pub fn read(&self, offset: u64, into: &mut [u8]) {
-        into.fill(0);
-        if let Some(at) = offset.checked_sub(u64::from(VIRTIO_MMIO_CONFIG)) {
-            let config = &self.device.identity().config;
-            let from = usize::try_from(at).unwrap_or(usize::MAX);
-            let there = config.get(from..).unwrap_or_default();
-            let n = there.len().min(into.len());
-            into[..n].copy_from_slice(&there[..n]);
-            return;
-        }
-        // Registers are read whole.
-        if let Ok(into) = <&mut [u8; 4]>::try_from(into) {
-            *into = self.register(offset).to_le_bytes();
-        }
+        self.page.read(offset, into);
     }
 
-    fn register(&self, offset: u64) -> u32 {
+    /// What is read and never changes.
+    fn describe(&self) {
         let identity = self.device.identity();
-        match u32::try_from(offset).unwrap_or(u32::MAX) {
-            VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
-            VIRTIO_MMIO_VERSION => VERSION,
-            VIRTIO_MMIO_DEVICE_ID => identity.kind,
-            VIRTIO_MMIO_VENDOR_ID => VENDOR,
-            VIRTIO_MMIO_DEVICE_FEATURES => half(self.offered(), self.device_half),
-            VIRTIO_MMIO_QUEUE_NUM_MAX => {
-                let index = self.selected as usize;
-                identity.rings.get(index).map_or(0, |max| u32::from(*max))
-            }
-            VIRTIO_MMIO_QUEUE_READY => {
-                let ring = self.rings.get(self.selected as usize);
-                ring.is_some_and(|ring| ring.ready).into()
-            }
-            VIRTIO_MMIO_INTERRUPT_STATUS => self.trouble.interrupts(),
-            VIRTIO_MMIO_STATUS => self.status | self.trouble.status(),
-            // There is no shared memory: its length is all ones (virtio 1.2, 4.2.2.1).
-            VIRTIO_MMIO_SHM_LEN_LOW
-            | VIRTIO_MMIO_SHM_LEN_HIGH
-            | VIRTIO_MMIO_SHM_BASE_LOW
-            | VIRTIO_MMIO_SHM_BASE_HIGH => u32::MAX,
-            VIRTIO_MMIO_CONFIG_GENERATION => 0,
-            _ => 0,
+        let page = &self.page;
+        page.set(VIRTIO_MMIO_MAGIC_VALUE, MAGIC);
+        page.set(VIRTIO_MMIO_VERSION, VERSION);
+        page.set(VIRTIO_MMIO_DEVICE_ID, identity.kind);
+        page.set(VIRTIO_MMIO_VENDOR_ID, VENDOR);
+        // There is no shared memory: its length is all ones (virtio 1.2, 4.2.2.1).
+        for register in [
+            VIRTIO_MMIO_SHM_LEN_LOW,
+            VIRTIO_MMIO_SHM_LEN_HIGH,
+            VIRTIO_MMIO_SHM_BASE_LOW,
+            VIRTIO_MMIO_SHM_BASE_HIGH,
+        ] {
+            page.set(register, u32::MAX);
         }
+        page.fill(VIRTIO_MMIO_CONFIG, &identity.config);
     }
 
-    /// The guest writes some of the page.
+    /// What is read and follows from what was written.
+    fn show(&self) {
+        let selected = self.selected as usize;
+        let most = self.device.identity().rings.get(selected);
+        let ready = self.rings.get(selected).is_some_and(|ring| ring.ready);
+        let page = &self.page;
+        page.set(
+            VIRTIO_MMIO_DEVICE_FEATURES,
+            half(self.offered(), self.device_half),
+        );
+        page.set(VIRTIO_MMIO_QUEUE_NUM_MAX, most.copied().unwrap_or(0).into());
+        page.set(VIRTIO_MMIO_QUEUE_READY, ready.into());
+        // The device adds a bit of its own, from another thread.
+        page.take(VIRTIO_MMIO_STATUS, KNOWN & !self.status);
+        page.add(VIRTIO_MMIO_STATUS, self.status);
+    }
+
+    /// The guest writes some of the page; when this returns it may read what came of it.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        self.set_register(offset, bytes);
+        self.show();
+    }
+
+    fn set_register(&mut self, offset: u64, bytes: &[u8]) {
         // Configurations are read only, and registers are written whole.
         let (Ok(bytes), Ok(offset)) = (<[u8; 4]>::try_from(bytes), u32::try_from(offset)) else {
             return;

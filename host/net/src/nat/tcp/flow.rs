@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use super::super::ring::{LARGEST, Ring, SMALLEST};
+use super::super::ring::{LARGEST, Ring};
+use super::budget::Budget;
 use super::segment::{Ends, Segment};
 use super::sequence::{before, distance};
 
-/// By how many bits our windows are shifted: [`LARGEST`] fits.
+/// By how many bits our windows are shifted: the largest ring fits.
 pub const SHIFT: u8 = 7;
 /// How long an answer of the guest may take at first.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -62,26 +63,6 @@ struct Recovery {
     by_frames: bool,
 }
 
-/// Memory that all connections may still take for larger rings.
-#[derive(Debug)]
-pub struct Budget(pub usize);
-
-impl Budget {
-    /// Doubles a ring if that is within what is left.
-    fn raise(&mut self, ring: &mut Ring) {
-        let before = ring.limit();
-        if before < LARGEST && before <= self.0 {
-            ring.raise_limit();
-            self.0 -= ring.limit() - before;
-        }
-    }
-
-    /// Takes back what a connection had.
-    pub fn give_back(&mut self, flow: &Flow) {
-        self.0 += flow.to_host.limit() - SMALLEST + flow.to_guest.limit() - SMALLEST;
-    }
-}
-
 /// One connection.
 #[derive(Debug)]
 pub struct Flow {
@@ -93,6 +74,8 @@ pub struct Flow {
     pub(super) starved: bool,
     /// It waits for its turn to send, in another.
     pub(super) dirty: bool,
+    /// Bytes that it may have under way, each way.
+    pub(super) share: usize,
     readable: bool,
     writable: bool,
 
@@ -150,6 +133,7 @@ impl Flow {
             deadline: None,
             starved: false,
             dirty: false,
+            share: LARGEST,
             readable: false,
             writable: false,
             to_host: Ring::new(),
@@ -178,6 +162,11 @@ impl Flow {
         }
     }
 
+    /// Its rings, which count as memory.
+    pub fn rings(&self) -> [&Ring; 2] {
+        [&self.to_host, &self.to_guest]
+    }
+
     /// What our windows are shifted by: nothing where the guest does not shift its own.
     pub fn shift(&self) -> Option<u8> {
         self.guest_shift.map(|_| SHIFT)
@@ -189,7 +178,8 @@ impl Flow {
             true => 0,
             false => self.shift().unwrap_or(0),
         };
-        let window = u16::try_from(self.to_host.room() >> shift).unwrap_or(u16::MAX);
+        let room = self.to_host.room_within(self.share);
+        let window = u16::try_from(room >> shift).unwrap_or(u16::MAX);
         let edge = self.taken.wrapping_add(u32::from(window) << shift);
         if before(self.edge, edge) {
             self.edge = edge;
@@ -397,18 +387,19 @@ impl Flow {
 
     /// Writes what is kept for the host.
     fn push(&mut self) -> io::Result<()> {
-        let before_now = self.to_host.room();
+        let before_now = self.to_host.len();
         while self.writable && !self.to_host.is_empty() {
             match self.socket.write_vectored(&self.to_host.to_write()) {
                 Ok(count) => self.to_host.consume(count),
                 Err(error) => self.not_now(error, false)?,
             }
         }
-        if self.to_host.room() > before_now {
+        if self.to_host.len() < before_now {
             // A guest that waits for room hears of it while it is worth a segment or two.
             let told = distance(self.edge, self.taken);
-            let worth = (self.to_host.limit() / 4).max(2 * usize::from(self.mss));
-            self.owes_answer |= self.to_host.room() >= told + worth.min(self.to_host.limit() / 2);
+            let most = self.to_host.limit().min(self.share);
+            let worth = (most / 4).max(2 * usize::from(self.mss)).min(most / 2);
+            self.owes_answer |= self.to_host.room_within(self.share) >= told + worth;
             self.to_host.shrink();
         }
         self.tell_host()
@@ -416,7 +407,7 @@ impl Flow {
 
     /// Reads what the host has, as much as may be kept for the guest.
     pub fn pull(&mut self, budget: &mut Budget) -> io::Result<()> {
-        while self.readable && !self.host_ended && self.to_guest.room() > 0 {
+        while self.readable && !self.host_ended && self.to_guest.room_within(self.share) > 0 {
             let socket = &mut self.socket;
             match self.to_guest.fill(|room| socket.read_vectored(room)) {
                 Ok(0) => self.host_ended = true,

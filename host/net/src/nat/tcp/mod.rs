@@ -4,6 +4,7 @@
 //! changed is put in line, and [`Tcp::flush`] sends at the end of a batch what each one owes then, so that
 //! many segments are acknowledged by one.
 
+mod budget;
 mod flow;
 mod output;
 mod segment;
@@ -20,7 +21,10 @@ use mio::{Interest, Registry};
 use super::frame::{Datagram, Wire};
 use super::plan::Plan;
 use super::timers::{Timers, Token};
-use flow::{Budget, Flow, State, Verdict};
+use budget::Budget;
+#[cfg(test)]
+pub use flow::SHIFT;
+use flow::{Flow, State, Verdict};
 use output::Sent;
 use segment::{Ends, Segment};
 
@@ -30,6 +34,9 @@ pub const MOST: usize = 16_384;
 pub const MOST_CONNECTING: usize = 1_024;
 /// Bytes that all rings together may grow by.
 const MEMORY: usize = 512 << 20;
+/// Bytes each way that connections may have under way together where they are many: each has the same part of it, and
+/// the smallest ring at least. Else those that came first would be ahead for ever. With less than this, a thousand carry less.
+pub const SHARED: usize = 256 << 20;
 
 /// All connections.
 #[derive(Debug)]
@@ -55,7 +62,7 @@ impl Tcp {
             dirty: VecDeque::new(),
             starved: VecDeque::new(),
             connecting: 0,
-            budget: Budget(MEMORY),
+            budget: Budget::new(MEMORY, SHARED),
             random: RandomState::new(),
             began: Instant::now(),
         }
@@ -116,6 +123,7 @@ impl Tcp {
             return false;
         }
         let flow = Flow::new(socket, syn, self.first_number(&syn.ends));
+        self.budget.add();
         self.by_ends.insert(syn.ends, token);
         self.flows.insert(token, flow);
         self.connecting += 1;
@@ -187,7 +195,7 @@ impl Tcp {
         if flow.state == State::Connecting {
             self.connecting -= 1;
         }
-        self.budget.give_back(&flow);
+        self.budget.remove(&flow.rings());
         around.timers.set(token, &mut flow.deadline, None);
         if abruptly {
             // The other side is to see that it was given up, not that it ended.
@@ -219,6 +227,7 @@ impl Tcp {
                 continue;
             };
             flow.dirty = false;
+            flow.share = self.budget.share();
             let sent = output::output(flow, around.wire, around.plan);
             if sent == Sent::Starved {
                 flow.starved = true;

@@ -13,6 +13,7 @@ use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpEndpoint};
 
 use super::super::plan::Plan;
+use super::super::tcp::SHIFT;
 use super::super::{Nat, Offload, Outgoing, Wire};
 
 /// What the link does to frames for the guest.
@@ -30,6 +31,8 @@ pub struct Link {
     pub deaf: bool,
     /// Bytes of frames that were sent to the guest.
     pub sent: usize,
+    /// The widest window that they told, in bytes as the router shifts them.
+    pub widest: usize,
     random: u64,
 }
 
@@ -53,12 +56,24 @@ impl Wire for Link {
         let whole = [frame.head, frame.content[0], frame.content[1]].concat();
         assert_eq!(whole.len(), frame.length());
         self.sent += whole.len();
+        self.widest = self.widest.max(window(&whole));
         for frame in complete(whole, frame.offload) {
             if !self.loses() && !self.deaf {
                 self.to_guest.push_back(frame);
             }
         }
         true
+    }
+}
+
+/// What a connection of IPv4 that is open tells by this frame.
+fn window(frame: &[u8]) -> usize {
+    const TCP: u8 = 6;
+    const SYN: u8 = 2;
+    let is_open = frame.len() >= 54 && frame[23] == TCP && frame[47] & SYN == 0;
+    match is_open {
+        true => usize::from(u16::from_be_bytes([frame[48], frame[49]])) << SHIFT,
+        false => 0,
     }
 }
 

@@ -9,7 +9,7 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
 use super::super::ring::LARGEST;
-use super::super::tcp::MOST_CONNECTING;
+use super::super::tcp::{MOST_CONNECTING, SHARED, SHIFT};
 use super::guest::World;
 
 const V4: IpAddr = IpAddr::V4(link::HOST_V4);
@@ -279,6 +279,42 @@ fn a_host_that_does_not_read_stops_the_guest_and_gets_all_of_it_later() {
         false
     });
     assert_eq!(read, sent);
+}
+
+/// One of many that may have more of what it sends under way than the others takes their part of the processor.
+#[test]
+fn connections_that_are_many_have_the_same_window() {
+    const OTHERS: usize = 300;
+    let mut world = World::new();
+    let (handle, mut host) = connected(&mut world, false, 1 << 20);
+    let mut buffer = vec![0; 1 << 20];
+    let mut carry = |world: &mut World, total: usize| {
+        let (mut sent, mut read) = (0, 0);
+        world.until("all of it", |world| {
+            let left = &buffer[..(total - sent).min(buffer.len())];
+            sent += world.tcp(handle).send_slice(left).unwrap();
+            if let Ok(count) = host.read(&mut buffer) {
+                read += count;
+            }
+            read == total
+        });
+    };
+    carry(&mut world, 32 << 20);
+    assert_eq!(
+        world.link.widest,
+        LARGEST.min(usize::from(u16::MAX) << SHIFT)
+    );
+    let others: Vec<_> = (0..OTHERS)
+        .map(|_| connected(&mut world, false, 1_000))
+        .collect();
+    // What was told already stays told.
+    carry(&mut world, LARGEST);
+    world.link.widest = 0;
+    carry(&mut world, LARGEST);
+    let share = SHARED / (OTHERS + 1);
+    assert!(world.link.widest <= share, "{} bytes", world.link.widest);
+    assert!(world.link.widest > share / 2, "{} bytes", world.link.widest);
+    drop(others);
 }
 
 #[test]
