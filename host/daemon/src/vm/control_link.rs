@@ -1,11 +1,12 @@
 //! The conversation with the guest's agent while the machine is up: health, clock, shutdown.
 //!
 //! One task owns the stream. The agent may die and be restarted by its init at any time: then the
-//! stream ends, and the task greets the new one with the same secret. Only a guest that stays
-//! silent for [`SILENCE`] is given up, and not for as long as its machine waits for room on the
-//! host's disk.
+//! stream ends, and the task greets the new one with the same secret. Only a guest that leaves a
+//! question open for [`SILENCE`] is given up, and not for as long as its machine waits for room on
+//! the host's disk; when it is asked at all, [`Pulse`] decides.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use lighter_machine::Machine;
@@ -13,24 +14,17 @@ use lighter_protocol::{
     ByeOk, ByeReason, Clock, EngineState, Health, Hello, Message, Route, Routes, Shutdown,
     ShutdownReason, Status, StatusOk, port,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant as Moment;
 
 use super::MessageStream;
 use super::boot::{introduce, unix_now};
 use super::patience::{waits_for_room, within};
+use super::pulse::{LOOK, Pulse, SILENCE};
 use super::stream::StreamError;
 
-/// Time between two signs of life.
-const BEAT: Duration = Duration::from_secs(5);
-/// A guest that gives no sign of life for this long is given up. Long, because an emulated guest
-/// under load is slow, and giving up ends every container.
-const SILENCE: Duration = Duration::from_secs(120);
-/// A guest that gives none for this long may be on a machine that stands still.
-const QUIET: Duration = Duration::from_secs(10);
-/// A clock that went this far from the host's is set again, at the next beat.
+/// A clock that went this far from the host's is set again, at the next look.
 const DRIFT: Duration = Duration::from_millis(500);
-/// The clock is set this often whatever it shows: an emulated guest's runs at its own pace.
-const CLOCK_EVERY: u32 = 12;
 /// What a guest gets for its own part of a shutdown, beyond the containers' time.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(30);
 /// The most it gets while it says that it is still stopping containers, some of which may have been
@@ -66,6 +60,7 @@ pub struct Link {
     ended: watch::Receiver<Option<LinkEnd>>,
     /// When the guest last said that it is stopping containers.
     stopping: watch::Receiver<Option<Instant>>,
+    used: Arc<Notify>,
 }
 
 impl Link {
@@ -79,14 +74,15 @@ impl Link {
         let (wishes, inbox) = mpsc::channel(16);
         let (ended_in, ended) = watch::channel(None);
         let (stopping_in, stopping) = watch::channel(None);
+        let used = Arc::new(Notify::new());
         let talk = Talk {
+            used: Arc::clone(&used),
+            pulse: Pulse::new(None, Moment::now()),
             stopping: stopping_in,
             machine,
             hello,
             inbox,
             seq: 0,
-            beats: 0,
-            last_sign: Instant::now(),
             clock: ClockWatch::new(),
             asked: HashMap::new(),
             routes,
@@ -99,7 +95,13 @@ impl Link {
             wishes,
             ended,
             stopping,
+            used,
         }
+    }
+
+    /// Somebody turns to the guest: if it does not answer any more, that is to be found out.
+    pub fn used(&self) {
+        self.used.notify_one();
     }
 
     /// Waits for the end of the conversation.
@@ -160,8 +162,8 @@ struct Talk {
     hello: Hello,
     inbox: mpsc::Receiver<Wish>,
     seq: u64,
-    beats: u32,
-    last_sign: Instant,
+    pulse: Pulse,
+    used: Arc<Notify>,
     clock: ClockWatch,
     asked: HashMap<u64, oneshot::Sender<StatusOk>>,
     stopping: watch::Sender<Option<Instant>>,
@@ -179,6 +181,8 @@ async fn send(stream: &mut MessageStream, message: impl Into<Message>) -> Result
 impl Talk {
     async fn run(mut self, first: MessageStream) -> LinkEnd {
         let mut stream = first;
+        let status = self.machine.status().await;
+        self.pulse = Pulse::new(status.ok().map(|status| status.accelerator), Moment::now());
         loop {
             match self.converse(&mut stream).await {
                 Ok(end) => return end,
@@ -195,16 +199,16 @@ impl Talk {
 
     /// Until the stream breaks (an error) or the conversation is over.
     async fn converse(&mut self, stream: &mut MessageStream) -> Result<LinkEnd, StreamError> {
-        self.last_sign = Instant::now();
+        self.pulse.heard();
         let mut full = false;
         // An agent that was started again knows those of the machine's start.
         self.tell_routes(stream).await?;
-        let mut beat = tokio::time::interval(BEAT);
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = stream.receive() => {
-                    self.last_sign = Instant::now();
+                    self.pulse.heard();
                     if self.heard(stream, message?).await? {
                         return Ok(LinkEnd::Bye);
                     }
@@ -215,19 +219,24 @@ impl Talk {
                     None => return Ok(LinkEnd::Bye),
                 },
                 Ok(()) = self.routes.changed() => self.tell_routes(stream).await?,
-                _ = beat.tick() => {
-                    if full || self.last_sign.elapsed() > QUIET {
+                () = self.used.notified() => {
+                    if !full && self.pulse.is_due_for_use(Moment::now()) {
+                        self.ask(stream).await?;
+                    }
+                }
+                _ = look.tick() => {
+                    if full || self.pulse.is_quiet(Moment::now()) {
                         full = waits_for_room(&self.machine).await;
                     }
                     if full {
                         // It is alive, and what it was sent now would only pile up.
-                        self.last_sign = Instant::now();
+                        self.pulse.excused(Moment::now());
                         continue;
                     }
-                    if self.last_sign.elapsed() > SILENCE {
+                    if self.pulse.is_silent(Moment::now()) {
                         return Ok(silent());
                     }
-                    self.beat(stream).await?;
+                    self.look(stream).await?;
                 }
             }
         }
@@ -238,20 +247,28 @@ impl Talk {
         send(stream, Routes { routes }).await
     }
 
-    async fn beat(&mut self, stream: &mut MessageStream) -> Result<(), StreamError> {
-        self.seq += 1;
-        self.beats += 1;
-        send(stream, Health { seq: self.seq }).await?;
-        if self.clock.jumped() || self.beats.is_multiple_of(CLOCK_EVERY) {
+    async fn look(&mut self, stream: &mut MessageStream) -> Result<(), StreamError> {
+        if self.pulse.is_due(Moment::now()) {
+            self.ask(stream).await?;
+        }
+        if self.clock.jumped() || self.pulse.takes_clock(Moment::now()) {
             let unix_ns = unix_now();
             send(stream, Clock { unix_ns }).await?;
         }
         Ok(())
     }
 
+    async fn ask(&mut self, stream: &mut MessageStream) -> Result<(), StreamError> {
+        self.seq += 1;
+        self.pulse.asked(Moment::now());
+        send(stream, Health { seq: self.seq }).await
+    }
+
     async fn granted(&mut self, stream: &mut MessageStream, wish: Wish) -> Result<(), StreamError> {
         match wish {
             Wish::ShutDown { limit, reason } => {
+                // It says whether it is still at it.
+                self.pulse.watch();
                 let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
                 send(stream, Shutdown { timeout_ms, reason }).await
             }
@@ -375,6 +392,7 @@ mod tests {
             wishes: mpsc::channel(1).0,
             ended,
             stopping: watch::channel(said).1,
+            used: Arc::default(),
         };
         (link, ended_in)
     }

@@ -18,6 +18,7 @@ mod failure;
 mod helpers;
 mod patience;
 pub mod prepare;
+mod pulse;
 mod stream;
 
 use std::sync::Arc;
@@ -124,6 +125,7 @@ impl Vm {
     /// Why there is no machine. Calling again tries again.
     pub async fn ready(&self) -> Result<Guest, Failure> {
         if let Phase::Ready(guest) = &*self.phase.borrow() {
+            guest.link.used();
             return Ok(guest.clone());
         }
         let (reply, answer) = oneshot::channel();
