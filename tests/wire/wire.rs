@@ -12,8 +12,9 @@
 //!   wire connects ADDRESS SECONDS HANDS     connections that were made, answered and closed; microseconds
 //! ```
 //!
-//! A connection begins with one byte that says what it is for; `up` is answered with the number of bytes that came,
-//! `down` ends with the number of bytes that were sent.
+//! A connection begins with one byte that says what it is for. The server says that it is ready for `up` and `down`: many
+//! begin when all have been let in, which a server that is busy with the first takes long for. `up` is answered with the
+//! number of bytes that came, `down` begins at a byte of the client's and ends with the number of bytes that were sent.
 
 use std::io::{self, Error, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -28,6 +29,8 @@ const BLOCK: usize = 128 << 10;
 const SMALL_BLOCK: usize = 16 << 10;
 /// More flows than this are many.
 const FEW: usize = 16;
+/// What a server that is ready says.
+const READY: &[u8] = b"r";
 const STACK: usize = 64 << 10;
 /// A side that says nothing for so long is gone.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -37,8 +40,12 @@ fn main() -> io::Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match *words.as_slice() {
         ["serve", port] => serve(number(port)?),
-        ["up", to, seconds, flows] => flows_of(to, number(seconds)?, number(flows)?, up),
-        ["down", to, seconds, flows] => flows_of(to, number(seconds)?, number(flows)?, down),
+        ["up", to, seconds, flows] => {
+            flows_of(to, number(seconds)?, number(flows)?, (begin_up, up))
+        }
+        ["down", to, seconds, flows] => {
+            flows_of(to, number(seconds)?, number(flows)?, (begin_down, down))
+        }
         ["echo", to, count] => echo(to, number(count)?),
         ["connects", to, seconds, hands] => connects(to, number(seconds)?, number(hands)?),
         _ => Err(Error::other("see the top of wire.rs")),
@@ -50,12 +57,15 @@ fn number<T: std::str::FromStr>(text: &str) -> io::Result<T> {
         .map_err(|_| Error::other(format!("{text} is no number")))
 }
 
-fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+fn spawn<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
     thread::Builder::new().stack_size(STACK).spawn(work)
 }
 
 fn serve(port: u16) -> io::Result<()> {
     let listener = TcpListener::bind(("0.0.0.0", port))?;
+    queue_many(&listener)?;
     println!("serving");
     for stream in listener.incoming() {
         let stream = stream?;
@@ -73,12 +83,15 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
     match what[0] {
         b'u' => {
             stream.read_exact(&mut what[..2])?;
+            stream.write_all(READY)?;
             let count = read_all(&mut stream, block(what[0]))?.0;
             stream.write_all(&count.to_le_bytes())
         }
         b'd' => {
             stream.read_exact(&mut what)?;
             let [size, _, millis @ ..] = what;
+            stream.write_all(READY)?;
+            stream.read_exact(&mut [0])?;
             let time = Duration::from_millis(u64::from_le_bytes(millis));
             let count = write_for(&mut stream, time, block(size))?;
             stream.write_all(&(count + 8).to_le_bytes())?;
@@ -124,6 +137,18 @@ fn read_all(stream: &mut TcpStream, block: usize) -> io::Result<(u64, [u8; 8])> 
 
 unsafe extern "C" {
     fn setsockopt(fd: i32, level: i32, name: i32, value: *const i32, length: u32) -> i32;
+    fn listen(fd: i32, backlog: i32) -> i32;
+}
+
+/// Has the kernel keep many that come before they are taken: of the library's 128 it forgets those that wait for some
+/// seconds, and a machine that is emulated takes longer to let a thousand in.
+fn queue_many(listener: &TcpListener) -> io::Result<()> {
+    const MANY: i32 = 4_096;
+    // SAFETY: a socket that is open.
+    match unsafe { listen(listener.as_raw_fd(), MANY) } {
+        0 => Ok(()),
+        _ => Err(Error::last_os_error()),
+    }
 }
 
 /// Has the kernel keep little of what is sent: else many flows are measured by what it keeps of each, and a minute of
@@ -133,7 +158,15 @@ fn keep_little(stream: &TcpStream) -> io::Result<()> {
     const SO_SNDBUF: i32 = 7;
     let bytes = 4 * SMALL_BLOCK as i32;
     // SAFETY: an open socket, and a whole number that outlives the call.
-    match unsafe { setsockopt(stream.as_raw_fd(), SOL_SOCKET, SO_SNDBUF, &raw const bytes, 4) } {
+    match unsafe {
+        setsockopt(
+            stream.as_raw_fd(),
+            SOL_SOCKET,
+            SO_SNDBUF,
+            &raw const bytes,
+            4,
+        )
+    } {
         0 => Ok(()),
         _ => Err(Error::last_os_error()),
     }
@@ -152,11 +185,20 @@ fn write_for(stream: &mut TcpStream, time: Duration, block: usize) -> io::Result
     Ok(total)
 }
 
-/// What one flow carries in this time with blocks of this size.
-type Flow = fn(&mut TcpStream, Duration, u8) -> io::Result<u64>;
+/// What one flow does, for so long and with blocks of this size.
+type Flow<T> = fn(&mut TcpStream, Duration, u8) -> io::Result<T>;
+
+/// Says what it is for, and waits until the server is ready.
+fn begin(stream: &mut TcpStream, wanted: &[u8]) -> io::Result<()> {
+    stream.write_all(wanted)?;
+    stream.read_exact(&mut [0])
+}
+
+fn begin_up(stream: &mut TcpStream, _: Duration, size: u8) -> io::Result<()> {
+    begin(stream, &[b'u', size, 0])
+}
 
 fn up(stream: &mut TcpStream, time: Duration, size: u8) -> io::Result<u64> {
-    stream.write_all(&[b'u', size, 0])?;
     let sent = write_for(stream, time, block(size))?;
     stream.shutdown(Shutdown::Write)?;
     let mut came = [0; 8];
@@ -164,10 +206,14 @@ fn up(stream: &mut TcpStream, time: Duration, size: u8) -> io::Result<u64> {
     same(sent, u64::from_le_bytes(came))
 }
 
-fn down(stream: &mut TcpStream, time: Duration, size: u8) -> io::Result<u64> {
+fn begin_down(stream: &mut TcpStream, time: Duration, size: u8) -> io::Result<()> {
     let mut wanted = [b'd', size, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     wanted[3..].copy_from_slice(&(time.as_millis() as u64).to_le_bytes());
-    stream.write_all(&wanted)?;
+    begin(stream, &wanted)
+}
+
+fn down(stream: &mut TcpStream, _: Duration, size: u8) -> io::Result<u64> {
+    stream.write_all(b"g")?;
     let (came, last) = read_all(stream, block(size))?;
     same(u64::from_le_bytes(last), came)
 }
@@ -186,14 +232,20 @@ fn connect(to: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// All connect, and begin when all have.
-fn flows_of(to: &str, seconds: f64, flows: usize, flow: Flow) -> io::Result<()> {
+/// All connect, and go when the server is ready for all.
+fn flows_of(
+    to: &str,
+    seconds: f64,
+    flows: usize,
+    (begin, flow): (Flow<()>, Flow<u64>),
+) -> io::Result<()> {
     let time = Duration::from_secs_f64(seconds);
     let ready = Arc::new(Barrier::new(flows + 1));
     let size = u8::from(flows <= FEW);
     let mut running = Vec::new();
     for _ in 0..flows {
         let mut stream = connect(to)?;
+        begin(&mut stream, time, size)?;
         let ready = Arc::clone(&ready);
         running.push(spawn(move || {
             ready.wait();

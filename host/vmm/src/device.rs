@@ -104,6 +104,11 @@ impl Trouble {
     pub fn report(&self, what: &str) {
         let State { page, call, said } = &*self.0;
         let bit = VIRTIO_CONFIG_S_NEEDS_RESET;
+        if page.get(VIRTIO_MMIO_STATUS) & bit != 0 {
+            return;
+        }
+        // The reason first: whoever reads the status finds it.
+        page.add(VIRTIO_MMIO_INTERRUPT_STATUS, CONFIG_CHANGED);
         if page.add(VIRTIO_MMIO_STATUS, bit) & bit != 0 {
             return;
         }
@@ -111,7 +116,6 @@ impl Trouble {
         if said.first() {
             tracing::warn!(what, "a device stops: its driver broke the rules");
         }
-        page.add(VIRTIO_MMIO_INTERRUPT_STATUS, CONFIG_CHANGED);
         // A full counter means that the interrupt is pending already.
         _ = rustix::io::write(call, &1u64.to_ne_bytes());
     }

@@ -48,6 +48,7 @@ pub mod register {
     pub const QUEUE_READY: u64 = 0x44;
     pub const NOTIFY: u64 = 0x50;
     pub const INTERRUPT_STATUS: u64 = 0x60;
+    pub const INTERRUPT_ACK: u64 = 0x64;
     pub const STATUS: u64 = 0x70;
     pub const DESCRIPTORS: u64 = 0x80;
     pub const AVAILABLE: u64 = 0x90;

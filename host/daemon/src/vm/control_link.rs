@@ -24,7 +24,9 @@ use super::pulse::{LOOK, Pulse, SILENCE};
 use super::stream::StreamError;
 
 /// A clock that went this far from the host's is set again, at the next look.
-const DRIFT: Duration = Duration::from_millis(500);
+const DRIFT: Duration = Duration::from_millis(50);
+/// A machine that takes longer to say what it is says nothing.
+const MACHINE_ANSWERS: Duration = Duration::from_secs(1);
 /// What a guest gets for its own part of a shutdown, beyond the containers' time.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(30);
 /// The most it gets while it says that it is still stopping containers, some of which may have been
@@ -181,8 +183,9 @@ async fn send(stream: &mut MessageStream, message: impl Into<Message>) -> Result
 impl Talk {
     async fn run(mut self, first: MessageStream) -> LinkEnd {
         let mut stream = first;
-        let status = self.machine.status().await;
-        self.pulse = Pulse::new(status.ok().map(|status| status.accelerator), Moment::now());
+        let status = tokio::time::timeout(MACHINE_ANSWERS, self.machine.status()).await;
+        let status = status.ok().and_then(Result::ok);
+        self.pulse = Pulse::new(status.map(|status| status.accelerator), Moment::now());
         loop {
             match self.converse(&mut stream).await {
                 Ok(end) => return end,
@@ -220,13 +223,18 @@ impl Talk {
                 },
                 Ok(()) = self.routes.changed() => self.tell_routes(stream).await?,
                 () = self.used.notified() => {
-                    if !full && self.pulse.is_due_for_use(Moment::now()) {
+                    if self.pulse.used(Moment::now()) && !full {
                         self.ask(stream).await?;
                     }
                 }
                 _ = look.tick() => {
                     if full || self.pulse.is_quiet(Moment::now()) {
+                        let was = full;
                         full = waits_for_room(&self.machine).await;
+                        if was && !full {
+                            // Its clock may have stood meanwhile.
+                            self.set_clock(stream).await?;
+                        }
                     }
                     if full {
                         // It is alive, and what it was sent now would only pile up.
@@ -252,10 +260,15 @@ impl Talk {
             self.ask(stream).await?;
         }
         if self.clock.jumped() || self.pulse.takes_clock(Moment::now()) {
-            let unix_ns = unix_now();
-            send(stream, Clock { unix_ns }).await?;
+            self.set_clock(stream).await?;
         }
         Ok(())
+    }
+
+    async fn set_clock(&mut self, stream: &mut MessageStream) -> Result<(), StreamError> {
+        self.clock = ClockWatch::new();
+        let unix_ns = unix_now();
+        send(stream, Clock { unix_ns }).await
     }
 
     async fn ask(&mut self, stream: &mut MessageStream) -> Result<(), StreamError> {
@@ -274,6 +287,7 @@ impl Talk {
             }
             Wish::Status(reply) => {
                 self.seq += 1;
+                self.pulse.asked(Moment::now());
                 // Those who gave up waiting leave nothing behind.
                 self.asked.retain(|_, reply| !reply.is_closed());
                 self.asked.insert(self.seq, reply);
@@ -349,7 +363,7 @@ fn silent() -> LinkEnd {
     ))
 }
 
-/// Sees when the host's clock was set, or stood still while the host slept.
+/// Sees when the host's clock was set since the guest's was, or stood still while the host slept.
 struct ClockWatch {
     wall: SystemTime,
     steady: Instant,
@@ -363,16 +377,12 @@ impl ClockWatch {
         }
     }
 
-    fn jumped(&mut self) -> bool {
+    fn jumped(&self) -> bool {
         let expected = self.wall + self.steady.elapsed();
         let now = SystemTime::now();
         let off = match now.duration_since(expected) {
             Ok(ahead) => ahead,
             Err(behind) => behind.duration(),
-        };
-        *self = Self {
-            wall: now,
-            steady: Instant::now(),
         };
         off > DRIFT
     }

@@ -1,7 +1,8 @@
 //! When the guest is asked for a sign of life: when somebody turns to it, and until it has answered.
 //!
 //! A guest that nobody needs is left to sleep: a question would wake the machine. One that stopped working is found by
-//! whoever turns to it next, or by the rare question that is asked all the same. Used by the conversation with the agent.
+//! the next client of the engine, or by the rare question that is asked all the same: whoever waits on a connection that
+//! is there already, and clients of published ports, wait for that one. Used by the conversation with the agent.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub const SILENCE: Duration = Duration::from_secs(120);
 /// A guest that does not answer for this long may be on a machine that stands still.
 const QUIET: Duration = Duration::from_secs(10);
 /// Time between questions where nobody turns to the guest, and between two settings of its clock.
-const RARELY: Duration = Duration::from_secs(600);
+const RARELY: Duration = Duration::from_secs(300);
 /// The same of a guest that is emulated, whose clock runs at its own pace.
 const EMULATED: Duration = Duration::from_secs(60);
 
@@ -27,6 +28,8 @@ pub struct Pulse {
     asked: Instant,
     /// The first question since the last answer.
     unanswered: Option<Instant>,
+    /// Somebody turned to it since it was asked.
+    used: bool,
     /// Whether it is asked at every look.
     watched: bool,
     clock_set: Instant,
@@ -42,6 +45,7 @@ impl Pulse {
             },
             asked: now,
             unanswered: None,
+            used: false,
             watched: false,
             clock_set: now,
         }
@@ -59,7 +63,7 @@ impl Pulse {
 
     /// It was asked.
     pub fn asked(&mut self, now: Instant) {
-        self.asked = now;
+        (self.asked, self.used) = (now, false);
         self.unanswered.get_or_insert(now);
     }
 
@@ -70,14 +74,16 @@ impl Pulse {
         }
     }
 
-    /// Whether to ask as somebody turned to it.
-    pub fn is_due_for_use(&self, now: Instant) -> bool {
+    /// Somebody turns to it. Whether to ask at once; otherwise the next look does.
+    pub fn used(&mut self, now: Instant) -> bool {
+        self.used = true;
         self.unanswered.is_none() && now.duration_since(self.asked) >= LOOK
     }
 
     /// Whether to ask at this look.
     pub fn is_due(&self, now: Instant) -> bool {
-        self.watched || self.unanswered.is_some() || now.duration_since(self.asked) >= self.rarely
+        let asks = self.watched || self.used || self.unanswered.is_some();
+        asks || now.duration_since(self.asked) >= self.rarely
     }
 
     /// Whether it is time to look if its machine stands still.
@@ -141,12 +147,14 @@ mod tests {
     fn a_guest_that_is_turned_to_answers_or_is_given_up() {
         let mut now = Instant::now();
         let mut pulse = Pulse::new(None, now);
-        assert!(!pulse.is_due_for_use(now));
+        assert!(!pulse.is_due(now));
+        // It has just said something; the next look asks.
+        assert!(!pulse.used(now) && pulse.is_due(now));
         now += LOOK;
-        assert!(pulse.is_due_for_use(now));
+        assert!(pulse.used(now));
         pulse.asked(now);
         // One question at a time; the next looks repeat it.
-        assert!(!pulse.is_due_for_use(now + SILENCE));
+        assert!(!pulse.used(now + SILENCE));
         assert_eq!(looks(&mut pulse, &mut now, QUIET, false), 2);
         assert!(!pulse.is_quiet(now) && pulse.is_quiet(now + SECOND));
         looks(&mut pulse, &mut now, SILENCE - QUIET, false);

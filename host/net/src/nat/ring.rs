@@ -104,17 +104,18 @@ impl Ring {
         count
     }
 
-    /// Lets `read` fill what is free and counts what it says it filled.
+    /// Lets `read` fill what is free, so that the ring holds no more than `most`, and counts what it says it filled.
     ///
     /// # Errors
     ///
     /// Those of `read`.
-    pub fn fill<E>(
+    pub fn fill_within<E>(
         &mut self,
+        most: usize,
         read: impl FnOnce(&mut [IoSliceMut<'_>]) -> Result<usize, E>,
     ) -> Result<usize, E> {
-        self.reserve(self.room().min(self.length.max(SMALLEST)));
-        let most = self.room();
+        let most = self.room_within(most);
+        self.reserve(most.min(self.length.max(SMALLEST)));
         let (first, second) = self.free();
         let one = most.min(first.len());
         let two = (most - one).min(second.len());
@@ -177,7 +178,7 @@ mod tests {
             let taken = if round % 2 == 0 {
                 ring.push(&bytes)
             } else {
-                let filled = ring.fill::<()>(|free| {
+                let filled = ring.fill_within::<()>(LARGEST, |free| {
                     let mut done = 0;
                     for part in free {
                         let count = part.len().min(bytes.len() - done);
@@ -212,5 +213,10 @@ mod tests {
             ring.raise_limit();
         }
         assert_eq!(ring.limit(), LARGEST);
+        // Two rings of the smallest size are in it.
+        let free =
+            |room: &mut [IoSliceMut<'_>]| Ok::<_, ()>(room.iter().map(|part| part.len()).sum());
+        assert_eq!(ring.fill_within(2 * SMALLEST, free), Ok(0));
+        assert_eq!(ring.fill_within(3 * SMALLEST, free), Ok(SMALLEST));
     }
 }

@@ -292,6 +292,9 @@ fn map(vm: &VmFd, memory: &Memory) -> Result<(), Error> {
 /// Gives the guest the registers of its devices to read.
 fn show(vm: &VmFd, memory: &Memory, registers: &Pages) -> Result<(), Error> {
     let (start, length) = registers.place();
+    if length == 0 {
+        return Ok(());
+    }
     let piece = kvm_userspace_memory_region {
         slot: memory.num_regions() as u32,
         flags: KVM_MEM_READONLY,

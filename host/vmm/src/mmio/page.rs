@@ -2,7 +2,8 @@
 //!
 //! KVM gives it these pages themselves (`KVM_MEM_READONLY`, Documentation/virt/kvm/api.rst 4.35), so that no read leaves
 //! the guest: a driver reads why it was interrupted each time it is. A write does leave, to [`super::Transport`], which
-//! changes what is read before the guest goes on. Must never hold anything but registers: the guest sees all of it.
+//! changes what is read before the guest goes on (but doorbells and plain acknowledgements, which end in KVM). Must never
+//! hold anything but registers: the guest sees all of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -56,6 +57,11 @@ impl Page {
         self.word(register).store(value.to_le(), Ordering::Release);
     }
 
+    /// What it reads there now.
+    pub fn get(&self, register: u32) -> u32 {
+        u32::from_le(self.word(register).load(Ordering::Acquire))
+    }
+
     /// Adds bits; those that were there before.
     pub fn add(&self, register: u32, bits: u32) -> u32 {
         let before = self.word(register).fetch_or(bits.to_le(), Ordering::AcqRel);
@@ -78,7 +84,8 @@ impl Page {
         }
     }
 
-    /// Reads as the guest does, who reads zeros behind the end.
+    /// Reads as the guest does by itself, who reads zeros behind the end.
+    #[cfg(any(test, feature = "fuzz"))]
     pub fn read(&self, offset: u64, into: &mut [u8]) {
         for (at, byte) in into.iter_mut().enumerate() {
             let at = offset.saturating_add(at as u64);

@@ -138,6 +138,7 @@ impl Transport {
     }
 
     /// What the guest reads of the page, by itself.
+    #[cfg(any(test, feature = "fuzz"))]
     pub fn read(&self, offset: u64, into: &mut [u8]) {
         self.page.read(offset, into);
     }

@@ -78,16 +78,20 @@ impl Machines<'_> {
     /// Has the guest do it over this card: its answer, and the processor time that it took. After a failure the machine
     /// may be busy with it for long, and is given up.
     fn measure(&mut self, order: Order, card: usize) -> Result<(Answer, f64)> {
+        let measured = self.try_measure(order, card);
+        if measured.is_err() {
+            self.running = None;
+        }
+        measured
+    }
+
+    fn try_measure(&mut self, order: Order, card: usize) -> Result<(Answer, f64)> {
         let (guest, cards) = self.running()?;
         let mut processes = cards.processes(card);
         processes.push(guest.process());
         let before = usage::seconds(&processes)?;
-        let answer = guest.order(order, address(card)).context(NAMES[card]);
-        let used = usage::seconds(&processes)? - before;
-        if answer.is_err() {
-            self.running = None;
-        }
-        Ok((answer?, used))
+        let answer = guest.order(order, address(card)).context(NAMES[card])?;
+        Ok((answer, usage::seconds(&processes)? - before))
     }
 }
 

@@ -50,3 +50,36 @@ impl Budget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connections_had_comes_back_and_none_has_more_than_its_share() {
+        let (memory, shared) = (LARGEST, 8 * SMALLEST);
+        let mut budget = Budget::new(memory, shared);
+        assert_eq!(budget.share(), 8 * SMALLEST);
+        let mut rings = [Ring::new(), Ring::new()];
+        budget.add();
+        for ring in &mut rings {
+            for _ in 0..20 {
+                budget.raise(ring);
+            }
+            assert_eq!(ring.limit(), 8 * SMALLEST);
+        }
+        for _ in 0..3 {
+            budget.add();
+        }
+        assert_eq!(budget.share(), 2 * SMALLEST);
+        budget.raise(&mut rings[0]);
+        assert_eq!(rings[0].limit(), 8 * SMALLEST);
+        for _ in 0..1_000 {
+            budget.add();
+        }
+        assert_eq!(budget.share(), SMALLEST);
+        let [one, other] = &rings;
+        budget.remove(&[one, other]);
+        assert_eq!(budget.left, memory);
+    }
+}

@@ -178,7 +178,12 @@ impl Flow {
             true => 0,
             false => self.shift().unwrap_or(0),
         };
-        let room = self.to_host.room_within(self.share);
+        // What was told stays told, also where the share has become less: the guest counts on it, and there is room for it.
+        let told = match self.guest_ended {
+            true => 0,
+            false => distance(self.edge, self.taken),
+        };
+        let room = self.to_host.room_within(self.share).max(told);
         let window = u16::try_from(room >> shift).unwrap_or(u16::MAX);
         let edge = self.taken.wrapping_add(u32::from(window) << shift);
         if before(self.edge, edge) {
@@ -409,7 +414,11 @@ impl Flow {
     pub fn pull(&mut self, budget: &mut Budget) -> io::Result<()> {
         while self.readable && !self.host_ended && self.to_guest.room_within(self.share) > 0 {
             let socket = &mut self.socket;
-            match self.to_guest.fill(|room| socket.read_vectored(room)) {
+            let most = self.share;
+            match self
+                .to_guest
+                .fill_within(most, |room| socket.read_vectored(room))
+            {
                 Ok(0) => self.host_ended = true,
                 Ok(count) => {
                     self.moved_in += count;

@@ -70,7 +70,7 @@ pub fn give_up_all_but(kept: CapabilitySet) -> io::Result<usize> {
 ///
 /// # Errors
 /// What the kernel answers.
-pub fn set_both(resource: Resource, limit: u64) -> io::Result<()> {
+fn set_both(resource: Resource, limit: u64) -> io::Result<()> {
     let limit = Rlimit {
         current: Some(limit),
         maximum: Some(limit),

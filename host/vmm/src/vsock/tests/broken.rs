@@ -1,7 +1,7 @@
 //! A guest that breaks a ring, on a transport that can tell it so.
 
 use super::super::{GUEST_CID, RING_TX, Vsock};
-use crate::device::{CONFIG_CHANGED, Local};
+use crate::device::{CONFIG_CHANGED, Local, USED_RING};
 use crate::played::{DRIVER_OK, Guest, NEEDS_RESET, SIZE, register};
 
 fn until(what: impl Fn() -> bool) {
@@ -23,6 +23,12 @@ fn a_broken_ring_is_told_to_the_guest_and_mended_by_a_reset() {
             guest.read(register::INTERRUPT_STATUS) & CONFIG_CHANGED,
             CONFIG_CHANGED
         );
+        // What was not seen stays.
+        guest.write(register::INTERRUPT_ACK, USED_RING);
+        let both = CONFIG_CHANGED | USED_RING;
+        assert_eq!(guest.read(register::INTERRUPT_STATUS), both);
+        guest.write(register::INTERRUPT_ACK, both);
+        assert_eq!(guest.read(register::INTERRUPT_STATUS), USED_RING);
         until(|| !vsock.ready());
         guest.write(register::STATUS, 0);
         assert_eq!(guest.status() & NEEDS_RESET, 0);
