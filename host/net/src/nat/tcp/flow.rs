@@ -490,3 +490,46 @@ impl Flow {
         self.guest_ended && self.host_told && heard && !self.owes_answer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::ring::SMALLEST;
+    use super::*;
+
+    /// A guest that was told of no room at all asks only when its patience ends.
+    #[test]
+    fn a_window_that_was_told_is_not_taken_back() {
+        let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = host.local_addr().unwrap();
+        let syn = Segment {
+            ends: Ends {
+                guest: remote,
+                remote,
+            },
+            sequence: 7,
+            acknowledged: None,
+            window: 1_000,
+            syn: true,
+            fin: false,
+            rst: false,
+            mss: None,
+            window_shift: Some(7),
+            content: &[],
+        };
+        let mut flow = Flow::new(TcpStream::connect(remote).unwrap(), &syn, 1);
+        let mut budget = Budget::new(LARGEST, LARGEST);
+        for _ in 0..4 {
+            budget.raise(&mut flow.to_host);
+        }
+        let wide = flow.tell_window(false);
+        assert_eq!(usize::from(wide) << SHIFT, 16 * SMALLEST);
+        flow.share = SMALLEST;
+        assert_eq!(flow.tell_window(false), wide);
+        // What came is no longer in it, and more than the share is not added.
+        flow.taken = flow.taken.wrapping_add(15 * SMALLEST as u32);
+        assert_eq!(usize::from(flow.tell_window(false)) << SHIFT, SMALLEST);
+        flow.taken = flow.edge.wrapping_add(1);
+        flow.guest_ended = true;
+        assert_eq!(usize::from(flow.tell_window(false)) << SHIFT, SMALLEST);
+    }
+}

@@ -229,11 +229,6 @@ impl World {
         }
     }
 
-    /// What the clock shows.
-    pub fn now(&self) -> Instant {
-        self.now
-    }
-
     /// Moves the clock, and lets everybody do what there is to do.
     pub fn step(&mut self, time: Duration) {
         self.now += time;

@@ -317,44 +317,6 @@ fn connections_that_are_many_have_the_same_window() {
     drop(others);
 }
 
-/// What was told before is not taken back: a guest that was told nothing at all would ask only when its patience ends.
-#[test]
-fn a_window_that_was_wide_opens_again_at_once() {
-    let mut world = World::new();
-    let (handle, mut host) = connected(&mut world, false, 6 << 20);
-    let mut buffer = vec![0; 1 << 20];
-    let (mut sent, mut read) = (0, 0);
-    world.until("a wide window", |world| {
-        sent += world.tcp(handle).send_slice(&[7; 200_000]).unwrap();
-        read += host.read(&mut buffer).unwrap_or(0);
-        world.link.widest >= LARGEST / 2
-    });
-    world.until("that all of it is there", |_| {
-        read += host.read(&mut buffer).unwrap_or(0);
-        read == sent
-    });
-    let others: Vec<_> = (0..400)
-        .map(|_| connected(&mut world, false, 1_000))
-        .collect();
-    // The host does not read until nothing moves any more.
-    let mut quiet = 0;
-    while quiet < 50 {
-        let count = world.tcp(handle).send_slice(&[7; 200_000]).unwrap();
-        sent += count;
-        quiet = if count == 0 { quiet + 1 } else { 0 };
-        world.step(Duration::from_millis(1));
-    }
-    // It reads again, for less time than the guest would wait before it asked.
-    let began = world.now();
-    world.until("all of it", |_| {
-        read += host.read(&mut buffer).unwrap_or(0);
-        read == sent
-    });
-    let took = world.now() - began;
-    assert!(took < Duration::from_millis(150), "{took:?}");
-    drop(others);
-}
-
 #[test]
 fn what_nobody_listens_for_and_what_may_not_be_reached_is_refused_at_once() {
     let mut world = World::new();
