@@ -9,6 +9,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 mod boot;
+mod clock;
 mod engine;
 mod flush;
 pub mod machine;
@@ -32,7 +33,7 @@ use samples::Samples;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to measure
-    #[arg(value_parser = ["boot", "run", "memory", "size", "pull", "engine", "net", "vmm"])]
+    #[arg(value_parser = ["boot", "run", "memory", "size", "pull", "engine", "net", "vmm", "clock"])]
     name: String,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -77,6 +78,7 @@ pub fn run(args: &Args) -> Result<()> {
         "engine" => engine::engine(pairs, args.as_built, args.only.as_deref())?,
         "net" => net::net(pairs, args.as_built, args.only.as_deref())?,
         "vmm" => vmm::vmm(pairs)?,
+        "clock" => clock::clock(args.as_built)?,
         _ => size::size(args.as_built)?,
     };
     if args.json {
@@ -120,11 +122,11 @@ fn print_table(bench: &str, rows: &[Row]) {
             .floor
             .map_or(String::new(), |floor| format!(", floor {floor:.1}"));
         println!(
-            "{:<24} {:>26} {:>28} {:>7.1}x  {}: {}{floor}; peer: {}",
+            "{:<24} {:>26} {:>28} {:>8}  {}: {}{floor}; peer: {}",
             row.name,
             row.ours.shown(),
             row.peer.shown(),
-            row.ratio(),
+            row.shown_ratio(),
             row.unit,
             row.what,
             row.peer_name
@@ -136,14 +138,23 @@ impl Row {
     /// Says the row as soon as it is there: the next may take minutes, or fail.
     fn said(self) -> Self {
         eprintln!(
-            "{}: ours {}, peer {} {} ({:.1}x)",
+            "{}: ours {}, peer {} {} ({})",
             self.name,
             self.ours.shown(),
             self.peer.shown(),
             self.unit,
-            self.ratio()
+            self.shown_ratio()
         );
         self
+    }
+
+    /// The ratio, or a dash where the peer has no value.
+    fn shown_ratio(&self) -> String {
+        let ratio = self.ratio();
+        match ratio.is_nan() {
+            true => "–".to_owned(),
+            false => format!("{ratio:.1}x"),
+        }
     }
 
     /// How many times better ours is: of most units less is better.

@@ -495,6 +495,11 @@ fn a_start_says_what_its_interface_cannot_have_or_be_upon() {
     let why = "failed to create endpoint own on network ipvlan: ipvlan interfaces do not support custom mac address \
                assignment";
     refused("own", why);
+    run(&machine, "joins", &inside("bridge", SLEEP));
+    let body = json!({"Container": "joins", "EndpointConfig": {"MacAddress": "02:00:00:00:00:01"}});
+    let said = call(&machine, "POST", "/networks/ipvlan/connect", &body).is(500);
+    assert_eq!(said.json()["message"], why.replace(" own ", " joins "));
+    assert_eq!(place(&machine, "joins", "ipvlan"), Value::Null);
     call(&machine, "DELETE", "/networks/low", &Value::Null).is(204);
     let why = "the requested parent interface low0 was not found on the Docker host";
     refused("on-macvlan", why);

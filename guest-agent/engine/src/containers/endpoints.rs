@@ -38,6 +38,19 @@ pub(super) fn leave(run: &mut RunState) {
     }
 }
 
+/// An interface of ipvlan has the hardware address of its parent.
+fn refuse_address(container: &str, endpoint: &EndpointSettings, network: &Network) -> Result<()> {
+    if network.driver != "ipvlan" || endpoint.mac_address.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "failed to create endpoint {container} on network {}: ipvlan interfaces do not support custom mac address \
+         assignment",
+        network.name
+    );
+    Err(Error::new(Kind::Internal, text))
+}
+
 impl Engine {
     /// What create keeps of the networks that were asked for.
     pub(super) fn places_asked(
@@ -107,15 +120,7 @@ impl Engine {
             self.check_together(record, &before, network)
                 .map_err(failed)?;
             let endpoint = &record.endpoints[*name];
-            // Of a container that runs already nobody asks for one.
-            if network.driver == "ipvlan" && !endpoint.mac_address.is_empty() {
-                let text = format!(
-                    "failed to create endpoint {} on network {}: ipvlan interfaces do not support custom mac \
-                     address assignment",
-                    record.name, network.name
-                );
-                return Err(failed(Error::new(Kind::Internal, text)));
-            }
+            refuse_address(&record.name, endpoint, network).map_err(failed)?;
             self.take_place(&mut lease, name, endpoint, network)
                 .map_err(failed)?;
         }
@@ -265,6 +270,7 @@ impl Engine {
     ) -> Result<()> {
         let name = &network.name;
         let mut record = (*container.record()).clone();
+        refuse_address(&record.name, endpoint, network)?;
         record.endpoints.insert(name.clone(), wanted(endpoint));
         {
             let mut held = lock(&container.lease);

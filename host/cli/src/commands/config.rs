@@ -32,7 +32,6 @@ pub fn command() -> Command {
                         .required(true)
                         .num_args(1..)
                         .value_names(["KEY", "VALUE"])
-                        .allow_hyphen_values(true)
                         .help(
                             "Name of a setting and its new value; commas separate the parts of a list",
                         ),

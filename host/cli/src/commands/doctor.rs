@@ -287,7 +287,9 @@ fn ports(paths: &HostPaths) -> Found {
     let refused = status.ports_refused.iter().map(ToString::to_string);
     Found::Note(
         refused.collect::<Vec<_>>().join("; "),
-        "each is had within ten seconds of being free".to_owned(),
+        "one of `--network host` that is in use is had within ten seconds of being free; for others, start the container \
+         again then"
+            .to_owned(),
     )
 }
 

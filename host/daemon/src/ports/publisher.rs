@@ -98,16 +98,14 @@ impl<D: Door> Publisher<D> {
             port,
             reason,
         };
-        let known = self.all.refused().contains(&refused);
-        if !known {
-            tracing::info!(
-                container = refused.container,
-                port,
-                reason = refused.reason,
-                "not published"
-            );
+        let said = refused.clone();
+        let is_news = self.all.book().refusals.note(&self.wanted.id, refused);
+        if is_news {
+            let Refused {
+                container, reason, ..
+            } = said;
+            tracing::info!(container, port, reason, "not published");
         }
-        self.all.book().refusals.note(&self.wanted.id, refused);
     }
 
     /// Stops listening; after this everything is closed.

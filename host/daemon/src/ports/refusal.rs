@@ -76,12 +76,17 @@ async fn owner(
 
 fn shown(owner: &PortOwner) -> String {
     match owner {
-        PortOwner::Process { name, pid } => format!("`{}` (pid {pid})", clipped(name, MOST_NAME)),
+        PortOwner::Process { name, pid } => format!("`{}` (pid {pid})", one_line(name)),
         PortOwner::User {
             name: Some(name), ..
-        } => format!("a program of the user `{}`", clipped(name, MOST_NAME)),
+        } => format!("a program of the user `{}`", one_line(name)),
         PortOwner::User { id, name: None } => format!("a program of the user {id}"),
     }
+}
+
+/// A program names itself as it likes, line ends included.
+fn one_line(name: &str) -> String {
+    clipped(&name.replace(['\n', '\t'], " "), MOST_NAME)
 }
 
 fn denied(port: u16, first: Option<u16>) -> Failed {

@@ -58,15 +58,17 @@ struct Refusal {
 }
 
 impl Refusals {
-    /// Remembers one.
-    pub fn note(&mut self, id: &str, refused: Refused) {
+    /// Remembers one. Whether that is news: the same was not said a moment ago.
+    pub fn note(&mut self, id: &str, refused: Refused) -> bool {
         let key = (id.to_owned(), refused.transport, refused.port);
         let now = Instant::now();
         self.0.retain(|_, refusal| refusal.is_fresh(now));
-        let is_again = self.0.contains_key(&key);
+        let before = self.0.get(&key);
+        let is_again = before.is_some();
         if !is_again && self.0.len() >= MOST {
-            return;
+            return false;
         }
+        let is_news = before.is_none_or(|before| before.refused.reason != refused.reason);
         let refused = Refused {
             container: clipped(&refused.container, MOST_NAME),
             ..refused
@@ -80,6 +82,7 @@ impl Refusals {
                 is_again,
             },
         );
+        is_news
     }
 
     /// Forgets one that is there now.

@@ -73,7 +73,13 @@ pub fn change(path: &Path, changes: &[Change<'_>]) -> Result<Vec<&'static Key>, 
     for Change { name, value } in changes {
         let key = keys::find(name).ok_or_else(|| unknown((*name).to_owned()))?;
         match value {
-            Some(value) => put(&mut document, name, read_value(key, value)?),
+            Some(value) => {
+                let value = read_value(key, value)?;
+                put(&mut document, name, value).map_err(|section| SettingsError::Syntax {
+                    path: path.to_path_buf(),
+                    message: format!("`{section}` is no table of settings there"),
+                })?;
+            }
             None => take_out(&mut document, name),
         }
         changed.push(key);
@@ -103,20 +109,27 @@ pub fn change(path: &Path, changes: &[Change<'_>]) -> Result<Vec<&'static Key>, 
     Ok(changed)
 }
 
-fn put(document: &mut DocumentMut, name: &str, value: toml_edit::Value) {
+/// Writes a setting; otherwise what is something else in the file than the table that it belongs to.
+fn put<'a>(
+    document: &mut DocumentMut,
+    name: &'a str,
+    value: toml_edit::Value,
+) -> Result<(), &'a str> {
     let item = toml_edit::value(value);
-    match name.split_once('.') {
-        Some((section, inner)) => {
-            if document.get(section).is_none() {
-                document[section] = toml_edit::table();
-            }
-            document[section][inner] = item;
-        }
-        None => document[name] = item,
+    let Some((section, inner)) = name.split_once('.') else {
+        document[name] = item;
+        return Ok(());
+    };
+    let table = document.entry(section).or_insert_with(toml_edit::table);
+    let table = table.as_table_like_mut().ok_or(section)?;
+    match table.get_mut(inner) {
+        Some(old) => *old = item,
+        None => drop(table.insert(inner, item)),
     }
+    Ok(())
 }
 
-/// Takes a setting out, but not the comments above it.
+/// Takes a setting out, but not the comments above it where the next one can have them.
 fn take_out(document: &mut DocumentMut, name: &str) {
     let comments = match name.split_once('.') {
         Some((section, inner)) => document
@@ -295,6 +308,20 @@ mod tests {
             assert_eq!(text(&path), written);
             set(&path, "memory", "200MiB").unwrap();
             assert_eq!(text(&path), "memory = \"200MiB\"\n");
+        }
+        for written in [
+            "engine = 5\n",
+            "engine = 'x'\n",
+            "engine = []\n",
+            "[[engine]]\n",
+        ] {
+            std::fs::write(&path, written).unwrap();
+            let error = set(&path, "engine.ip", "::1").unwrap_err();
+            assert!(
+                error.to_string().contains("`engine` is no table"),
+                "{error}"
+            );
+            assert_eq!(text(&path), written);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Whose a port is: sockets and their users by the tables below /proc/net, their processes by the descriptors of
 //! those processes that this user may look at.
 
+use std::collections::HashSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -26,13 +27,22 @@ pub fn port_owner(tcp: bool, address: SocketAddr) -> Option<PortOwner> {
         .filter(|entry| entry.is_in_the_way_of(address))
         .collect();
     // Of a connection that merely came from that port it is said where nobody listens.
-    found.sort_by_key(|entry| !entry.listens);
+    if found.iter().any(|entry| entry.listens) {
+        found.retain(|entry| entry.listens);
+    }
     whose(&found, process_with)
 }
 
 /// The first process that can be seen, else the user of the first socket.
-fn whose(found: &[Entry], process: impl Fn(u64) -> Option<PortOwner>) -> Option<PortOwner> {
-    let seen = found.iter().find_map(|entry| process(entry.inode));
+fn whose(
+    found: &[Entry],
+    process: impl Fn(&HashSet<String>) -> Option<PortOwner>,
+) -> Option<PortOwner> {
+    let named = found
+        .iter()
+        .map(|entry| format!("socket:[{}]", entry.inode));
+    let named: HashSet<String> = named.collect();
+    let seen = (!named.is_empty()).then(|| process(&named)).flatten();
     let user = || {
         let id = found.first()?.user;
         let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -114,16 +124,15 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// The process that has a socket open, if this user may look at it.
-fn process_with(inode: u64) -> Option<PortOwner> {
-    let wanted = format!("socket:[{inode}]");
+/// The first process that has one of these open, of those that this user may look at: all are looked at once.
+fn process_with(sockets: &HashSet<String>) -> Option<PortOwner> {
     let has_it = |pid: u32| {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
             return false;
         };
         descriptors
             .filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok())
-            .any(|target| target.as_os_str() == wanted.as_str())
+            .any(|target| target.to_str().is_some_and(|name| sockets.contains(name)))
     };
     fs::read_dir("/proc")
         .ok()?
@@ -159,10 +168,10 @@ mod tests {
         let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), at.port());
         assert_eq!(owner(true, everywhere), Some(this));
         let elsewhere = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), at.port());
-        assert_eq!(owner(true, elsewhere), None);
+        assert_eq!(port_owner(true, elsewhere), None);
         assert_eq!(owner(false, udp.local_addr().unwrap()), Some(this));
         drop(tcp);
-        assert_eq!(owner(true, at), None);
+        assert_eq!(port_owner(true, at), None);
     }
 
     #[test]
@@ -185,7 +194,11 @@ mod tests {
             name: "nginx".into(),
             pid: 4,
         };
-        assert_eq!(whose(&found, |_| Some(seen.clone())), Some(seen.clone()));
+        let looked = |sockets: &HashSet<String>| {
+            assert_eq!(sockets.iter().collect::<Vec<_>>(), ["socket:[77]"]);
+            Some(seen.clone())
+        };
+        assert_eq!(whose(&found, looked), Some(seen.clone()));
         let user = whose(&found, |_| None);
         assert!(
             matches!(user, Some(PortOwner::User { id: 0, .. })),
