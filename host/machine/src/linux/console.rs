@@ -15,6 +15,7 @@ use std::{
 };
 
 use lighter_platform::sys::threads;
+use lighter_platform::text::without_controls;
 
 use super::roles;
 
@@ -90,15 +91,11 @@ impl Console {
     }
 }
 
-/// Keeps text and line ends; whatever could steer a terminal becomes a dot.
+/// Keeps text and line ends, without what could steer a terminal.
 pub fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let shown = text.chars().filter(|c| *c != '\r').map(|c| match c {
-        '\n' | '\t' => c,
-        c if c.is_control() => '.',
-        c => c,
-    });
-    shown.collect::<String>().trim_end().to_owned()
+    without_controls(&String::from_utf8_lossy(bytes))
+        .trim_end()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -137,6 +134,6 @@ mod tests {
     fn tail_cannot_steer_a_terminal() {
         let (console, _file) = console(4096);
         console.write(b"a\x1b[2Jb\r\nc\x07\xff\n\n");
-        assert_eq!(console.tail(), "a.[2Jb\nc.\u{fffd}");
+        assert_eq!(console.tail(), "ab\nc\u{fffd}");
     }
 }
