@@ -342,3 +342,29 @@ fn containers_that_run_are_in_networks() {
         ",
     );
 }
+
+#[test]
+fn hardware_addresses_are_read_and_those_that_cannot_be_are_refused() {
+    same(
+        "hardware_addresses_are_read_and_those_that_cannot_be_are_refused",
+        r"
+        network create --subnet 10.54.0.0/24 cards
+        run --rm --network cards --mac-address 0242.ac11.0098 busybox cat /sys/class/net/eth0/address
+        run --rm --network cards --mac-address 02-42-AC-11-00-97 busybox cat /sys/class/net/eth0/address
+        run --rm --network name=cards,mac-address=0242ac110096 busybox cat /sys/class/net/eth0/address
+        create --name m1 --network cards --mac-address 01:00:5e:00:00:01 busybox true
+        inspect -f '{{.Config.MacAddress}} {{.NetworkSettings.Networks.cards.MacAddress}}' m1
+        start m1
+        inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}' m1
+        rm m1
+        run --rm --name m2 --network cards --mac-address ff:ff:ff:ff:ff:ff busybox true
+        run --rm --name m2 --network bridge --mac-address 00:00:00:00:00:00 busybox true
+        run --rm --name m2 --network cards --mac-address 02:00:00:00:00:00:00:01 busybox true
+        run --rm --name m2 --network cards --mac-address 0200.0000.0000.0001 busybox true
+        run --rm --name m2 --network cards --mac-address 01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13:14 busybox true
+        run --rm --name m2 --network none --mac-address 01:00:5e:00:00:01 busybox true
+        run --rm --name m2 --network host --mac-address 01:00:5e:00:00:01 busybox true
+        network rm cards
+        ",
+    );
+}

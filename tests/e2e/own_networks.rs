@@ -236,9 +236,27 @@ fn ports_networks_and_mounts_are_read_as_docker_reads_them() {
         &["--network", "name=bridge,\"driver-opt=a=b,c\""],
         &["--network", " NAME = Bridge ,gw-priority=+3"],
         &["--network", "bridge", "--mac-address", "02-00-00-00-77-02"],
+        &["--network", "bridge", "--mac-address", "0200.0000.7703"],
+        &["--network", "bridge", "--mac-address", "020000007704"],
     ];
     let networks = "{{json .NetworkSettings.Networks}} {{.HostConfig.NetworkMode}}";
     kept_the_same(host, joined, networks);
+    let mounted: &[&[&str]] = &[
+        &[
+            "--mount",
+            "type=tmpfs,\"dst=/a,b\",tmpfs-size=1m,tmpfs-mode=1770",
+        ],
+        &["--mount", "TYPE=TMPFS,dst=/t,ro=T"],
+        &[
+            "--mount",
+            "\"type=bind\",src=/tmp,dst=/t,bind-propagation=RPRIVATE,consistency=Cached",
+        ],
+        &[
+            "--mount",
+            "type=bind,src=/tmp,dst=/t,bind-recursive=disabled",
+        ],
+    ];
+    kept_the_same(host, mounted, "{{json .HostConfig.Mounts}}");
     let wrong = [
         ("-p", ""),
         ("-p", ":"),

@@ -196,6 +196,24 @@ fn a_port_that_somebody_has_is_refused_with_whose_it_is_and_nothing_is_left() {
         elsewhere.err()
     );
     drop(own);
+    // Of another container the engine knows it.
+    places.serve("has", &["-p", "8282:80"]);
+    let allocated = run("127.0.0.1:8282:80");
+    let text = "Bind for 0.0.0.0:8282 failed: port is already allocated by the container `has`";
+    assert!(allocated.err().contains(text), "{}", allocated.err());
+    places.host.docker(&["rm", "-f", "has"]).ok();
+    // Nor is one that is not published, but listened on in the host's network, anybody else's.
+    let server = SERVER.replace("-p 80", "-p 8283");
+    let listens = ["--name", "listens", "busybox", "sh", "-c", &server];
+    let words = [&["run", "-d", "--network", "host"], &listens[..]].concat();
+    places.host.docker(&words).ok();
+    places.seen(Who::Own, (LOOPBACK, 8283));
+    for port in ["8283:80", "127.0.0.1:8283:80"] {
+        let text = "address already in use by the container `listens`";
+        let refused = run(port);
+        assert!(refused.err().contains(text), "{}", refused.err());
+    }
+    places.host.docker(&["rm", "-f", "listens"]).ok();
     run("8282:80").ok();
     assert_eq!(
         open_ports(places, HOST)
@@ -247,6 +265,32 @@ fn ports_come_back_after_the_daemon_and_after_the_machine() {
     assert_eq!(places.seen(Who::Neighbour, (HOST, 8383)), NEIGHBOUR);
     let port = places.host.docker(&["port", "web", "80"]).ok().out();
     assert_eq!(port, "0.0.0.0:8383\n[::]:8383\n");
+    // One that somebody has when the engine starts keeps its container down, as dockerd has it: which says why.
+    places.host.lighter(&["down"]).ok();
+    let own = places.at(Who::Own, || {
+        std::net::TcpListener::bind((HOST, 8383)).expect("free")
+    });
+    places.up();
+    let state = || {
+        let format = "{{.State.Status}} {{.State.Error}}";
+        let inspect = ["inspect", "-f", format, "web"];
+        places.host.docker(&inspect).ok().out()
+    };
+    let taken = "failed to bind host port for 0.0.0.0:8383:";
+    until("the error", || state().contains(taken));
+    assert!(state().starts_with("exited failed to set up container networking: "));
+    assert!(
+        state().contains("address already in use by `"),
+        "{}",
+        state()
+    );
+    let log = std::fs::read_to_string(places.host.home().join("run/daemon.log")).expect("a log");
+    let last = log.lines().rfind(|line| line.contains("not published"));
+    assert!(last.is_some_and(|line| line.contains("8383")), "{log}");
+    drop(own);
+    places.host.docker(&["start", "web"]).ok();
+    assert_eq!(places.seen(Who::Neighbour, (HOST, 8383)), NEIGHBOUR);
+    assert!(state().starts_with("running \n"), "{}", state());
     places.host.docker(&["rm", "-f", "web"]).ok();
     assert!(places.connect(Who::Neighbour, (HOST, 8383)).is_err());
 }
@@ -299,7 +343,14 @@ fn a_container_of_the_hosts_network_is_reached_at_the_hosts_loopback_alone() {
     until("the host refused the port", || {
         std::fs::read_to_string(&log).is_ok_and(|said| said.contains("port=9192"))
     });
+    let wanted = "9192/tcp of `second`: address already in use by `";
+    for command in ["status", "doctor"] {
+        let said = places.host.lighter(&[command]).out();
+        assert!(said.contains(wanted), "{said}");
+    }
     drop(own);
     places.seen(Who::Own, (LOOPBACK, 9192));
+    let said = places.host.lighter(&["status"]).out();
+    assert!(!said.contains(wanted), "{said}");
     places.host.docker(&["rm", "-f", "shares", "second"]).ok();
 }
