@@ -7,7 +7,7 @@ use clap::{ArgMatches, Command};
 use serde_json::Value;
 
 use super::api::with_query;
-use super::flags::{Flag, Kind, flag, is_set, switch, text, texts, with_flags};
+use super::flags::{Flag, Kind, flag, is_set, text, texts, with_flags};
 use super::{Context, Running, Verb, filters, units, values};
 use crate::exit::{CliError, Code};
 
@@ -162,7 +162,9 @@ fn one<'a>(
 
 /// Docker's refusal of `--all` beside its own filter.
 fn check_volumes(arguments: &ArgMatches) -> Result<(), CliError> {
-    let all = switch(arguments, "all").is_some();
+    // Containers have no such flag.
+    let all = arguments.try_get_one::<bool>("all");
+    let all = all.is_ok_and(|all| all.is_some());
     let named = texts(arguments, "filter");
     match named.iter().find(|text| text.starts_with("all=")) {
         Some(filter) if all => Err(CliError::new(format!(
