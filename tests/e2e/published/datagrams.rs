@@ -35,7 +35,7 @@ fn datagrams_reach_a_container_from_their_senders() {
     let Some(places) = Places::shared(name) else {
         return;
     };
-    places.probe("echo", &["-p", "5353:53/udp"], &["answer", "53"]);
+    places.probe("answers", &["-p", "5353:53/udp"], &["answer", "53"]);
     let ask = |who: Who, from: IpAddr, to: IpAddr, length: usize| {
         let told = places.told(who, from, (to, 5353).into(), length);
         told.expect("an answer")
@@ -50,7 +50,7 @@ fn datagrams_reach_a_container_from_their_senders() {
         ask(Who::Neighbour, NEIGHBOUR_V6, HOST_V6, 9),
         "172.17.0.1 9"
     );
-    places.host.docker(&["rm", "-f", "echo"]).ok();
+    places.host.docker(&["rm", "-f", "answers"]).ok();
 }
 
 #[test]
