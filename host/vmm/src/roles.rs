@@ -117,7 +117,7 @@ pub const FRONT: Role = Role {
 mod tests {
     use std::os::unix::fs::FileExt as _;
     use std::os::unix::net::UnixStream;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     use lighter_platform::sys::threads;
 
@@ -172,6 +172,8 @@ mod tests {
         let status = Command::new(std::env::current_exe().unwrap())
             .args(["--test-threads=1", "--nocapture", "--exact", NAME])
             .env(CONFINED, "1")
+            // Its report would stand in the middle of ours.
+            .stdout(Stdio::null())
             .status()
             .unwrap();
         assert_eq!(status.code(), Some(7), "{status}");
