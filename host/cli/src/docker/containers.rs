@@ -232,10 +232,7 @@ pub fn row(container: &Value, whole: bool) -> Map<String, Value> {
         "Networks": networks.into_iter().flat_map(|n| n.keys().cloned()).collect::<Vec<_>>().join(","),
         "Platform": container.get("ImageManifestDescriptor").map_or(Value::Null, |d| d["platform"].clone()),
     });
-    match fields {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
+    table::row(fields)
 }
 
 /// An image that is only an id is shortened as ids are.

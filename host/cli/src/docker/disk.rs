@@ -133,20 +133,13 @@ impl Kinded {
             0 => unused,
             size => format!("{unused} ({}%)", self.unused.saturating_mul(100) / size),
         };
-        object(json!({
+        table::row(json!({
             "Type": self.name,
             "TotalCount": self.total.to_string(),
             "Active": self.active.to_string(),
             "Size": units::decimal_size_4(self.size),
             "Reclaimable": reclaimable,
         }))
-    }
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
     }
 }
 

@@ -146,13 +146,8 @@ async fn run(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliE
         () = size => Ended::Remote,
         signal = lighter_platform::sys::told_to_end() => Ended::Told(signal?),
     };
-    match ended {
-        Ended::Detached => {
-            eprintln!("\r\nread escape sequence");
-            return Ok(Code::OK);
-        }
-        Ended::Told(signal) => return Ok(Code::of_signal(signal)),
-        Ended::Remote => {}
+    if let Some(code) = ended.left() {
+        return Ok(code);
     }
     let state = context.api.get(&format!("{target}/json")).await?;
     Ok(Code::of_container(state["ExitCode"].as_i64().unwrap_or(0)))

@@ -131,15 +131,8 @@ impl Foreground {
         ended: Ended,
         waiting: hyper::Response<hyper::body::Incoming>,
     ) -> Result<Code, CliError> {
-        match ended {
-            Ended::Detached => {
-                // The cursor is wherever the container left it.
-                eprintln!("\r\nread escape sequence");
-                return Ok(Code::OK);
-            }
-            // The container runs on, as it does when docker is ended.
-            Ended::Told(signal) => return Ok(Code::of_signal(signal)),
-            Ended::Remote => {}
+        if let Some(code) = ended.left() {
+            return Ok(code);
         }
         let body = api::whole_body(waiting.into_body(), 1 << 20).await?;
         let answer: Value = serde_json::from_slice(&body)

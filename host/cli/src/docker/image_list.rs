@@ -160,10 +160,7 @@ fn row(
         "SharedSize": size("SharedSize"),
         "UniqueSize": "N/A",
     });
-    match fields {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
+    table::row(fields)
 }
 
 #[cfg(test)]

@@ -2,36 +2,45 @@
 
 use super::flags::{Flag, Kind, flag};
 
+/// Those of one network, which `network connect` has, too.
+pub const IP: Flag = flag(
+    "ip",
+    None,
+    Kind::Text,
+    "",
+    "IPv4 address (e.g., 172.30.100.104)",
+);
+/// The same for IPv6.
+pub const IP6: Flag = flag(
+    "ip6",
+    None,
+    Kind::Text,
+    "",
+    "IPv6 address (e.g., 2001:db8::33)",
+);
+/// Names of others.
+pub const LINK: Flag = flag(
+    "link",
+    None,
+    Kind::List,
+    "",
+    "Add a link to another container",
+);
+/// Addresses of the link itself.
+pub const LINK_LOCAL_IP: Flag = flag(
+    "link-local-ip",
+    None,
+    Kind::List,
+    "",
+    "Link-local address of the container",
+);
+
 /// All of them; what reads them is `endpoints`.
 pub const NETWORKS: &[Flag] = &[
-    flag(
-        "ip",
-        None,
-        Kind::Text,
-        "",
-        "IPv4 address (e.g., 172.30.100.104)",
-    ),
-    flag(
-        "ip6",
-        None,
-        Kind::Text,
-        "",
-        "IPv6 address (e.g., 2001:db8::33)",
-    ),
-    flag(
-        "link",
-        None,
-        Kind::List,
-        "",
-        "Add a link to another container",
-    ),
-    flag(
-        "link-local-ip",
-        None,
-        Kind::List,
-        "",
-        "Link-local address of the container",
-    ),
+    IP,
+    IP6,
+    LINK,
+    LINK_LOCAL_IP,
     flag(
         "mac-address",
         None,

@@ -115,10 +115,7 @@ fn row(found: &Value, whole: bool, as_json: bool) -> Map<String, Value> {
         "StarCount": found["star_count"].as_i64().unwrap_or(0).to_string(),
         "IsOfficial": official,
     });
-    match fields {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
+    table::row(fields)
 }
 
 #[cfg(test)]

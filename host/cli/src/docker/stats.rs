@@ -321,10 +321,7 @@ fn row(typed: &str, stats: &Value, whole: bool) -> Map<String, Value> {
         "BlockIO": pair(blocks(stats, 'r'), blocks(stats, 'w')),
         "PIDs": number(&stats["pids_stats"]["current"]).to_string(),
     });
-    match fields {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
+    table::row(fields)
 }
 
 /// Memory that could not be given back at once.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::api::{Api, Hijacked, with_query};
 use super::detach::{DetachKeys, Seen};
-use crate::exit::CliError;
+use crate::exit::{CliError, Code};
 
 /// What is joined.
 pub struct Join {
@@ -30,6 +30,22 @@ pub enum Ended {
     Detached,
     /// This process was told to end by a signal.
     Told(i32),
+}
+
+impl Ended {
+    /// The code of a client that goes while the program runs on, as it does when docker is ended; somebody who let go
+    /// reads so.
+    pub fn left(self) -> Option<Code> {
+        match self {
+            Self::Remote => None,
+            Self::Detached => {
+                // The cursor is wherever the container left it.
+                eprintln!("\r\nread escape sequence");
+                Some(Code::OK)
+            }
+            Self::Told(signal) => Some(Code::of_signal(signal)),
+        }
+    }
 }
 
 /// Bytes for one of the caller's outputs.

@@ -44,6 +44,14 @@ pub fn format(text: Option<&str>) -> Result<Format, CliError> {
 /// The field of a row by which templates ask for one of its labels: `{{.Label "name"}}`.
 pub const LABEL: &str = "Label";
 
+/// The fields of a row, written as an object.
+pub fn row(fields: Value) -> Map<String, Value> {
+    match fields {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
 /// Whether only names are to be printed: a template wins over `--quiet`, a table does not.
 pub fn is_quiet(arguments: &clap::ArgMatches) -> bool {
     let format = super::flags::text(arguments, "format");

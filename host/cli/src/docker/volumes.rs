@@ -190,10 +190,7 @@ pub fn row(volume: &Value) -> Map<String, Value> {
         "Size": size,
         "Status": "N/A",
     });
-    match fields {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
+    table::row(fields)
 }
 
 async fn create(context: &Context<'_>, arguments: &ArgMatches) -> Result<Code, CliError> {

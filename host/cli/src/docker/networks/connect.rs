@@ -6,6 +6,7 @@ use serde_json::json;
 use super::super::api::escape;
 use super::super::endpoints::Endpoint;
 use super::super::flags::{Flag, Kind, flag, is_set, number, text, texts};
+use super::super::network_flags::{IP, IP6, LINK, LINK_LOCAL_IP};
 use super::super::{Context, each, skipped};
 use crate::exit::{CliError, Code};
 
@@ -32,34 +33,10 @@ pub const CONNECT: &[Flag] = &[
         "",
         "The network with the highest has the default gateway",
     ),
-    flag(
-        "ip",
-        None,
-        Kind::Text,
-        "",
-        "IPv4 address (e.g., 172.30.100.104)",
-    ),
-    flag(
-        "ip6",
-        None,
-        Kind::Text,
-        "",
-        "IPv6 address (e.g., 2001:db8::33)",
-    ),
-    flag(
-        "link",
-        None,
-        Kind::List,
-        "",
-        "Add a link to another container",
-    ),
-    flag(
-        "link-local-ip",
-        None,
-        Kind::List,
-        "",
-        "Link-local address of the container",
-    ),
+    IP,
+    IP6,
+    LINK,
+    LINK_LOCAL_IP,
 ];
 /// The flags of `disconnect`.
 pub const DISCONNECT: &[Flag] = &[flag(

@@ -154,10 +154,7 @@ fn row(network: &Value, whole: bool) -> Map<String, Value> {
         "Name": text("Name"),
         "Scope": text("Scope"),
     });
-    match fields {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
+    table::row(fields)
 }
 
 /// A time as Go writes one; the engine's are in UTC.
