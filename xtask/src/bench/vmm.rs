@@ -113,6 +113,8 @@ const VALUES: [Value; 13] = [
 /// When the outer machine cannot be made, or a side in it does not come up.
 pub fn vmm(pairs: usize) -> Result<Vec<Row>> {
     let said = nested::measure(pairs)?;
+    let pairs = said.len();
+    let said = said.join("\n");
     let mut rows = Vec::new();
     for value in &VALUES {
         let row = Row {

@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::image::cache::Cache;
@@ -29,6 +29,11 @@ use crate::test::CLIENTS;
 use crate::{image, packages, paths, try_it};
 
 const SPEC: &str = include_str!("outer.toml");
+/// Most outer machines of one run. An emulated processor with an emulated processor's extension for virtual machines is
+/// not what Debian's kernel was tried on: now and then it overruns a stack of its own where a machine is left. What has
+/// not been run then is run in the next; a test of ours that ends each of them has failed.
+const MACHINES: usize = 3;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Spec {
@@ -60,28 +65,37 @@ pub fn run(only: Option<&str>) -> Result<()> {
         eprintln!("---- {name}\n{}", outcome::said(&console, name));
     }
     bail!(
-        "{} nested tests failed; the outer machine's console is in {}",
+        "{} nested tests failed; what the outer machine said is in {}",
         failed.len(),
-        place.log().display()
+        place.folder.display()
     );
 }
 
-/// Measures our monitor and QEMU's beside each other so often; what the program said.
+/// Measures our monitor and QEMU's beside each other so often; what the program said at each time.
+///
+/// A time at which a machine did not do what it was measured at is told and left out: under this outer machine's kernel
+/// QEMU's board now and then says nothing after its start.
 ///
 /// # Errors
 ///
-/// When something cannot be built, or a machine did not do what it was measured at.
-pub fn measure(times: usize) -> Result<String> {
+/// When something cannot be built, or all times are left out.
+pub fn measure(times: usize) -> Result<Vec<String>> {
     let place = Place::make()?;
     let program = suites::benchmark(&place.guest)?;
     let tests: Vec<order::Test> = (0..times).map(order::measurement).collect();
     let programs = [order::BENCHMARK, order::WAY_IN].map(|at| (at.to_owned(), program.clone()));
     let failed = place.run(programs.into(), &[], &tests)?;
     let console = place.console()?;
-    if let Some(name) = failed.first() {
-        bail!("it was not measured:\n{}", outcome::said(&console, name));
+    for name in &failed {
+        eprintln!("left out: {}", outcome::said(&console, name));
     }
-    Ok(console)
+    let names = tests.iter().map(|test| &test.name);
+    let measured: Vec<String> = names
+        .filter(|name| !failed.contains(name))
+        .map(|name| outcome::said(&console, name).to_owned())
+        .collect();
+    ensure!(!measured.is_empty(), "nothing was measured");
+    Ok(measured)
 }
 
 /// What every outer machine is made from, and where.
@@ -110,12 +124,28 @@ impl Place {
         })
     }
 
-    fn log(&self) -> PathBuf {
-        self.folder.join("console.log")
+    /// What the outer machine of this number said.
+    fn log(&self, machine: usize) -> PathBuf {
+        self.folder.join(format!("console-{machine}.log"))
     }
 
+    fn forget_consoles(&self) {
+        for machine in 1..=MACHINES {
+            // Most runs have one.
+            let _ = fs::remove_file(self.log(machine));
+        }
+    }
+
+    /// What all of them said, the last first: of a test that ran twice its second run is the one that counts.
     fn console(&self) -> Result<String> {
-        Ok(String::from_utf8_lossy(&fs::read(self.log())?).into_owned())
+        let mut all = String::new();
+        for machine in (1..=MACHINES).rev().map(|machine| self.log(machine)) {
+            if machine.exists() {
+                all.push_str(&String::from_utf8_lossy(&fs::read(machine)?));
+                all.push('\n');
+            }
+        }
+        Ok(all)
     }
 
     /// Runs these; which of them failed.
@@ -126,16 +156,29 @@ impl Place {
         tests: &[order::Test],
     ) -> Result<Vec<String>> {
         let initramfs = self.folder.join("initramfs.cpio");
-        let parts = root::Parts {
+        let mut parts = root::Parts {
             modules: &self.modules,
             programs,
             image: &self.image,
             suites,
             guest: &self.guest,
-            tests,
+            tests: tests.iter().collect(),
         };
-        root::write(&parts, &initramfs)?;
-        let lines = outer::run(&self.vmlinuz, &initramfs, &self.log())?;
+        self.forget_consoles();
+        let mut lines = Vec::new();
+        for machine in 1..=MACHINES {
+            root::write(&parts, &initramfs)?;
+            lines.extend(outer::run(&self.vmlinuz, &initramfs, &self.log(machine))?);
+            if lines.contains(&outcome::Line::Done) {
+                break;
+            }
+            parts.tests = order::left(tests, &lines);
+            let console = self.log(machine);
+            println!(
+                "the outer machine ended before it had run every test: see {}",
+                console.display()
+            );
+        }
         let names: Vec<String> = tests.iter().map(|test| test.name.clone()).collect();
         let failed = outcome::failed(&names, &lines);
         Ok(failed.into_iter().map(str::to_owned).collect())

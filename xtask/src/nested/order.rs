@@ -4,6 +4,7 @@
 //! machines it needs. A test more of the first kind is a file in `tests/` and a line in [`SCRIPTS`]; of the second a line
 //! in [`super::suites::SUITES`], if it is in a program that is not there yet.
 
+use super::outcome::Line;
 use super::suites::Suite;
 
 /// Tests of one Lighter. The first and the last are its frame: it comes up, it goes down.
@@ -81,10 +82,8 @@ pub fn of(suites: &[Suite], only: Option<&str>) -> Vec<Test> {
         .filter(|test| wanted(&test.name))
         .collect();
     let of_one_lighter = SCRIPTS.iter().any(|(name, _)| wanted(name));
-    let (first, last) = (SCRIPTS.first(), SCRIPTS.last());
-    let frame = |name: &str| [first, last].iter().flatten().any(|(of, _)| *of == name);
     for (name, text) in SCRIPTS {
-        if of_one_lighter && (frame(name) || wanted(name)) {
+        if of_one_lighter && (is_frame(name) || wanted(name)) {
             tests.push(Test {
                 name: (*name).to_owned(),
                 command: format!("/tests/{name}"),
@@ -96,6 +95,27 @@ pub fn of(suites: &[Suite], only: Option<&str>) -> Vec<Test> {
     tests
 }
 
+/// Those of `tests` that have not ended yet, and the frame of those that need one.
+pub fn left<'a>(tests: &'a [Test], lines: &[Line]) -> Vec<&'a Test> {
+    let ended = |test: &Test| {
+        lines
+            .iter()
+            .any(|line| matches!(line, Line::Ended { name, .. } if *name == test.name))
+    };
+    let of_one_lighter = tests.iter().any(|test| test.lighter && !ended(test));
+    let frame = |test: &Test| of_one_lighter && is_frame(&test.name);
+    tests
+        .iter()
+        .filter(|test| !ended(test) || frame(test))
+        .collect()
+}
+
+/// Whether it is the first or the last of those of one Lighter.
+fn is_frame(name: &str) -> bool {
+    let ends = [SCRIPTS.first(), SCRIPTS.last()];
+    ends.iter().flatten().any(|(of, _)| *of == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +124,29 @@ mod tests {
         let suite = Suite::with("contract", &["a_claim", "another"]);
         let tests = of(&[suite], only);
         tests.into_iter().map(|test| test.name).collect()
+    }
+
+    #[test]
+    fn what_has_not_ended_is_run_in_the_next_machine_with_its_frame() {
+        let suite = Suite::with("contract", &["a_claim", "another"]);
+        let tests = of(&[suite], Some("claim,another,hello"));
+        let ended = |name: &str| Line::Ended {
+            name: name.to_owned(),
+            how: "failed 1".to_owned(),
+        };
+        let names = |lines: &[Line]| -> Vec<String> {
+            let left = left(&tests, lines).into_iter();
+            left.map(|test| test.name.clone()).collect()
+        };
+        let lines = [ended("contract::a_claim"), Line::Started];
+        assert_eq!(names(&lines)[..2], ["contract::another", "boots_to_ready"]);
+        let lines = ["contract::a_claim", "contract::another", "boots_to_ready"];
+        assert_eq!(
+            names(&lines.map(ended)),
+            ["boots_to_ready", "hello_container", "goes_down"]
+        );
+        let all = tests.iter().map(|test| ended(&test.name));
+        assert!(names(&all.collect::<Vec<_>>()).is_empty());
     }
 
     #[test]

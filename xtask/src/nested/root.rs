@@ -45,7 +45,7 @@ pub struct Parts<'a> {
     /// The initial file system of their machines.
     pub guest: &'a Path,
     /// What is run.
-    pub tests: &'a [Test],
+    pub tests: Vec<&'a Test>,
 }
 
 enum Content {
@@ -119,7 +119,7 @@ pub fn write(parts: &Parts<'_>, to: &Path) -> Result<()> {
         put(&suite.place(), 0o755, Content::File(suite.file.clone()));
     }
     let mut lines = String::new();
-    for test in parts.tests {
+    for test in &parts.tests {
         lines.push_str(&format!("{} {}\n", test.name, test.command));
         if let Some(text) = test.script {
             put(&test.command, 0o755, Content::Text(text.into()));

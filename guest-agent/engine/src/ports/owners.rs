@@ -12,6 +12,8 @@ use crate::engine::Engine;
 
 /// Most descriptors that are looked at for one question.
 const MOST: usize = 65_536;
+/// Most of one container: what it has more than that hides its own name, not that of others.
+const MOST_OF_ONE: usize = 8_192;
 
 impl Engine {
     /// The names of the containers that have sockets of these numbers, as far as that can be told.
@@ -49,19 +51,32 @@ impl Engine {
             if !self.is_in_host_network(&record) {
                 continue;
             }
-            for pid in live.cgroup.processes().unwrap_or_default() {
-                for socket in sockets_of(pid, &mut left) {
-                    if sockets.contains(&socket) {
-                        found.entry(socket).or_insert_with(|| record.name.clone());
-                    }
-                }
-                if left == 0 || found.len() == sockets.len() {
-                    return found;
-                }
+            let processes = live.cgroup.processes().unwrap_or_default();
+            let most = left.min(MOST_OF_ONE);
+            let (had, looked) = look_in(&processes, sockets, most);
+            for socket in had {
+                found.entry(socket).or_insert_with(|| record.name.clone());
+            }
+            left -= looked;
+            if left == 0 || found.len() == sockets.len() {
+                break;
             }
         }
         found
     }
+}
+
+/// Those of `sockets` that these processes have, and how many descriptors, at most so many, were looked at.
+fn look_in(processes: &[i32], sockets: &BTreeSet<u64>, most: usize) -> (BTreeSet<u64>, usize) {
+    let (mut had, mut left) = (BTreeSet::new(), most);
+    for pid in processes {
+        let those = sockets_of(*pid, &mut left).into_iter();
+        had.extend(those.filter(|socket| sockets.contains(socket)));
+        if left == 0 || had.len() == sockets.len() {
+            break;
+        }
+    }
+    (had, most - left)
 }
 
 /// The numbers of the sockets that a process has; none of one that has ended.
@@ -103,6 +118,19 @@ mod tests {
         assert!(left < MOST);
         assert_eq!(sockets_of(own, &mut 0), [0_u64; 0]);
         assert_eq!(sockets_of(-1, &mut left), [0_u64; 0]);
+    }
+
+    #[test]
+    fn one_container_uses_no_more_than_its_part_of_the_bound() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let number = rustix::fs::fstat(listener.as_fd()).unwrap().st_ino;
+        let sockets = BTreeSet::from([number, 1]);
+        let (had, looked) = look_in(&[-1, own], &sockets, MOST_OF_ONE);
+        assert_eq!(had, BTreeSet::from([number]));
+        assert!(looked > 0 && looked < MOST_OF_ONE);
+        // The first descriptors of a process are its standard ones, which are no sockets of ours.
+        assert_eq!(look_in(&[own; 1000], &sockets, 2), (BTreeSet::new(), 2));
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub async fn connect(machine: &Machine, port: u32) -> GuestStream {
                 Err(Error::NotReady | Error::Refused { .. }) => {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
+                Err(error @ Error::Gone) => panic!("{error}: {:?}", exited(machine).await),
                 Err(error) => panic!("{error}"),
             }
         }
