@@ -19,7 +19,7 @@ const KIND: u32 = 3;
 const RING: u16 = 64;
 /// Rings of the one port: to the guest, from the guest.
 const RINGS: usize = 2;
-const OUTPUT: usize = 1;
+pub(crate) const OUTPUT: usize = 1;
 /// Columns, rows, ports, and a register for one byte; none is there without a feature (virtio 1.2, 5.3.4).
 const CONFIG: usize = 12;
 /// Bytes read at once.
@@ -32,16 +32,19 @@ const MOST: usize = 64 << 10;
 /// # Errors
 /// When the system gives no thread.
 pub fn device(to: Box<dyn Write + Send>) -> io::Result<Served> {
-    let identity = Identity {
+    Served::new(identity(), "console", Waker::new()?, Printer(to))
+}
+
+pub(crate) fn identity() -> Identity {
+    Identity {
         kind: KIND,
         rings: vec![RING; RINGS],
         features: 0,
         config: vec![0; CONFIG],
-    };
-    Served::new(identity, "console", Waker::new()?, Printer(to))
+    }
 }
 
-struct Printer(Box<dyn Write + Send>);
+pub(crate) struct Printer(pub(crate) Box<dyn Write + Send>);
 
 impl Handler for Printer {
     const ROLE: Role = roles::CONSOLE;

@@ -71,6 +71,18 @@ pub struct Part {
     pub flags: u16,
 }
 
+impl Part {
+    /// As a descriptor (virtio 1.2, 2.7.5).
+    fn bytes(self, next: u16) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.address.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.length.to_le_bytes());
+        bytes[12..14].copy_from_slice(&self.flags.to_le_bytes());
+        bytes[14..].copy_from_slice(&next.to_le_bytes());
+        bytes
+    }
+}
+
 pub fn reads(address: u64, length: u32) -> Part {
     Part {
         address,
@@ -196,21 +208,18 @@ impl Guest {
     }
 
     pub fn descriptor(&self, table: u64, at: u16, part: Part, next: u16) {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&part.address.to_le_bytes());
-        bytes[8..12].copy_from_slice(&part.length.to_le_bytes());
-        bytes[12..14].copy_from_slice(&part.flags.to_le_bytes());
-        bytes[14..].copy_from_slice(&next.to_le_bytes());
-        self.put(table + u64::from(at) * 16, &bytes);
+        self.put(table + u64::from(at) * 16, &part.bytes(next));
     }
 
     /// Writes a chain from the first descriptor on, links included.
     pub fn chain(&self, table: u64, parts: &[Part]) {
-        for (at, part) in (0..).zip(parts) {
-            let last = usize::from(at) + 1 == parts.len();
+        let mut bytes = Vec::with_capacity(parts.len() * 16);
+        for (next, part) in (1..).zip(parts) {
+            let last = usize::from(next) == parts.len();
             let flags = part.flags | if last { 0 } else { NEXT };
-            self.descriptor(table, at, Part { flags, ..*part }, at + 1);
+            bytes.extend_from_slice(&Part { flags, ..*part }.bytes(next));
         }
+        self.put(table, &bytes);
     }
 
     /// Makes a chain available and rings.

@@ -42,6 +42,11 @@ pub fn device_queues(bytes: &[u8]) {
     lighter_vmm::fuzz::device_queues(bytes);
 }
 
+/// Rings of the console.
+pub fn console_output(bytes: &[u8]) {
+    lighter_vmm::fuzz::console_output(bytes);
+}
+
 /// A kernel for the monitor, with what is put into memory beside it.
 pub fn kernel_loader(bytes: &[u8]) {
     lighter_vmm::fuzz::kernel_loader(bytes);

@@ -18,6 +18,7 @@ pub const TARGETS: &[Target] = &[
     ("mmio_transport", host_side::mmio_transport),
     ("block_requests", host_side::block_requests),
     ("device_queues", host_side::device_queues),
+    ("console_output", host_side::console_output),
     ("kernel_loader", host_side::kernel_loader),
     ("network_frames", host_side::network_frames),
     ("fuse_requests", host_side::fuse_requests),

@@ -141,6 +141,7 @@ replays! {
     mmio_transport
     block_requests
     device_queues
+    console_output
     kernel_loader
     network_frames
     fuse_requests

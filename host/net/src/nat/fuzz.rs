@@ -4,17 +4,19 @@
 //! router must answer the gateway's echo after all of it. What would go out to the world goes to sockets of this
 //! door instead: nothing but this process' own is reached.
 
+use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use lighter_protocol::link;
 use mio::{Events, Poll};
+use socket2::SockRef;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet};
 
 use super::frame::ETHERNET;
 use super::plan::{Plan, Target};
-use super::{Nat, Outgoing, Wire};
+use super::{Counts, Nat, Outgoing, Wire};
 
 /// More steps add nothing but time.
 const STEPS: usize = 64;
@@ -115,6 +117,42 @@ impl Peers {
             let _ = self.datagrams.send_to(&buffer[..length], from);
         }
     }
+
+    /// Nothing of a program is left for the next; the ports of its connections are free at once.
+    fn forget(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            self.held.push(stream);
+        }
+        for stream in self.held.drain(..) {
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
+        while self.datagrams.recv_from(&mut []).is_ok() {}
+    }
+}
+
+/// What is made once for a thread, since sockets take longer than the programs.
+struct Door {
+    poll: Poll,
+    events: Events,
+    peers: Peers,
+    open: SocketAddr,
+}
+
+impl Door {
+    /// Nothing when the system gives no sockets.
+    fn new() -> std::io::Result<Self> {
+        let peers = Peers::new()?;
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(64),
+            open: peers.listener.local_addr()?,
+            peers,
+        })
+    }
+}
+
+thread_local! {
+    static DOOR: RefCell<Option<Door>> = RefCell::new(Door::new().ok());
 }
 
 /// Runs one program.
@@ -122,19 +160,20 @@ impl Peers {
 /// # Panics
 ///
 /// If the router does not answer any more; the sockets of the door themselves are there or nothing is run.
-pub fn run(mut bytes: &[u8]) {
-    let (Ok(mut poll), Ok(mut peers)) = (Poll::new(), Peers::new()) else {
-        return;
-    };
-    let (Ok(mut nat), Ok(open)) = (
-        Nat::new(Plan::default(), &poll),
-        peers.listener.local_addr(),
-    ) else {
-        return;
-    };
-    nat.set_names(Some(open));
+pub fn run(bytes: &[u8]) {
+    DOOR.with_borrow_mut(|door| {
+        let Some(door) = door else { return };
+        let Ok(mut nat) = Nat::new(Plan::default(), &door.poll) else {
+            return;
+        };
+        play(door, &mut nat, bytes);
+        door.peers.forget();
+    });
+}
+
+fn play(door: &mut Door, nat: &mut Nat, mut bytes: &[u8]) {
+    nat.set_names(Some(door.open));
     let (mut guest, mut now) = (Guest::default(), Instant::now());
-    let mut events = Events::with_capacity(64);
     for _ in 0..STEPS {
         let Some((&[opcode, low, high], rest)) = bytes.split_first_chunk() else {
             break;
@@ -152,8 +191,14 @@ pub fn run(mut bytes: &[u8]) {
             now += Duration::from_secs(30);
         }
         guest.full = opcode & FULL != 0;
-        peers.turn(opcode);
-        let port = if opcode & CLOSED == 0 { open.port() } else { 1 };
+        if has_sockets(nat, &door.peers) {
+            door.peers.turn(opcode);
+        }
+        let port = if opcode & CLOSED == 0 {
+            door.open.port()
+        } else {
+            1
+        };
         aim(
             &mut frame,
             port,
@@ -161,8 +206,13 @@ pub fn run(mut bytes: &[u8]) {
         );
         nat.receive(&frame, &mut guest, now);
         nat.flush(!guest.full, &mut guest, now);
-        if poll.poll(&mut events, Some(Duration::ZERO)).is_ok() {
-            for event in &events {
+        if has_sockets(nat, &door.peers)
+            && door
+                .poll
+                .poll(&mut door.events, Some(Duration::ZERO))
+                .is_ok()
+        {
+            for event in &door.events {
                 nat.stirred(event, &mut guest, now);
             }
         }
@@ -172,6 +222,11 @@ pub fn run(mut bytes: &[u8]) {
     let before = guest.frames;
     nat.receive(&echo(), &mut guest, now);
     assert!(guest.frames > before, "the router does not answer");
+}
+
+/// Whether there is anybody to be asked: what nobody is connected to has nothing new.
+fn has_sockets(nat: &Nat, peers: &Peers) -> bool {
+    nat.counts() != Counts::default() || !peers.held.is_empty()
 }
 
 /// Turns what would leave this process to the door's sockets; and, where `numbers` are given, sets those of TCP.

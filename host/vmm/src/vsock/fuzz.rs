@@ -3,9 +3,13 @@
 //! Each step is an opcode and its operands; what is missing at the end is zero. The device must
 //! come to rest after each, and serve an honest stream when its rings are whole.
 
-use std::io::Write;
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
+use rustix::event::epoll;
 use vm_memory::{Bytes, GuestAddress};
 
 #[expect(
@@ -18,12 +22,48 @@ mod driver;
 
 use super::packet::HEADER_LEN;
 use crate::fuzz::Program;
-use driver::{Driver, MEMORY, RX, SIZE, TX};
+use crate::ring::Memory;
+use driver::{Driver, RX, SIZE, TX};
 
 /// More steps add nothing but time.
 const STEPS: usize = 256;
 /// Host sockets open at a time.
 const SOCKETS: usize = 8;
+/// Bytes of the guest's memory: up to the end of the buffers for packets to the host.
+const MEMORY: usize = 0x5_0000;
+static ZEROS: [u8; MEMORY] = [0; MEMORY];
+
+/// What is made once for a thread; of the device itself nothing is left for the next program.
+struct Door {
+    memory: Arc<Memory>,
+    epoll: OwnedFd,
+    event: OwnedFd,
+}
+
+impl Door {
+    fn new() -> io::Result<Self> {
+        let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY)]);
+        Ok(Self {
+            memory: Arc::new(memory.map_err(io::Error::other)?),
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            event: driver::event(),
+        })
+    }
+
+    /// A device as it is at first, and its driver.
+    fn driver(&self) -> io::Result<Driver> {
+        let memory = Arc::clone(&self.memory);
+        let whole = memory.write_slice(&ZEROS, GuestAddress(0));
+        whole.map_err(io::Error::other)?;
+        // Sockets of a program leave the set with their last descriptor; nobody looks at the events.
+        let event = || self.event.try_clone().unwrap_or_else(|_| driver::event());
+        Ok(Driver::with(memory, self.epoll.try_clone()?, event))
+    }
+}
+
+thread_local! {
+    static DOOR: RefCell<Option<Door>> = RefCell::new(Door::new().ok());
+}
 
 /// An address: in the buffers, in the rings, or anywhere at all.
 fn address(program: &mut Program<'_>) -> u64 {
@@ -37,8 +77,16 @@ fn address(program: &mut Program<'_>) -> u64 {
 
 /// Runs one program.
 pub fn run(bytes: &[u8]) {
+    DOOR.with_borrow(|door| {
+        let driver = door.as_ref().and_then(|door| door.driver().ok());
+        if let Some(driver) = driver {
+            play(driver, bytes);
+        }
+    });
+}
+
+fn play(mut driver: Driver, bytes: &[u8]) {
     let mut program = Program::new(bytes);
-    let mut driver = Driver::new();
     driver.device.listen(
         1024,
         Some(Box::new(|_| {

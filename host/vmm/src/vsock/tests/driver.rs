@@ -96,8 +96,12 @@ pub fn packet(op: u16, host: u32, guest: u32) -> Header {
 impl Driver {
     pub fn new() -> Self {
         let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
-        let memory = Arc::new(memory);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        Self::with(Arc::new(memory), epoll, event)
+    }
+
+    /// The same over what is there already: a memory of zeros, an epoll set, and events.
+    pub fn with(memory: Arc<Memory>, epoll: OwnedFd, event: impl Fn() -> OwnedFd) -> Self {
         let mut device = Device::new(GUEST_CID, epoll);
         device.memory = Some(Arc::clone(&memory));
         let ring =
