@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use lighter_protocol::link;
 use mio::{Events, Poll};
-use socket2::SockRef;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet};
+use socket2::SockRef;
 
 use super::frame::ETHERNET;
 use super::plan::{Plan, Target};
