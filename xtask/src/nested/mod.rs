@@ -9,6 +9,7 @@
 //! The outer machine is one kernel and one initramfs: modules, programs with their libraries, the
 //! image, and what it runs: see [`order`]. Takes minutes, so `cargo xtask test` leaves it out.
 
+mod clients;
 mod order;
 mod outcome;
 mod outer;
@@ -25,8 +26,7 @@ use serde::Deserialize;
 use crate::image::cache::Cache;
 use crate::image::debian::{Debian, run_quiet};
 use crate::image::spec::Package;
-use crate::test::CLIENTS;
-use crate::{image, packages, paths, try_it};
+use crate::{image, paths};
 
 const SPEC: &str = include_str!("outer.toml");
 /// Most outer machines of one run. An emulated processor with an emulated processor's extension for virtual machines is
@@ -55,7 +55,8 @@ pub fn run(only: Option<&str>) -> Result<()> {
         bail!("no nested test has that in its name");
     }
     let started = Instant::now();
-    let failed = place.run(programs(&tests)?, &suites, &tests)?;
+    let clients = clients::of(&tests)?;
+    let failed = place.run(&clients, &suites, &tests)?;
     println!("nested tests took {} s", started.elapsed().as_secs());
     if failed.is_empty() {
         return Ok(());
@@ -84,7 +85,11 @@ pub fn measure(times: usize) -> Result<Vec<String>> {
     let program = suites::benchmark(&place.guest)?;
     let tests: Vec<order::Test> = (0..times).map(order::measurement).collect();
     let programs = [order::BENCHMARK, order::WAY_IN].map(|at| (at.to_owned(), program.clone()));
-    let failed = place.run(programs.into(), &[], &tests)?;
+    let clients = clients::Clients {
+        programs: programs.into(),
+        files: Vec::new(),
+    };
+    let failed = place.run(&clients, &[], &tests)?;
     let console = place.console()?;
     for name in &failed {
         eprintln!("left out: {}", outcome::said(&console, name));
@@ -151,14 +156,14 @@ impl Place {
     /// Runs these; which of them failed.
     fn run(
         &self,
-        programs: Vec<(String, PathBuf)>,
+        clients: &clients::Clients,
         suites: &[suites::Suite],
         tests: &[order::Test],
     ) -> Result<Vec<String>> {
         let initramfs = self.folder.join("initramfs.cpio");
         let mut parts = root::Parts {
             modules: &self.modules,
-            programs,
+            clients,
             image: &self.image,
             suites,
             guest: &self.guest,
@@ -183,18 +188,6 @@ impl Place {
         let failed = outcome::failed(&names, &lines);
         Ok(failed.into_iter().map(str::to_owned).collect())
     }
-}
-
-/// The program under test and docker's own, where one of these tests drives them.
-fn programs(tests: &[order::Test]) -> Result<Vec<(String, PathBuf)>> {
-    if !tests.iter().any(|test| test.lighter) {
-        return Ok(Vec::new());
-    }
-    let clients = packages::unpacked(&paths::cache(), "sid", CLIENTS)?;
-    Ok(vec![
-        ("bin/lighter".to_owned(), try_it::build()?),
-        ("bin/docker".to_owned(), clients.join("usr/bin/docker")),
-    ])
 }
 
 /// The unpacked kernel package.

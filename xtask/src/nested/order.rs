@@ -26,6 +26,11 @@ const SCRIPTS: &[(&str, &str)] = &[
     ),
     ("confined", include_str!("tests/confined.sh")),
     (
+        "idle_machine_sleeps",
+        include_str!("tests/idle_machine_sleeps.sh"),
+    ),
+    (COMPOSE, include_str!("tests/compose_application.sh")),
+    (
         "guest_panic_is_told",
         include_str!("tests/guest_panic_is_told.sh"),
     ),
@@ -39,6 +44,8 @@ const SCRIPTS: &[(&str, &str)] = &[
     ),
     ("goes_down", include_str!("tests/goes_down.sh")),
 ];
+/// The one that wants the applications' image and compose.
+pub const COMPOSE: &str = "compose_application";
 /// What those share, at [`LIBRARY_PLACE`].
 pub const LIBRARY: &str = include_str!("tests/lib.sh");
 /// Where they read it.

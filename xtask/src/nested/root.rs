@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::clients::Clients;
 use super::order::{self, Test};
 use super::suites::Suite;
 use crate::image::cpio::Archive;
@@ -36,8 +37,8 @@ const LIMIT: &str = "1200\n";
 pub struct Parts<'a> {
     /// Kernel modules, in the order in which they are loaded.
     pub modules: &'a [PathBuf],
-    /// The program under test and those that drive it, by their places.
-    pub programs: Vec<(String, PathBuf)>,
+    /// The program under test and those that drive it, with their files.
+    pub clients: &'a Clients,
     /// The folder of the image it boots.
     pub image: &'a Path,
     /// Test programs.
@@ -76,7 +77,7 @@ pub fn write(parts: &Parts<'_>, to: &Path) -> Result<()> {
     );
     put("etc/group", 0o644, Content::Text("root:x:0:\n".into()));
     put("bin/busybox", 0o755, Content::File("/bin/busybox".into()));
-    for (place, file) in &parts.programs {
+    for (place, file) in parts.clients.programs.iter().chain(&parts.clients.files) {
         put(place, 0o755, Content::File(file.clone()));
     }
     for path in PROGRAMS.iter().chain(FIRMWARE) {
@@ -86,7 +87,7 @@ pub fn write(parts: &Parts<'_>, to: &Path) -> Result<()> {
     let suites = parts.suites.iter().map(|suite| suite.file.clone());
     for library in libraries(
         programs
-            .chain(parts.programs.iter().map(|(_, file)| file.clone()))
+            .chain(parts.clients.programs.iter().map(|(_, file)| file.clone()))
             .chain(suites),
     )? {
         put(&library, 0o755, Content::File(library.clone().into()));
