@@ -153,6 +153,27 @@ fn input_that_nobody_reads_does_not_spoil_the_end() {
     }
 }
 
+/// It would be asked again and again, and the machine's process on the host would never sleep.
+#[test]
+fn the_random_device_is_left_once_the_kernel_has_enough() {
+    let Some(host) = Host::shared("the_random_device_is_left_once_the_kernel_has_enough") else {
+        return;
+    };
+    let device = "cat /sys/class/misc/hw_random/rng_current; head -c 16 /dev/random | wc -c";
+    let run = [
+        "run",
+        "--rm",
+        "--privileged",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        device,
+    ];
+    assert_eq!(host.docker(&run).ok().out(), "none\n16\n");
+}
+
 #[test]
 fn clients_of_three_generations() {
     let name = "clients_of_three_generations";

@@ -128,7 +128,8 @@ fn session(socket: &Path, query: &str, tty: bool, last: &[u8]) -> String {
     start(socket, &id);
     attach.send(&frame(TEXT, b"typed\n"));
     let mut came = Vec::new();
-    while !came.ends_with(b"got typed") {
+    // The end of the line may come in a frame of its own, which an end of the session would lose.
+    while !(came.ends_with(b"\n") && came.windows(9).any(|part| part == b"got typed")) {
         came.extend(attach.exactly(1));
     }
     attach.send(last);

@@ -25,6 +25,10 @@ const SCRIPTS: &[(&str, &str)] = &[
         include_str!("tests/folder_is_shared.sh"),
     ),
     ("confined", include_str!("tests/confined.sh")),
+    (
+        "idle_machine_sleeps",
+        include_str!("tests/idle_machine_sleeps.sh"),
+    ),
     (COMPOSE, include_str!("tests/compose_application.sh")),
     (
         "guest_panic_is_told",

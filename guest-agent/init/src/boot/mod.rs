@@ -4,6 +4,7 @@ mod cgroup;
 mod data;
 mod mounts;
 mod network;
+mod random;
 mod root;
 mod sysctl;
 
@@ -83,6 +84,7 @@ pub fn guest() -> Result<Booted, BootError> {
     let hostnet = network::second_namespace()?;
     root::make_read_only()?;
     data::mount();
+    random::leave_the_device();
     let since_start = clock_gettime(ClockId::Boottime);
     let ms = since_start.tv_sec * 1000 + since_start.tv_nsec / 1_000_000;
     say(format_args!("the agent starts, {ms} ms after the kernel"));
