@@ -40,6 +40,9 @@ pub struct VmSpec {
     pub cpus: u32,
     /// Guest memory in bytes; a whole number of MiB, at least 128 MiB.
     pub memory_bytes: u64,
+    /// Whether our own monitor asks the host for huge pages (madvise(2), `MADV_HUGEPAGE`). QEMU always does.
+    #[serde(default)]
+    pub huge_pages: bool,
     /// The uncompressed kernel (`vmlinux` with a PVH entry on x86-64).
     pub kernel: PathBuf,
     /// The initial file system.
@@ -153,6 +156,7 @@ mod tests {
             backend: Backend::Qemu,
             cpus: 2,
             memory_bytes: 512 << 20,
+            huge_pages: false,
             kernel: "vmlinux".into(),
             initramfs: "initramfs".into(),
             cmdline_extra: vec!["lighter.debug".into()],

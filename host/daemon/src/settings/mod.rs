@@ -34,6 +34,9 @@ pub struct Settings {
     /// Memory of the machine; none means half of the host's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
+    /// Whether the machine's memory is asked for in huge pages, where Lighter's own monitor runs it.
+    #[serde(rename = "huge-pages")]
+    pub huge_pages: bool,
     /// Size of the data disk.
     pub disk: ByteSize,
     /// What runs the machine.
@@ -51,6 +54,7 @@ impl Default for Settings {
         Self {
             cpus: None,
             memory: None,
+            huge_pages: false,
             disk: ByteSize(64 << 30),
             backend: Backend::Auto,
             shares: Vec::new(),

@@ -265,6 +265,7 @@ async fn launch(
         backend: settings.backend,
         cpus: settings.effective_cpus(),
         memory_bytes: settings.effective_memory(),
+        huge_pages: settings.huge_pages,
         kernel: prepared.kernel.clone(),
         initramfs: prepared.initramfs.clone(),
         cmdline_extra: Vec::new(),

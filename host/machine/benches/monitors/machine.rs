@@ -70,6 +70,7 @@ impl Machine {
             backend: lighter_machine::Backend::Auto,
             cpus: 2,
             memory_bytes: MEMORY,
+            huge_pages: false,
             kernel: kernel.into(),
             initramfs: initramfs.into(),
             cmdline_extra: Vec::new(),

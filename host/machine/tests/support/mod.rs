@@ -97,6 +97,7 @@ pub fn spec(kernel: PathBuf, dir: &Path) -> VmSpec {
         backend: backends::named().unwrap_or_default(),
         cpus: 2,
         memory_bytes: 1024 << 20,
+        huge_pages: false,
         kernel,
         initramfs: initramfs(),
         cmdline_extra: Vec::new(),

@@ -18,6 +18,7 @@ use super::error::Error;
 use super::layout::{
     BASE_END, COMMAND_LINE, COMMAND_LINE_MAX, HIGH_START, MEMORY_MAP, MODULES, START_INFO,
 };
+use super::source::Source;
 use crate::ring::Memory;
 
 const MAGIC: u32 = 0x336e_c578;
@@ -30,12 +31,13 @@ const PAGE: u64 = 4096;
 /// Loads everything; returns the address at which the first processor begins.
 pub fn load(
     memory: &Memory,
-    kernel: &mut File,
-    initramfs: &mut File,
+    kernel: &File,
+    initramfs: &File,
     command_line: &str,
 ) -> Result<GuestAddress, Error> {
     let wrong = |error: &dyn std::fmt::Display| Error::Kernel(error.to_string());
-    let loaded = Elf::load(memory, None, kernel, Some(GuestAddress(HIGH_START)))
+    let mut source = Source::new(kernel, memory);
+    let loaded = Elf::load(memory, None, &mut source, Some(GuestAddress(HIGH_START)))
         .map_err(|error| wrong(&error))?;
     let PvhBootCapability::PvhEntryPresent(entry) = loaded.pvh_boot_cap else {
         return Err(wrong(&"it has no PVH entry"));
@@ -70,7 +72,7 @@ pub fn load(
 /// Puts it at the end of the low memory, where nothing is in its way.
 fn load_initramfs(
     memory: &Memory,
-    initramfs: &mut File,
+    mut initramfs: &File,
     kernel_end: u64,
 ) -> Result<hvm_modlist_entry, Error> {
     let wrong = |error: &dyn std::fmt::Display| Error::Kernel(error.to_string());
@@ -85,7 +87,11 @@ fn load_initramfs(
         .map_err(|error| wrong(&error))?;
     let length = usize::try_from(size).map_err(|error| wrong(&error))?;
     memory
-        .read_exact_volatile_from(GuestAddress(from), initramfs, length)
+        .read_exact_volatile_from(
+            GuestAddress(from),
+            &mut Source::new(initramfs, memory),
+            length,
+        )
         .map_err(|error| wrong(&error))?;
     Ok(hvm_modlist_entry {
         paddr: from,

@@ -70,7 +70,7 @@ pub fn run(bytes: &[u8]) {
             return;
         }
         let memory = &door.memories[which];
-        let loaded = boot::load(memory, &mut door.kernel, &mut door.initramfs, &line);
+        let loaded = boot::load(memory, &door.kernel, &door.initramfs, &line);
         if let Ok(entry) = loaded {
             check(memory, entry, initramfs.into(), &line);
         }

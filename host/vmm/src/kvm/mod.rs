@@ -21,6 +21,7 @@ mod memory;
 mod monitor;
 mod mptable;
 mod ports;
+mod source;
 mod vcpu;
 
 pub use error::Error;

@@ -31,6 +31,8 @@ pub struct Config {
     pub cpus: u8,
     /// Memory in bytes, whole MiB.
     pub memory_bytes: u64,
+    /// Whether the host is asked to give it in huge pages.
+    pub huge_pages: bool,
     /// The uncompressed kernel with a PVH entry.
     pub kernel: File,
     /// The initial file system.
@@ -155,14 +157,14 @@ impl Monitor {
         let Config {
             kvm,
             cpus,
-            mut kernel,
-            mut initramfs,
+            kernel,
+            initramfs,
             ..
         } = config;
         vcpu::handle_kicks()?;
         let kvm = into_kvm(kvm);
         let vm = kvm.create_vm().map_err(Error::kvm("make a machine"))?;
-        let memory = Arc::new(memory::make(config.memory_bytes)?);
+        let memory = Arc::new(memory::make(config.memory_bytes, config.huge_pages)?);
         map(&vm, &memory)?;
         let serial = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)
             .map_err(Error::system("an event descriptor"))?;
@@ -173,7 +175,7 @@ impl Monitor {
         show(&vm, &memory, &registers)?;
         let (bus, words) = connect(&vm, config.devices, &memory, &registers)?;
         let line = [config.command_line.as_str(), &words].join(" ");
-        let entry = boot::load(&memory, &mut kernel, &mut initramfs, &line)?;
+        let entry = boot::load(&memory, &kernel, &initramfs, &line)?;
         mptable::write(&memory, cpus)?;
         let supported = cpuid::supported(&kvm)?;
         let deadline = kvm.check_extension(Cap::TscDeadlineTimer);

@@ -2,7 +2,7 @@
 # The real `lighter` chooses its own monitor by itself, and the engine answers.
 set -e
 test -c /dev/kvm
-lighter config set cpus 2
+lighter config set cpus 2 huge-pages true
 lighter up
 lighter status | tee /tmp/status
 grep -q 'backend *kvm .*, kvm,' /tmp/status

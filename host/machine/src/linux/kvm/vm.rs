@@ -102,6 +102,7 @@ impl KvmVm {
             kvm: kvm.into(),
             cpus: u8::try_from(spec.cpus).map_err(|e| Error::Spec(e.to_string()))?,
             memory_bytes: spec.memory_bytes,
+            huge_pages: spec.huge_pages,
             kernel: parts.kernel.into(),
             initramfs: parts.initramfs.into(),
             command_line: cmdline::of(CMDLINE, spec),

@@ -175,6 +175,7 @@ mod tests {
             backend: Backend::Qemu,
             cpus: 3,
             memory_bytes: 768 << 20,
+            huge_pages: false,
             kernel: "/home/ann/vmlinux".into(),
             initramfs: "/home/ann/initramfs".into(),
             cmdline_extra: vec!["lighter.debug".into()],
