@@ -2,20 +2,13 @@
 //! it, is given to a machine, which has to have all that was acknowledged by then.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use lighter_tests::disk_log::{DiskLog, Recorder};
+use lighter_tests::disk_log::{self, Losses, Place, Recorder};
+use lighter_tests::random::Random;
 use lighter_tests::registry::Entry;
 use lighter_tests::tars::{image, layer};
 use lighter_tests::{Host, Registry, env, run};
-
-use crate::random::Random;
-
-/// A place in the log.
-type Place = u64;
 
 /// Between which places of the log something is there for sure.
 #[derive(Debug, Clone, Copy)]
@@ -179,49 +172,6 @@ fn check(host: &Host, told: &Told, place: Place, context: &str) {
     host.lighter(&["down", "--force"]).ok();
 }
 
-fn copy(from: &Path, to: &Path) {
-    let mut copy = Command::new("cp");
-    copy.args(["--sparse=always", "--reflink=auto"])
-        .args([from, to]);
-    run(copy, b"", Duration::from_secs(120)).ok();
-}
-
-fn open(disk: &Path) -> File {
-    let disk = OpenOptions::new().write(true).open(disk);
-    disk.expect("the disk")
-}
-
-/// Does some of the writes behind a flush, in any order, one of them not to its end.
-fn tear(log: &DiskLog, behind: &[usize], random: &mut Random, disk: &File) {
-    let mut chosen: Vec<usize> = behind
-        .iter()
-        .copied()
-        .filter(|_| random.below(2) == 0)
-        .collect();
-    for at in (1..chosen.len()).rev() {
-        let other = random.below(at as u64 + 1);
-        chosen.swap(at, usize::try_from(other).unwrap_or(0));
-    }
-    let torn = chosen.len().saturating_sub(1);
-    for (turn, number) in chosen.into_iter().enumerate() {
-        let entry = &log.entries[number];
-        let sectors = match turn == torn {
-            true => random.below(entry.sectors() + 1),
-            false => entry.sectors(),
-        };
-        log.apply(entry, sectors, disk).expect("the disk takes it");
-    }
-}
-
-/// So many of the flushes, evenly.
-fn sample(flushes: &[usize], most: usize) -> Vec<usize> {
-    let step = flushes.len().div_ceil(most).max(1);
-    // The last is always one of them.
-    let mut sampled: Vec<usize> = flushes.iter().rev().step_by(step).copied().collect();
-    sampled.reverse();
-    sampled
-}
-
 #[test]
 fn power_lost_after_any_flush_loses_nothing_acknowledged() {
     let name = "power_lost_after_any_flush_loses_nothing_acknowledged";
@@ -241,44 +191,27 @@ fn power_lost_after_any_flush_loses_nothing_acknowledged() {
     host.lighter(&["down"]).ok();
     let disk = host.home().join("data/disk.img");
     let base = host.home().join("base.img");
-    copy(&disk, &base);
+    disk_log::copy(&disk, &base).expect("a copy of the disk");
 
-    let recorder = Recorder::new(host.home());
+    let path = host.home().join("disk.log");
     let mut up = host.lighter_command();
-    up.env("LIGHTER_QEMU", &recorder.qemu).arg("up");
+    up.env("LIGHTER_DISK_LOG", &path).arg("up");
     run(up, b"", Duration::from_secs(120)).ok();
+    let recorder = Recorder::open(&path);
     let told = work(&host, &recorder, &registry, rounds);
     host.lighter(&["down", "--force"]).ok();
 
     let log = recorder.read();
-    let flushes: Vec<usize> = (0..log.entries.len())
-        .filter(|number| log.entries[*number].flushes)
-        .collect();
-    println!("{} writes, {} flushes", log.entries.len(), flushes.len());
-    assert!(flushes.len() > 20 * rounds, "the work was not recorded");
-    let mut random = Random::new();
-    let mut applied = 0;
-    let whole = open(&base);
-    for flush in sample(&flushes, env::count(3, 200)) {
-        for entry in &log.entries[applied..=flush] {
-            log.apply(entry, entry.sectors(), &whole)
-                .expect("the disk takes it");
-        }
-        applied = flush + 1;
-        let behind = log.entries[applied..]
-            .iter()
-            .take_while(|entry| !entry.flushes);
-        let behind: Vec<usize> = (applied..applied + behind.count()).collect();
-        // The power may go at any moment before the next flush, and what was acknowledged until then is on
-        // the disk by this one.
-        let place = log.entries[behind.last().copied().unwrap_or(flush)].end();
-        copy(&base, &disk);
-        check(&host, &told, place, &format!("after flush {flush}"));
-        if behind.is_empty() {
-            continue;
-        }
-        copy(&base, &disk);
-        tear(&log, &behind, &mut random, &open(&disk));
-        check(&host, &told, place, &format!("after flush {flush}, torn"));
-    }
+    let flushes = log.flushes().len();
+    println!("{} entries, {flushes} flushes", log.entries.len());
+    assert!(flushes > 20 * rounds, "the work was not recorded");
+    let how = Losses {
+        base: &base,
+        disk: &disk,
+        flushes: env::count(3, 200),
+        torn: 1,
+    };
+    log.losses(&how, &mut Random::new(), |loss| {
+        check(&host, &told, loss.place, &loss.what);
+    });
 }

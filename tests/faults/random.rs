@@ -5,31 +5,11 @@
 
 use std::time::Duration;
 
+use lighter_tests::random::Random;
 use lighter_tests::registry::Entry;
 use lighter_tests::{Host, Registry, env, image};
 
 use crate::guest::{ENGINE, ENTER, arm, arm_again, client, kill_later, life};
-
-/// A small generator (xorshift64*), so that a seed names a whole run.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new() -> Self {
-        // Zero would stay zero.
-        Self(env::seed() | 1)
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % limit
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[usize::try_from(self.below(all.len() as u64)).unwrap_or(0)]
-    }
-}
 
 /// What is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

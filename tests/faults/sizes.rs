@@ -1,9 +1,9 @@
 //! Whoever dies: the limits on the disk are those of the containers and volumes there are.
 
+use lighter_tests::random::Random;
 use lighter_tests::{Host, env, limits, until};
 
 use crate::guest::{ENGINE, KILLER, arm, arm_again, client, kill_later};
-use crate::random::Random;
 
 /// The sizes, in KiB, of the containers and volumes there are.
 fn sizes(host: &Host) -> Vec<u64> {

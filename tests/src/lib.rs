@@ -31,6 +31,7 @@ pub mod limits;
 pub mod namespaces;
 pub mod probe;
 pub mod proxy;
+pub mod random;
 pub mod reference;
 pub mod registry;
 pub mod run;

@@ -179,6 +179,7 @@ async fn live(started: Started) {
         settings,
         lock,
         boot_limit,
+        disk_log,
     } = started;
     let home = sys::host_user()
         .map(|user| user.home)
@@ -199,6 +200,7 @@ async fn live(started: Started) {
         paths: paths.clone(),
         exe,
         boot_limit,
+        disk_log,
         allowed: Arc::clone(&allowed),
         routes: routes::follow(),
     };

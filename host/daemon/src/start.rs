@@ -123,6 +123,8 @@ pub struct Started {
     pub lock: FileLock,
     /// Longest time a boot may take.
     pub boot_limit: Duration,
+    /// A log of what the machine does to its disk, for tests: `LIGHTER_DISK_LOG`.
+    pub disk_log: Option<PathBuf>,
 }
 
 /// Ordinary limit of a boot; long, for emulation on a busy machine.
@@ -149,6 +151,9 @@ pub fn start() -> Result<Started, StartError> {
         .ok()
         .and_then(|text| text.parse().ok())
         .map_or(BOOT_LIMIT, Duration::from_secs);
+    let disk_log = std::env::var_os("LIGHTER_DISK_LOG")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
     Ok(Started {
         paths,
         exe,
@@ -156,6 +161,7 @@ pub fn start() -> Result<Started, StartError> {
         settings,
         lock,
         boot_limit,
+        disk_log,
     })
 }
 

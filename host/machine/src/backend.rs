@@ -43,6 +43,8 @@ pub struct VmParts {
     pub initramfs: ClientStream,
     /// One for each of `spec.disks`.
     pub disks: Vec<ClientStream>,
+    /// One for each of `spec.disks` that has a log, in their order: an empty file, open for reading and writing.
+    pub disk_logs: Vec<ClientStream>,
     /// One connected vhost-user socket for each of `spec.shares`.
     pub shares: Vec<ClientStream>,
     /// The name of a listening vhost-user socket for `spec.network`.
@@ -59,14 +61,16 @@ impl VmParts {
     /// # Errors
     /// [`Error::Spec`] where there is not.
     pub fn check(&self, spec: &VmSpec) -> Result<(), Error> {
+        let logs = spec.disks.iter().filter(|disk| disk.log.is_some());
         let complete = self.disks.len() == spec.disks.len()
+            && self.disk_logs.len() == logs.count()
             && self.shares.len() == spec.shares.len()
             && self.network.is_some() == spec.network.is_some();
         if complete {
             return Ok(());
         }
         Err(Error::Spec(
-            "there is not one descriptor for each disk, share and network card".into(),
+            "there is not one descriptor for each disk, log, share and network card".into(),
         ))
     }
 }

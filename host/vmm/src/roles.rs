@@ -159,7 +159,8 @@ mod tests {
             let soon = std::time::Duration::from_millis(1);
             let patience = crate::patience::Patience::spawn(ours, soon).unwrap();
             let _limit = patience.limit();
-            disk();
+            disk(None);
+            disk(Some(tempfile::tempfile().unwrap()));
             memory_given_back();
             random_numbers();
             printed();
@@ -179,11 +180,12 @@ mod tests {
         assert_eq!(status.code(), Some(7), "{status}");
     }
 
-    fn disk() {
+    fn disk(log: Option<std::fs::File>) {
         const STATUS: u64 = DATA + 0x800;
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 20).unwrap();
-        let disk = crate::blk::device(file, false, crate::blk::Full::default()).unwrap();
+        let full = crate::blk::Full::default();
+        let disk = crate::blk::device(file, false, full, log).unwrap();
         let mut guest = Guest::up(disk);
         // One sector at the start: its number, how many, and no flags, for those who want ranges.
         let mut range = [0; 512];

@@ -45,6 +45,11 @@ const SUITES: &[Rule] = &[
         left_out: &[],
         long: &[],
     },
+    Rule {
+        program: "power",
+        left_out: &[],
+        long: &[],
+    },
 ];
 
 /// Those whose machines are those of `lighter` itself.

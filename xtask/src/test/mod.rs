@@ -55,11 +55,6 @@ const NEEDED: &[Package] = &[
         name: "qemu-system-x86",
         suite: Some("bookworm-backports"),
     },
-    // qemu-nbd, which writes down what a machine does to its disk.
-    Package {
-        name: "qemu-utils",
-        suite: Some("bookworm-backports"),
-    },
 ];
 
 /// Cases of each generated test in a long run; ordinarily it is proptest's own number.

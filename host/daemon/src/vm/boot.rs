@@ -34,6 +34,8 @@ pub struct Recipe {
     pub exe: PathBuf,
     /// Longest time from launch to an engine that answers.
     pub boot_limit: Duration,
+    /// Where everything stands that the machine does to its disk, for tests; see [`Disk::log`].
+    pub disk_log: Option<PathBuf>,
     /// Which host folders containers may be given.
     pub allowed: Arc<AllowList>,
     /// Where the host has routes of its own to.
@@ -272,6 +274,7 @@ async fn launch(
         disks: vec![Disk {
             path: prepared.disk.clone(),
             read_only: false,
+            log: recipe.disk_log.clone(),
         }],
         shares: vec![DeviceShare {
             tag: lighter_files::TAG.to_owned(),

@@ -77,6 +77,7 @@ impl Machine {
             disks: vec![Disk {
                 path: disk,
                 read_only: false,
+                log: None,
             }],
             shares: Vec::new(),
             network: None,
@@ -95,6 +96,7 @@ impl Machine {
             kernel: File::open(kernel)?.into(),
             initramfs: File::open(initramfs)?.into(),
             disks: vec![writable.into()],
+            disk_logs: Vec::new(),
             shares: Vec::new(),
             network: None,
             console: console.into(),

@@ -396,7 +396,7 @@ fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd), Error> {
     .map_err(|e| Error::system("make a socket", e))
 }
 
-/// Opens what the specification names: kernel, initramfs, console, disks.
+/// Opens what the specification names: kernel, initramfs, console, disks, and their logs.
 async fn open_parts(config: &LaunchConfig) -> Result<Vec<OwnedFd>, Error> {
     let open = |path: &Path, flags: OFlags| {
         rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
@@ -420,6 +420,11 @@ async fn open_parts(config: &LaunchConfig) -> Result<Vec<OwnedFd>, Error> {
             lock_disk(&file, &disk.path, ENDING).await?;
         }
         parts.push(file);
+    }
+    for log in spec.disks.iter().filter_map(|disk| disk.log.as_deref()) {
+        // One that is there is another machine's, and may be all that is left of its disk.
+        let access = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        parts.push(open(log, access)?);
     }
     Ok(parts)
 }
@@ -470,6 +475,51 @@ fn spawn(config: &LaunchConfig, socket: OwnedFd) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Backend, Disk, Secret, VmSpec};
+
+    #[tokio::test]
+    async fn a_disks_log_is_made_and_one_that_is_there_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["kernel", "initramfs", "disk", "disk.log"] {
+            std::fs::write(at(name), name).unwrap();
+        }
+        let config = LaunchConfig {
+            run_dir: at("run"),
+            exe: at("lighter"),
+            args: Vec::new(),
+            spec: VmSpec {
+                backend: Backend::Auto,
+                cpus: 1,
+                memory_bytes: crate::spec::MIN_MEMORY,
+                huge_pages: false,
+                kernel: at("kernel"),
+                initramfs: at("initramfs"),
+                cmdline_extra: Vec::new(),
+                disks: vec![Disk {
+                    path: at("disk"),
+                    read_only: false,
+                    log: Some(at("disk.log")),
+                }],
+                shares: Vec::new(),
+                network: None,
+                console_log: at("console"),
+                console_limit: 4096,
+            },
+            secret: Secret::new([0; 32]),
+            share_sockets: Vec::new(),
+            network_socket: None,
+            log: None,
+            hold: Vec::new(),
+        };
+        let error = open_parts(&config).await.unwrap_err().to_string();
+        assert!(error.contains("disk.log"), "{error}");
+        assert_eq!(std::fs::read(at("disk.log")).unwrap(), b"disk.log");
+        std::fs::remove_file(at("disk.log")).unwrap();
+        // Kernel, initial file system, console, disk, log.
+        assert_eq!(open_parts(&config).await.unwrap().len(), 5);
+        assert_eq!(std::fs::read(at("disk.log")).unwrap(), b"");
+    }
 
     #[tokio::test]
     async fn a_disk_has_one_machine_at_a_time() {

@@ -441,6 +441,8 @@ fn sort(start: &Start, fds: Vec<OwnedFd>) -> Result<Sorted, Error> {
         .iter()
         .map(|_| next())
         .collect::<Result<_, _>>()?;
+    let logs = start.spec.disks.iter().filter(|disk| disk.log.is_some());
+    let disk_logs = logs.map(|_| next()).collect::<Result<_, _>>()?;
     let shares = start
         .spec
         .shares
@@ -455,6 +457,7 @@ fn sort(start: &Start, fds: Vec<OwnedFd>) -> Result<Sorted, Error> {
             kernel,
             initramfs,
             disks,
+            disk_logs,
             shares,
             network,
             console,

@@ -17,7 +17,7 @@ pub const MAX_FDS: usize = 64;
 pub const MAX_FIRST: usize = 4 << 10;
 
 /// The first packet to a new machine process. Beside it, in this order: the lock, the listening
-/// socket, kernel, initramfs, console, then disks, shares, the network, and what is only to be held.
+/// socket, kernel, initramfs, console, then disks, their logs, shares, the network, and what is only to be held.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
     /// The machine.

@@ -7,13 +7,16 @@
 //! Ports: 10 echo, 11 duplex pattern, 12 half-close seen from the guest, 13 stalled reader, 14 its
 //! release, 15 orders, 16 connects back to the host, 17 endless source, 18 echo for a crowd (one
 //! thread for all its streams), 19 echo with the digest of what it heard, 20 records on the disk, 21 takes
-//! all and tells how much.
+//! all and tells how much, 22 a journal on the disk.
 
 use std::{
     ffi::{c_int, c_ulong, c_void},
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     sync::{Condvar, Mutex},
     thread,
 };
@@ -39,6 +42,7 @@ unsafe extern "C" {
     fn setrlimit(resource: c_int, limit: *const [u64; 2]) -> c_int;
     fn sched_setaffinity(thread: c_int, size: usize, processors: *const u64) -> c_int;
     fn sched_getcpu() -> c_int;
+    fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
 }
 
 const AF_VSOCK: c_int = 40;
@@ -372,6 +376,55 @@ fn records(mut stream: File) -> io::Result<()> {
     stream.write_all(&count.to_le_bytes())
 }
 
+/// Bytes of a block of a journal, the blocks of one of its records, and how many records it keeps.
+const BLOCK: u64 = 4096;
+const BLOCKS: u64 = 4;
+const KEPT: u64 = 7;
+
+/// Takes its number and a seed, and then a byte for each record: writes its blocks, which are far from each other, and
+/// when they are on the disk its number into the journal's first block, and acknowledges it when that is. The fourth of
+/// four records is of zeroes, and the second is written where the disk was told that nothing is wanted any more.
+fn journal(mut stream: File) -> io::Result<()> {
+    let disk = File::options().read(true).write(true).open("/dev/vda")?;
+    let mut head = [0; 16];
+    stream.read_exact(&mut head)?;
+    let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
+    let (start, seed) = (number(0) * (1 + BLOCKS * KEPT) * BLOCK, number(8));
+    let mut bytes = [0; BLOCK as usize];
+    let mut record = 0_u64;
+    while stream.read(&mut [0])? == 1 {
+        record += 1;
+        for block in 0..BLOCKS {
+            let at = start + (1 + block * KEPT + record % KEPT) * BLOCK;
+            if record % 4 == 0 {
+                range(&disk, BLKZEROOUT, at)?;
+                continue;
+            }
+            if record % 4 == 2 {
+                range(&disk, BLKDISCARD, at)?;
+            }
+            Pattern(seed ^ record << 8 ^ block).fill(&mut bytes);
+            disk.write_all_at(&bytes, at)?;
+        }
+        disk.sync_data()?;
+        disk.write_all_at(&record.to_le_bytes(), start)?;
+        disk.sync_data()?;
+        stream.write_all(&record.to_le_bytes())?;
+    }
+    Ok(())
+}
+
+/// `_IO(0x12, 119)` and `_IO(0x12, 127)`: a range of a disk is not wanted, or is to be zeroes.
+const BLKDISCARD: c_ulong = 0x1277;
+const BLKZEROOUT: c_ulong = 0x127f;
+
+/// Has the disk do that with a block.
+fn range(disk: &File, what: c_ulong, at: u64) -> io::Result<()> {
+    // SAFETY: an open disk, and a whole range that outlives the call.
+    check(unsafe { ioctl(disk.as_raw_fd(), what, &[at, BLOCK]) })?;
+    Ok(())
+}
+
 /// Bytes that the disk is timed with.
 const TIMED: usize = 64 << 20;
 
@@ -497,6 +550,7 @@ fn main() {
     serve(19, echo_with_digest);
     serve(20, records);
     serve(21, sink);
+    serve(22, journal);
     let listener = listen_on(18).expect("a port of our own");
     thread::spawn(move || crowd(&listener));
     // Last: whoever reaches the orders finds all others.

@@ -42,6 +42,7 @@ pub fn open_parts(spec: &VmSpec) -> VmParts {
         kernel: open(&spec.kernel),
         initramfs: open(&spec.initramfs),
         disks: spec.disks.iter().map(|disk| writable(&disk.path)).collect(),
+        disk_logs: Vec::new(),
         shares: Vec::new(),
         network: None,
         console: writable(&spec.console_log),

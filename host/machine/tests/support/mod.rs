@@ -33,6 +33,7 @@ pub mod port {
     pub const CROWD: u32 = 18;
     pub const DIGEST_ECHO: u32 = 19;
     pub const RECORDS: u32 = 20;
+    pub const JOURNAL: u32 = 22;
 }
 
 /// How long anything in these tests may take; a hang is a failure, slowness is not.
@@ -104,6 +105,7 @@ pub fn spec(kernel: PathBuf, dir: &Path) -> VmSpec {
         disks: vec![Disk {
             path: disk,
             read_only: false,
+            log: None,
         }],
         shares: Vec::new(),
         network: None,

@@ -12,6 +12,7 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BL
 use vm_memory::{Bytes as _, GuestMemoryBackend as _, VolatileSlice};
 
 use super::MAX_RANGES;
+use super::log::{Change, Log};
 use super::request::{Part, Request, SECTOR, What};
 use crate::ring::Memory;
 use crate::said::Said;
@@ -42,7 +43,8 @@ impl Done {
             written: 0,
         }
     }
-    const OK: Self = Self::status(VIRTIO_BLK_S_OK);
+    /// It was done.
+    pub const OK: Self = Self::status(VIRTIO_BLK_S_OK);
     /// The guest sees an I/O error.
     pub const FAILED: Self = Self::status(VIRTIO_BLK_S_IOERR);
     const UNSUPPORTED: Self = Self::status(VIRTIO_BLK_S_UNSUPP);
@@ -62,6 +64,8 @@ pub struct Disk {
     /// A flush failed once: what was lost is not known, and the kernel says so only once. From then on nothing is
     /// said to be on the disk.
     lost: AtomicBool,
+    /// Of what is done to it, for tests.
+    log: Option<Log>,
     said: Lines,
 }
 
@@ -82,8 +86,14 @@ impl Disk {
             length,
             read_only,
             lost: AtomicBool::new(false),
+            log: None,
             said: Lines::default(),
         }
+    }
+
+    /// The same with a log, if there is one.
+    pub fn logged(self, log: Option<Log>) -> Self {
+        Self { log, ..self }
     }
 
     /// Does what takes no waiting: reads from the page cache, writes to it. Nothing when it would wait, or take long.
@@ -91,6 +101,8 @@ impl Disk {
         match request.what {
             What::Read | What::Write if request.length > LONG => None,
             What::Read => self.read(request, memory, libc::RWF_NOWAIT),
+            // It may wait for a flush.
+            What::Write if self.log.is_some() => None,
             What::Write => self.write(request, memory).ok(),
             What::Name => Some(name(request, memory)),
             What::Unknown => Some(Done::UNSUPPORTED),
@@ -106,10 +118,22 @@ impl Disk {
         match request.what {
             What::Read => Ok(self.read(request, memory, 0).unwrap_or(Done::FAILED)),
             What::Write => self.write(request, memory),
-            What::Flush => Ok(self.flush()),
+            What::Flush => self.change(Change::Flush, || Ok(self.flush())),
             What::Discard | What::Zero => self.ranges(request, memory),
             What::Name => Ok(name(request, memory)),
             What::Unknown => Ok(Done::UNSUPPORTED),
+        }
+    }
+
+    /// Does this by `how`; where there is a log, with its entry.
+    fn change(
+        &self,
+        change: Change,
+        how: impl FnOnce() -> Result<Done, NoRoom>,
+    ) -> Result<Done, NoRoom> {
+        match &self.log {
+            Some(log) => log.record(change, &self.file, how),
+            None => how(),
         }
     }
 
@@ -166,16 +190,19 @@ impl Disk {
         let (Some(offset), Some(vectors)) = (place, Vectors::of(&request.data, memory)) else {
             return Ok(Done::FAILED);
         };
-        match vectors.transfer(Side::Write, &self.file, offset) {
-            Ok(()) => Ok(Done::OK),
-            Err(Errno::NOSPC | Errno::DQUOT) => Err(NoRoom),
-            Err(error) => {
-                if self.said.write.first() {
-                    tracing::warn!(%error, offset, "the disk's file cannot be written");
+        let length = request.length;
+        self.change(Change::Write { offset, length }, || {
+            match vectors.transfer(Side::Write, &self.file, offset) {
+                Ok(()) => Ok(Done::OK),
+                Err(Errno::NOSPC | Errno::DQUOT) => Err(NoRoom),
+                Err(error) => {
+                    if self.said.write.first() {
+                        tracing::warn!(%error, offset, "the disk's file cannot be written");
+                    }
+                    Ok(Done::FAILED)
                 }
-                Ok(Done::FAILED)
             }
-        }
+        })
     }
 
     fn ranges(&self, request: &Request, memory: &Memory) -> Result<Done, NoRoom> {
@@ -221,19 +248,25 @@ impl Disk {
         // Zeroes that may not be a hole keep their room.
         let keep = what == What::Zero && flags & UNMAP == 0;
         let kind = if keep { zero } else { hole };
-        match rustix::fs::fallocate(self.file.as_fd(), kind, offset, length) {
-            Ok(()) => Ok(Done::OK),
-            // A discard is a wish; zeroes are not, and a file system without holes cannot give them this way.
-            Err(Errno::OPNOTSUPP) if what == What::Discard => Ok(Done::OK),
-            Err(Errno::NOSPC | Errno::DQUOT) => Err(NoRoom),
-            Err(Errno::OPNOTSUPP) => Ok(Done::UNSUPPORTED),
-            Err(error) => {
-                if self.said.range.first() {
-                    tracing::warn!(%error, offset, "a range of the disk's file cannot be emptied");
+        let change = match what {
+            What::Discard => Change::Discard { offset, length },
+            _ => Change::Zero { offset, length },
+        };
+        self.change(change, || {
+            match rustix::fs::fallocate(self.file.as_fd(), kind, offset, length) {
+                Ok(()) => Ok(Done::OK),
+                // A discard is a wish; zeroes are not, and a file system without holes cannot give them this way.
+                Err(Errno::OPNOTSUPP) if what == What::Discard => Ok(Done::OK),
+                Err(Errno::NOSPC | Errno::DQUOT) => Err(NoRoom),
+                Err(Errno::OPNOTSUPP) => Ok(Done::UNSUPPORTED),
+                Err(error) => {
+                    if self.said.range.first() {
+                        tracing::warn!(%error, offset, "a range of the disk's file cannot be emptied");
+                    }
+                    Ok(Done::FAILED)
                 }
-                Ok(Done::FAILED)
             }
-        }
+        })
     }
 }
 

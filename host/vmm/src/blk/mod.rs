@@ -10,11 +10,13 @@
 //! A flush is acknowledged when fdatasync has returned. A write for which the host has no room waits, and the
 //! daemon is told; the guest never sees an error for that.
 //!
-//! [`request`] reads what the guest wants, [`file`] does it, [`pool`] does what waits.
+//! [`request`] reads what the guest wants, [`file`] does it, [`pool`] does what waits, [`log`] keeps what was done, for
+//! tests.
 
 mod file;
 #[cfg(all(feature = "fuzz", not(test)))]
 pub(crate) mod fuzz;
+mod log;
 mod pool;
 mod request;
 #[cfg(test)]
@@ -68,14 +70,17 @@ impl Full {
     }
 }
 
-/// A device over this file, which is a whole number of sectors; starts its threads.
+/// A device over this file, which is a whole number of sectors; starts its threads. In `log`, an empty file, stands
+/// everything that is done to the disk, before the guest hears of it; a disk with one is slow, and for tests.
 ///
 /// # Errors
-/// When the system gives no threads, or the file's size cannot be told.
-pub fn device(file: File, read_only: bool, full: Full) -> io::Result<Served> {
+/// When the system gives no threads, the file's size cannot be told, or the log cannot be begun.
+pub fn device(file: File, read_only: bool, full: Full, log: Option<File>) -> io::Result<Served> {
     let sectors = file.metadata()?.len() / SECTOR;
     let waker = Waker::new()?;
-    let disk = Arc::new(file::Disk::new(file, sectors * SECTOR, read_only));
+    let log = log.map(log::Log::new).transpose()?;
+    let disk = file::Disk::new(file, sectors * SECTOR, read_only);
+    let disk = Arc::new(disk.logged(log));
     let handler = Requests {
         pool: Pool::spawn(Arc::clone(&disk), waker.clone(), full)?,
         disk,

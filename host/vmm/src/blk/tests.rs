@@ -1,5 +1,7 @@
 //! The disk as a guest uses it, and as a hostile one does.
 
+mod log;
+
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
@@ -39,7 +41,7 @@ fn disk(read_only: bool) -> (Guest, File) {
     let file = tempfile::tempfile().unwrap();
     file.set_len(LENGTH).unwrap();
     let copy = file.try_clone().unwrap();
-    let block = super::device(file, read_only, Full::default()).unwrap();
+    let block = super::device(file, read_only, Full::default(), None).unwrap();
     (Guest::up(block), copy)
 }
 
@@ -241,8 +243,9 @@ fn what_was_not_given_back_is_not_taken_again_for_ever() {
         given: 0,
     };
     // Its own device does not run: what it offers is served here.
-    let mut guest =
-        Guest::new(super::device(tempfile::tempfile().unwrap(), false, Full::default()).unwrap());
+    let mut guest = Guest::new(
+        super::device(tempfile::tempfile().unwrap(), false, Full::default(), None).unwrap(),
+    );
     let mut ring = guest.ring();
     let memory = Arc::clone(&guest.memory);
     header(&guest, WRITE, 0);

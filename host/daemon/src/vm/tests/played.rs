@@ -91,6 +91,7 @@ fn owner(dir: &Path) -> Vm {
     let recipe = Recipe {
         exe: dir.join("no-program"),
         boot_limit: Duration::from_millis(20),
+        disk_log: None,
         allowed: Arc::new(AllowList::new(dir, &paths)),
         routes: watch::channel(Vec::new()).1,
         paths,

@@ -1,5 +1,6 @@
 //! A machine under our own monitor.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -89,7 +90,8 @@ impl KvmVm {
             vsock: &self.vsock,
             full: &self.full,
         };
-        let mut devices = devices.make(parts.disks, parts.shares, parts.network)?;
+        let disks = (parts.disks, parts.disk_logs);
+        let mut devices = devices.make(disks, parts.shares, parts.network)?;
         let printed = Box::new(Lines::new(console.clone()));
         let printer = lighter_vmm::console::device(printed);
         devices.push(Box::new(
@@ -162,17 +164,21 @@ struct Devices<'a> {
 }
 
 impl Devices<'_> {
-    /// In the order in which the guest finds them: disks are named by it.
+    /// In the order in which the guest finds them: disks, which come with the logs of those that have one, are named
+    /// by it.
     fn make(
         &self,
-        disks: Vec<OwnedFd>,
+        (disks, logs): (Vec<OwnedFd>, Vec<OwnedFd>),
         shares: Vec<OwnedFd>,
         network: Option<OwnedFd>,
     ) -> Result<Vec<Box<dyn Device>>, Error> {
         let system = |e: io::Error| Error::system("start a device", e);
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
+        let mut logs = logs.into_iter().map(File::from);
         for (disk, file) in self.spec.disks.iter().zip(disks) {
-            let block = lighter_vmm::blk::device(file.into(), disk.read_only, self.full.clone());
+            let log = disk.log.as_ref().and_then(|_| logs.next());
+            let (file, full) = (file.into(), self.full.clone());
+            let block = lighter_vmm::blk::device(file, disk.read_only, full, log);
             devices.push(Box::new(block.map_err(system)?));
         }
         let (kind, ring, extra) = VSOCK;

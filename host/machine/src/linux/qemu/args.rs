@@ -31,6 +31,8 @@ pub struct Fds {
     pub initramfs: RawFd,
     /// One for each disk.
     pub disks: Vec<RawFd>,
+    /// One for each disk that has a log, open for reading and writing.
+    pub disk_logs: Vec<RawFd>,
     /// A connected vhost-user socket for each share.
     pub shares: Vec<RawFd>,
     /// The name of the network card's vhost-user socket: QEMU takes none that is connected already for this.
@@ -90,9 +92,15 @@ pub fn arguments(spec: &VmSpec, accelerator: Accelerator, fds: &Fds) -> Vec<Stri
         "-device",
         "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on",
     );
+    let mut logs = fds.disk_logs.iter();
     for (at, (disk, fd)) in spec.disks.iter().zip(&fds.disks).enumerate() {
         args.option("-add-fd", format!("fd={fd},set={}", at + 1));
-        args.option("-blockdev", block_device(at, disk.read_only));
+        let log = disk.log.as_ref().and_then(|_| logs.next()).map(|fd| {
+            let set = spec.disks.len() + at + 1;
+            args.option("-add-fd", format!("fd={fd},set={set}"));
+            set
+        });
+        args.option("-blockdev", block_device(at, disk.read_only, log));
         let device = format!("virtio-blk-pci,drive=disk{at},discard=on,write-zeroes=on");
         // A full host pauses the machine instead of failing the guest's write.
         let errors = if disk.read_only {
@@ -131,23 +139,40 @@ fn command_line(spec: &VmSpec, accelerator: Accelerator) -> String {
     cmdline::of(&[&[CONSOLE], of_accelerator].concat(), spec)
 }
 
-fn block_device(at: usize, read_only: bool) -> String {
-    json!({
+/// The disk, with the log of this set of descriptors between it and the machine, if there is one.
+fn block_device(at: usize, read_only: bool, log: Option<usize>) -> String {
+    let mut disk = json!({
         "driver": "raw",
-        "node-name": format!("disk{at}"),
         "read-only": read_only,
         "discard": "unmap",
         "detect-zeroes": "off",
         "cache": { "direct": false, "no-flush": false },
-        "file": {
-            "driver": "file",
-            "filename": format!("/dev/fdset/{}", at + 1),
-            "aio": "threads",
+        "file": file(at + 1, "unmap", false),
+    });
+    if let Some(log) = log {
+        disk = json!({
+            "driver": "blklogwrites",
             "discard": "unmap",
+            "detect-zeroes": "off",
             "cache": { "direct": false, "no-flush": false },
-        },
+            "file": disk,
+            // What is in it has to outlive the machine, not this host.
+            "log": file(log, "ignore", true),
+        });
+    }
+    disk["node-name"] = json!(format!("disk{at}"));
+    disk.to_string()
+}
+
+/// The file of this set of descriptors, by the host's page cache.
+fn file(set: usize, discard: &str, no_flush: bool) -> serde_json::Value {
+    json!({
+        "driver": "file",
+        "filename": format!("/dev/fdset/{set}"),
+        "aio": "threads",
+        "discard": discard,
+        "cache": { "direct": false, "no-flush": no_flush },
     })
-    .to_string()
 }
 
 #[derive(Default)]
@@ -182,6 +207,7 @@ mod tests {
             disks: vec![Disk {
                 path: "/home/ann/disk.img".into(),
                 read_only: false,
+                log: None,
             }],
             shares: vec![DeviceShare {
                 tag: "lighter".into(),
@@ -200,6 +226,7 @@ mod tests {
             kernel: 11,
             initramfs: 12,
             disks: vec![13],
+            disk_logs: Vec::new(),
             shares: vec![14],
             network: Some(18),
             vsock: 15,
@@ -267,6 +294,43 @@ mod tests {
         }
         let devices: Vec<&String> = args.iter().filter(|arg| arg.contains("drive=")).collect();
         assert_eq!(devices.len(), 2, "{devices:?}");
+    }
+
+    #[test]
+    fn a_log_is_between_its_disk_and_the_machine_and_other_disks_have_none() {
+        let mut spec = spec();
+        spec.disks.push(spec.disks[0].clone());
+        spec.disks[1].log = Some("/home/ann/disk.log".into());
+        let fds = Fds {
+            disks: vec![13, 14],
+            disk_logs: vec![16],
+            shares: vec![15],
+            ..Fds::default()
+        };
+        let args = arguments(&spec, Accelerator::Tcg, &fds);
+        let values = |flag: &str| -> Vec<String> {
+            let pairs = args.iter().zip(args.iter().skip(1));
+            let of_flag = pairs.filter(|(name, _)| *name == flag);
+            of_flag.map(|(_, value)| value.clone()).collect()
+        };
+        assert_eq!(
+            values("-add-fd"),
+            ["fd=13,set=1", "fd=14,set=2", "fd=16,set=4"]
+        );
+        let drives: Vec<serde_json::Value> = values("-blockdev")
+            .iter()
+            .map(|value| serde_json::from_str(value).unwrap())
+            .collect();
+        assert_eq!(drives[0]["driver"], "raw");
+        let logged = &drives[1];
+        assert_eq!(
+            [&logged["driver"], &logged["node-name"]],
+            ["blklogwrites", "disk1"]
+        );
+        let file = |drive: &serde_json::Value| drive["filename"].clone();
+        assert_eq!(file(&logged["file"]["file"]), "/dev/fdset/2");
+        assert_eq!(file(&logged["log"]), "/dev/fdset/4");
+        assert!(!args.join(" ").contains("ann"));
     }
 
     #[test]

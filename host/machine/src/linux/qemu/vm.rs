@@ -118,6 +118,7 @@ impl QemuVm {
         ];
         let mut fds = Fds {
             disks: process::numbers(&parts.disks),
+            disk_logs: process::numbers(&parts.disk_logs),
             shares: process::numbers(&parts.shares),
             network: process::numbers(parts.network.as_slice()).first().copied(),
             ..Fds::default()
@@ -133,6 +134,7 @@ impl QemuVm {
             };
         }
         theirs.extend(parts.disks);
+        theirs.extend(parts.disk_logs);
         theirs.extend(parts.shares);
         theirs.extend(parts.network);
         let args = args::arguments(spec, self.accelerator, &fds);
