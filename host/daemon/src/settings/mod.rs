@@ -5,6 +5,7 @@
 
 mod edit;
 pub mod keys;
+mod removal;
 mod size;
 mod subnets;
 
