@@ -11,7 +11,7 @@ use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::keys::{self, Key, Kind};
 use super::size::ByteSize;
-use super::{Settings, SettingsError, removal, unknown};
+use super::{Settings, SettingsError, error, removal, unknown};
 
 /// The value of one setting as the file has it, or its default, as TOML; for the two whose default
 /// depends on the host, what this host gives.
@@ -87,20 +87,17 @@ pub fn change(path: &Path, changes: &[Change<'_>]) -> Result<Vec<&'static Key>, 
         }
         changed.push(key);
     }
-    Settings::parse(&after, path).map_err(|error| match (error, changes) {
-        // Where the file could be read before, it is the new value that does not fit.
-        (SettingsError::Syntax { message, .. }, [one])
-            if let (Some(key), Some(value)) = (changed.first(), one.value)
-                && Settings::parse(&text, path).is_ok() =>
-        {
-            SettingsError::Value {
-                key: key.name,
-                value: value.to_owned(),
-                why: message.lines().last().unwrap_or_default().to_owned(),
-            }
-        }
-        (other, _) => other,
-    })?;
+    let mut wrong = Settings::judge(&after, path)?;
+    if !wrong.is_empty() {
+        // One that was wrong before is named too, although it was just put right: by itself it cannot be.
+        let before = Settings::judge(&text, path).unwrap_or_default();
+        let others: Vec<_> = before
+            .into_iter()
+            .filter(|old| wrong.iter().all(|new| new.key != old.key))
+            .collect();
+        wrong.extend(others);
+        error::of(wrong)?;
+    }
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(|source| DirError::Create {
             path: dir.to_path_buf(),

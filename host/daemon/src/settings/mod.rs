@@ -3,27 +3,29 @@
 //! An unknown key is an error that proposes the nearest known one, never ignored: a misspelt
 //! limit that silently does nothing is worse than a daemon that says so. Editing keeps comments.
 
+mod check;
 mod edit;
+mod error;
 pub mod keys;
 mod removal;
 mod size;
 mod subnets;
 
 use std::io;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lighter_machine::Backend;
-use lighter_platform::{DirError, nearest};
+use lighter_platform::nearest;
 use lighter_protocol::EngineSettings;
 use serde::{Deserialize, Serialize};
 
-use crate::host_port::proxy::ProxyAddress;
-
 pub use crate::host_port::proxy::{ProxySettings, masked};
 pub use edit::{Change, change, get};
+pub use error::{SettingsError, Wrong};
 pub use keys::{Effect, KEYS, Key, Kind};
 pub use size::{ByteSize, SizeError};
+
+use check::{LEAST_MEMORY, MOST_CPUS};
 
 /// Everything that can be set; what the file leaves out has its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,89 +67,6 @@ impl Default for Settings {
     }
 }
 
-/// Least memory a machine is given.
-const LEAST_MEMORY: u64 = 128 << 20;
-/// Least size of the data disk.
-const LEAST_DISK: u64 = 1 << 30;
-/// Largest size of the data disk: 16 TiB is the limit of ext4 with 4 KiB blocks.
-const LARGEST_DISK: u64 = 16 << 40;
-/// Most processors the guest's kernel is built for.
-const MOST_CPUS: u32 = 64;
-
-/// What is wrong with the settings.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// The file cannot be read.
-    #[error("cannot read `{}`", path.display())]
-    Read {
-        /// The settings file.
-        path: PathBuf,
-        /// The system's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// The file is no TOML, or a value has the wrong type.
-    #[error("`{}` is not valid: {message}", path.display())]
-    Syntax {
-        /// The settings file.
-        path: PathBuf,
-        /// The parser's words.
-        message: String,
-    },
-    /// A key that does not exist.
-    #[error("there is no setting `{key}`")]
-    Unknown {
-        /// What was written.
-        key: String,
-        /// What was probably meant.
-        nearest: Option<&'static str>,
-    },
-    /// A value out of its bounds.
-    #[error("`{key}` cannot be `{value}`: {why}")]
-    Value {
-        /// The setting.
-        key: &'static str,
-        /// What was written.
-        value: String,
-        /// What it must be.
-        why: String,
-    },
-    /// The file cannot be written.
-    #[error(transparent)]
-    Write(#[from] DirError),
-}
-
-impl SettingsError {
-    /// What the user can do about it.
-    #[must_use]
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Unknown {
-                nearest: Some(name),
-                ..
-            } => format!("did you mean `{name}`?"),
-            Self::Unknown { .. } => "see all settings with `lighter config list`".to_owned(),
-            Self::Read { path, .. } | Self::Syntax { path, .. } => {
-                format!(
-                    "correct `{}`, or move it away to start from the defaults",
-                    path.display()
-                )
-            }
-            // Of another subnet neither can be without the other.
-            Self::Value {
-                key: "engine.fixed-cidr",
-                ..
-            } => "set another, or both at once: `lighter config set engine.bip VALUE engine.fixed-cidr VALUE`; \
-                  `lighter config unset engine.fixed-cidr` takes it back"
-                .to_owned(),
-            Self::Value { key, .. } => {
-                format!("set another with `lighter config set {key} VALUE`")
-            }
-            Self::Write(error) => error.hint(),
-        }
-    }
-}
-
 impl Settings {
     /// Reads the file; one that is not there means the defaults.
     ///
@@ -175,80 +94,25 @@ impl Settings {
         };
         let table: toml::Table = toml::from_str(text).map_err(syntax)?;
         check_names(&table, "")?;
-        let settings: Self = toml::from_str(text).map_err(syntax)?;
-        settings.check()?;
-        Ok(settings)
+        match toml::from_str::<Self>(text) {
+            Ok(settings) => error::of(check::wrong(&settings)).map(|()| settings),
+            Err(first) => match all_wrong(table).map_err(syntax)? {
+                // Of one alone its place in the file is told.
+                all if all.len() < 2 => Err(syntax(first)),
+                several => error::of(several).and(Err(syntax(first))),
+            },
+        }
     }
 
-    fn check(&self) -> Result<(), SettingsError> {
-        let refuse =
-            |key, value: String, why: String| Err(SettingsError::Value { key, value, why });
-        if let Some(cpus) = self.cpus
-            && !(1..=MOST_CPUS).contains(&cpus)
-        {
-            return refuse(
-                "cpus",
-                cpus.to_string(),
-                format!("it must be 1 to {MOST_CPUS}"),
-            );
-        }
-        if let Some(memory) = self.memory
-            && memory.0 < LEAST_MEMORY
-        {
-            return refuse(
-                "memory",
-                memory.to_string(),
-                "it must be at least 128MiB".to_owned(),
-            );
-        }
-        let host = lighter_platform::sys::total_memory_bytes();
-        if let Some(memory) = self.memory
-            && host > 0
-            && memory.0 > host
-        {
-            return refuse(
-                "memory",
-                memory.to_string(),
-                format!("this host has {} MiB", host >> 20),
-            );
-        }
-        if !(LEAST_DISK..=LARGEST_DISK).contains(&self.disk.0) {
-            return refuse(
-                "disk",
-                self.disk.to_string(),
-                "it must be 1GiB to 16TiB".to_owned(),
-            );
-        }
-        for share in &self.shares {
-            if !share.starts_with('/') && !share.starts_with('~') && !Path::new(share).is_absolute()
-            {
-                return refuse(
-                    "shares",
-                    share.clone(),
-                    "it must be an absolute path".to_owned(),
-                );
-            }
-        }
-        let proxies = &self.proxies;
-        for (key, proxy) in [
-            ("proxies.http-proxy", &proxies.http_proxy),
-            ("proxies.https-proxy", &proxies.https_proxy),
-        ] {
-            if !proxy.trim().is_empty()
-                && let Err(error) = proxy.trim().parse::<ProxyAddress>()
-            {
-                return refuse(key, masked(proxy), error.to_string());
-            }
-        }
-        let ip = &self.engine.ip;
-        if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
-            let why = "it must be an address of this host, such as `127.0.0.1`".to_owned();
-            return refuse("engine.ip", ip.clone(), why);
-        }
-        match subnets::wrong(&self.engine) {
-            Some((key, value, why)) => refuse(key, value, why),
-            None => Ok(()),
-        }
+    /// Every value of the text that cannot be.
+    fn judge(text: &str, path: &Path) -> Result<Vec<Wrong>, SettingsError> {
+        let syntax = |error: toml::de::Error| SettingsError::Syntax {
+            path: path.to_path_buf(),
+            message: error.to_string().trim().to_owned(),
+        };
+        let table: toml::Table = toml::from_str(text).map_err(syntax)?;
+        check_names(&table, "")?;
+        all_wrong(table).map_err(syntax)
     }
 
     /// Processors the machine gets on this host.
@@ -267,6 +131,12 @@ impl Settings {
         let wanted = self.memory.map_or(half, |memory| memory.0);
         (wanted / MIB * MIB).max(LEAST_MEMORY)
     }
+}
+
+fn all_wrong(mut table: toml::Table) -> Result<Vec<Wrong>, toml::de::Error> {
+    let mut all = check::misfits(&mut table);
+    all.extend(check::wrong(&table.try_into()?));
+    Ok(all)
 }
 
 /// The sections of the file.
@@ -374,6 +244,28 @@ mod tests {
             parse("cpus = 'two'"),
             Err(SettingsError::Syntax { .. })
         ));
+    }
+
+    #[test]
+    fn all_values_that_cannot_be_are_named() {
+        let several = |text: &str| match parse(text).unwrap_err() {
+            SettingsError::Several(wrong) => wrong.iter().map(|wrong| wrong.key).collect(),
+            other => panic!("{text}: {other}"),
+        };
+        for (text, keys) in [
+            ("disk = '1m'\nmemory = '1m'", vec!["memory", "disk"]),
+            (
+                "memory = 5\ndisk = 'much'\n[engine]\nip = 'x'",
+                vec!["memory", "disk", "engine.ip"],
+            ),
+            (
+                "[engine]\nfixed-cidr = 'x'\nfixed-cidr-v6 = 'y'\nbip = '10.9.0.0/24'",
+                vec!["engine.bip", "engine.fixed-cidr", "engine.fixed-cidr-v6"],
+            ),
+        ] {
+            let found: Vec<_> = several(text);
+            assert_eq!(found, keys, "{text}");
+        }
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use lighter_protocol::EngineSettings;
 
-/// The setting that is wrong, its value, and why.
-pub(super) fn wrong(engine: &EngineSettings) -> Option<(&'static str, String, String)> {
+use super::error::Wrong;
+
+/// What is wrong with them.
+pub(super) fn wrong(engine: &EngineSettings) -> Vec<Wrong> {
     let all = [
         (
             "engine.bip",
@@ -29,32 +31,47 @@ pub(super) fn wrong(engine: &EngineSettings) -> Option<(&'static str, String, St
             "fd00:1::/64",
         ),
     ];
-    for (key, value, v6, what, example) in all {
-        let fits = |(ip, _): &(IpAddr, u32)| ip.is_ipv6() == v6;
-        let read = parse(value).filter(fits);
-        if !value.is_empty() && read.is_none() {
-            let why = format!(
-                "it must be {what} of at most {}, such as `{example}`",
-                longest(v6)
-            );
-            return Some((key, value.clone(), why));
-        }
+    let malformed = all
+        .into_iter()
+        .filter_map(|(key, value, v6, what, example)| {
+            let fits = |(ip, _): &(IpAddr, u32)| ip.is_ipv6() == v6;
+            let read = parse(value).filter(fits);
+            (!value.is_empty() && read.is_none()).then(|| Wrong {
+                key,
+                value: value.clone(),
+                why: format!(
+                    "it must be {what} of at most {}, such as `{example}`",
+                    longest(v6)
+                ),
+            })
+        });
+    let mut wrong: Vec<_> = malformed.collect();
+    let is_wrong = |key| wrong.iter().any(|wrong| wrong.key == key);
+    if !is_wrong("engine.bip") {
+        let fixed_cidr = Some(&*engine.fixed_cidr).filter(|_| !is_wrong("engine.fixed-cidr"));
+        wrong.extend(wrong_together(&engine.bip, fixed_cidr.unwrap_or_default()));
     }
-    let (router, prefix) = parse(&engine.bip)?;
+    wrong
+}
+
+/// What is wrong with an address of the router that is well formed, or with the part that containers get.
+fn wrong_together(bip: &str, fixed_cidr: &str) -> Option<Wrong> {
+    let (router, prefix) = parse(bip)?;
     let own = bits(router) >> (32 - prefix);
     if bits(router).trailing_zeros() >= 32 - prefix || bits(router).trailing_ones() >= 32 - prefix {
-        let why = "it must be an address in its subnet, and not the first or last of it".to_owned();
-        return Some(("engine.bip", engine.bip.clone(), why));
+        return Some(Wrong {
+            key: "engine.bip",
+            value: bip.to_owned(),
+            why: "it must be an address in its subnet, and not the first or last of it".to_owned(),
+        });
     }
-    let (first, part) = parse(&engine.fixed_cidr)?;
-    if part < prefix || bits(first) >> (32 - prefix) != own {
-        let why = format!(
-            "it must be a part of the subnet of `engine.bip`, {}",
-            engine.bip
-        );
-        return Some(("engine.fixed-cidr", engine.fixed_cidr.clone(), why));
-    }
-    None
+    let (first, part) = parse(fixed_cidr)?;
+    let is_part = part >= prefix && bits(first) >> (32 - prefix) == own;
+    (!is_part).then(|| Wrong {
+        key: "engine.fixed-cidr",
+        value: fixed_cidr.to_owned(),
+        why: format!("it must be a part of the subnet of `engine.bip`, {bip}"),
+    })
 }
 
 /// The longest prefix with room for a router and a container.
@@ -98,7 +115,9 @@ mod tests {
             fixed_cidr_v6: fixed_cidr_v6.into(),
             ..EngineSettings::default()
         };
-        wrong(&engine).map(|(key, ..)| key)
+        let all = wrong(&engine);
+        assert!(all.len() < 2, "{all:?}");
+        all.first().map(|wrong| wrong.key)
     }
 
     #[test]

@@ -50,6 +50,60 @@ fn what_is_taken_out_has_its_default_and_comments_stay() {
 }
 
 #[test]
+fn hints_about_values_that_are_wrong_together_lead_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    for (written, mended, others) in [
+        (
+            "memory = '1m'\ndisk = '1m'\n",
+            ("memory", "200MiB"),
+            ("disk", "2GiB"),
+        ),
+        (
+            "memory = 5\ndisk = 'much'\n",
+            ("disk", "2GiB"),
+            ("memory", "200MiB"),
+        ),
+        // The part is wrong only as soon as the whole is not.
+        (
+            "engine.bip = 'x'\nengine.fixed-cidr = '10.8.0.0/25'\n",
+            ("engine.bip", "10.9.0.1/24"),
+            ("engine.fixed-cidr", "10.9.0.0/25"),
+        ),
+    ] {
+        let change_of = |(name, value)| Change { name, value };
+        for value in [Some(mended.1), None] {
+            std::fs::write(&path, written).unwrap();
+            let error = match change(&path, &[change_of((mended.0, value))]) {
+                Err(error) => error,
+                // Without the whole the part can be anything.
+                Ok(_) => {
+                    assert_eq!((mended.0, value), ("engine.bip", None));
+                    continue;
+                }
+            };
+            let (said, hint) = (error.to_string(), error.hint());
+            for key in [mended.0, others.0] {
+                assert!(said.contains(&format!("`{key}` cannot be")), "{said}");
+                for command in ["set", "unset"] {
+                    let mut commands = hint.split('`').filter(|part| part.contains(command));
+                    assert!(commands.any(|part| part.contains(key)), "{hint}");
+                }
+            }
+            assert_eq!(text(&path), written);
+        }
+        for values in [(Some(mended.1), Some(others.1)), (None, None)] {
+            std::fs::write(&path, written).unwrap();
+            let both = [
+                change_of((mended.0, values.0)),
+                change_of((others.0, values.1)),
+            ];
+            change(&path, &both).unwrap();
+        }
+    }
+}
+
+#[test]
 fn nothing_goes_but_a_settings_own_lines() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
@@ -110,7 +164,7 @@ fn nothing_goes_but_a_settings_own_lines() {
         (
             "proxies.no-proxy",
             "# a\nproxies = { no-proxy = '' } # b\n",
-            "# a\nproxies = { } # b\n",
+            "# a\nproxies = {} # b\n",
         ),
     ] {
         std::fs::write(&path, written).unwrap();
