@@ -84,12 +84,11 @@ pub fn mount(text: &str) -> Result<Value, CliError> {
 }
 
 /// Fields that are true where they stand alone.
-const SWITCHES: [(&str, &str); 5] = [
+const SWITCHES: [(&str, &str); 4] = [
     ("readonly", "ReadOnly"),
     ("ro", "ReadOnly"),
     ("volume-nocopy", "VolumeOptions.NoCopy"),
     ("bind-nonrecursive", "BindOptions.NonRecursive"),
-    ("bind-create-src", "BindOptions.CreateMountpoint"),
 ];
 
 /// Fields whose value is text, as it is.
@@ -297,6 +296,27 @@ mod tests {
             ("type=", "type is required"),
             ("type=bind,src=/a", "target is required"),
             ("dst=", "target is required"),
+            // Of the CLI behind 28.5.
+            (
+                "type=bind,src=/a,dst=/b,bind-create-src",
+                "invalid field 'bind-create-src' must be a key=value pair",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,bind-create-src=true",
+                "unexpected key 'bind-create-src' in 'bind-create-src=true'",
+            ),
+            (
+                "type=volume,dst=/b,bind-nonrecursive",
+                "cannot mix 'bind-*' options with mount type 'volume'",
+            ),
+            (
+                "type=tmpfs,dst=/b,bind-propagation=shared",
+                "cannot mix 'bind-*' options with mount type 'tmpfs'",
+            ),
+            (
+                "type=image,src=i,dst=/b,bind-recursive=disabled",
+                "cannot mix 'bind-*' options with mount type 'image'",
+            ),
             ("dst=/b,RO=x", "invalid value for ro: x"),
             (
                 "type=tmpfs,dst=/t,tmpfs-mode=9",
