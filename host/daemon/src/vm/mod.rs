@@ -507,5 +507,9 @@ async fn end_at_once(machine: &Machine) {
 #[cfg(test)]
 mod tests {
     #[cfg(target_os = "linux")]
+    mod agent;
+    #[cfg(target_os = "linux")]
+    mod asked;
+    #[cfg(target_os = "linux")]
     mod played;
 }
