@@ -57,6 +57,32 @@ fn machine_killed_keeps_every_acknowledged_object() {
 }
 
 #[test]
+fn up_behind_the_death_of_a_machine_is_of_the_next_one() {
+    let name = "up_behind_the_death_of_a_machine_is_of_the_next_one";
+    let Some(host) = Host::started(name) else {
+        return;
+    };
+    for what in ["lighter machine", "qemu-system"] {
+        let before = machine_process(&host);
+        // Of our own monitor there is no other process.
+        if host.kill(what) == 0 {
+            assert_eq!(what, "qemu-system");
+            continue;
+        }
+        host.lighter(&["up"]).ok();
+        assert_ne!(machine_process(&host), before, "behind the end of {what}");
+    }
+}
+
+/// The process of a machine that can be used.
+fn machine_process(host: &Host) -> u64 {
+    let status = host.lighter(&["status", "--format", "json"]).ok().out();
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["machine"]["state"], "ready", "{status}");
+    status["machine"]["pid"].as_u64().expect("a number")
+}
+
+#[test]
 fn what_was_started_with_a_policy_runs_again_after_the_power_went() {
     let name = "what_was_started_with_a_policy_runs_again_after_the_power_went";
     let Some(host) = Host::started(name) else {

@@ -196,7 +196,7 @@ async fn up(
         daemon.allowed.add_typed(&folder);
     }
     let mut phase = daemon.vm.watch();
-    let ready = daemon.vm.ready();
+    let ready = daemon.vm.answering();
     tokio::pin!(ready);
     let outcome = loop {
         tokio::select! {

@@ -12,6 +12,7 @@
 //! One task owns the state; everyone else sends it a wish and watches. Nothing outside may hold
 //! on to a [`Guest`] longer than one use: the machine it stands for may be stopping.
 
+mod alive;
 pub mod boot;
 mod control_link;
 mod failure;
@@ -347,6 +348,8 @@ impl Owner {
                 },
             }
         };
+        // Whoever comes meanwhile gets the next one.
+        self.phase.send_replace(Phase::Stopping);
         guest.helpers.all_gone().await;
         self.phase.send_replace(match ended {
             ExitReason::Bye { .. } | ExitReason::Killed => Phase::Off,
@@ -510,6 +513,8 @@ mod tests {
     mod agent;
     #[cfg(target_os = "linux")]
     mod asked;
+    #[cfg(target_os = "linux")]
+    mod died;
     #[cfg(target_os = "linux")]
     mod played;
 }
