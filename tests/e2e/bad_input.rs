@@ -4,10 +4,11 @@ use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use lighter_tests::{Finished, Host};
+use lighter_tests::{Finished, Host, until};
 
 fn raw(host: &Host, request: &str) -> String {
     let mut socket = UnixStream::connect(host.socket()).expect("the socket");
@@ -184,6 +185,14 @@ fn an_old_qemu_is_refused_with_its_version_and_the_package() {
     host.lighter(&["up"]).ok();
 }
 
+/// The names of sockets in a folder.
+fn sockets(folder: &Path) -> Vec<String> {
+    let entries = folder.read_dir().expect("a folder");
+    let names = entries.map(|entry| entry.expect("read").file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(".sock")).collect()
+}
+
 #[test]
 fn what_dead_processes_left_stops_nobody() {
     let Some(host) = fresh("what_dead_processes_left_stops_nobody") else {
@@ -199,9 +208,21 @@ fn what_dead_processes_left_stops_nobody() {
     }
     let doctor = host.lighter(&["doctor"]).ok().out();
     assert!(doctor.contains("stop nobody"), "{doctor}");
-    assert_eq!(host.lighter(&["down"]).ok().err(), "lighter was not up\n");
+    let names = ["docker.sock", "control.sock", "machine.sock", "files.sock"];
+    assert!(names.iter().all(|name| run.join(name).exists()));
     host.lighter(&["up"]).ok();
     host.docker(&["run", "--rm", "lighter/hello"]).ok();
+    // Nor does anything stay of those that ended in order, or were killed.
+    host.lighter(&["down"]).ok();
+    assert_eq!(sockets(&run), [""; 0]);
+    host.lighter(&["up"]).ok();
+    assert!(sockets(&run).len() > names.len());
+    host.kill("lighter daemon");
+    host.kill("lighter machine");
+    until("all are gone", || host.processes("lighter").is_empty());
+    assert!(!sockets(&run).is_empty());
+    assert_eq!(host.lighter(&["down"]).ok().err(), "lighter was not up\n");
+    assert_eq!(sockets(&run), [""; 0]);
 }
 
 /// Runs a script as root in a mount namespace of its own, with `L` as our program.

@@ -19,6 +19,7 @@ pub mod control;
 mod docker_socket;
 mod folders;
 mod host_port;
+mod names;
 mod network;
 pub mod ports;
 pub mod routes;
@@ -38,6 +39,7 @@ use lighter_protocol::ShutdownReason;
 use tokio::sync::{mpsc, watch};
 
 use host_port::{Dials, HostPort};
+pub use names::forget_killed;
 use ports::Publications;
 use shares::AllowList;
 pub use start::{Readiness, StartError};
@@ -252,6 +254,7 @@ async fn live(started: Started) {
             () = control::server::serve(&control, &daemon, &end) => {}
         }
     }
+    names::forget_machine(&daemon.paths, &lock);
     control.unlink();
     ended_in.send_replace(true);
     // Whoever asked, before a signal or after it, may have gone; the end does not depend on it.

@@ -28,6 +28,9 @@ mod sys;
 #[path = "absent/mod.rs"]
 mod sys;
 
+/// The name of the machine process's socket in the run directory.
+pub const SOCKET: &str = "machine.sock";
+
 pub use backend::{
     Accelerator, Capabilities, ConnectDone, Hypervisor, Incoming, Observation, Ready, Vm, VmParts,
 };

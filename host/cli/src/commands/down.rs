@@ -43,7 +43,10 @@ pub fn run(arguments: &ArgMatches, printer: &Printer) -> Result<Code, CliError> 
                 daemon::follow(&mut conversation, printer).await?;
                 printer.talk("lighter is down");
             }
-            None => printer.talk("lighter was not up"),
+            None => {
+                lighter_daemon::forget_killed(&paths).await;
+                printer.talk("lighter was not up");
+            }
         }
         Ok(Code::OK)
     })

@@ -16,10 +16,9 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
 };
 
-use crate::Error;
+use crate::{Error, SOCKET};
 
 const LOCK: &str = "machine.lock";
-const SOCKET: &str = "machine.sock";
 /// How often a lock is tried that others only look at: each look is over in microseconds.
 const TRIES: usize = 100;
 /// Time between two tries.
