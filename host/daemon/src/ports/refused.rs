@@ -1,7 +1,13 @@
 //! Ports that could not be had a moment ago, for people who ask how things are.
 //!
-//! A guest asks again for what it still wants, every ten seconds at most: what it does not ask for any more is
-//! forgotten. A port of a container that was published only once and did not start is none of these.
+//! They are forgotten by a clock, for nothing that the guest says tells that one is not wanted any more. Each port of the
+//! host's network has a stream of its own ([`HOST_NETWORK`]), on which it is asked for once: refused, the guest closes that
+//! stream and asks on another, five to ten seconds later, for as long as somebody listens. So that stream's end is the same
+//! whether the container listens on or has stopped; what tells is only that no other question follows. A container that
+//! stops listening is therefore shown for [`REMEMBERED`] more, and one whose machine stands still for longer than that is
+//! left out until it asks again. With a guest that kept the refused stream until nobody listens, its end would tell.
+//!
+//! A port of a container that was published only once and did not start is none of these.
 
 use std::collections::BTreeMap;
 use std::fmt;
