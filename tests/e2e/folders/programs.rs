@@ -71,7 +71,7 @@ if [ "$(id -u)" = 0 ]; then
     exec setpriv --reuid=postgres --regid=postgres --clear-groups "$BASH_SOURCE" "$@"
 fi
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-    initdb --username=postgres --auth=trust --no-locale --encoding=UTF8
+    initdb --username=postgres --auth=trust --no-locale --encoding=UTF8 --wal-segsize=1
 fi
 exec postgres -c listen_addresses= "$@"
 "#;
@@ -83,8 +83,10 @@ fn postgres_owns_fills_and_keeps_a_folder_of_the_host() {
         let data = host.folder("pgdata");
         start(host, "pg", POSTGRES, &data, "/var/lib/postgresql/data");
         let sql = |text: &str| {
+            // Asking the server itself, again and again, would be most of what an emulated processor does meanwhile.
             let line = format!(
-                "until pg_isready -qU postgres; do sleep 0.1; done; psql -U postgres -AtXc \"{text}\""
+                "until [[ $(<$PGDATA/postmaster.pid) == *ready* ]]; do sleep 0.3; done 2>/dev/null; \
+                 psql -U postgres -AtXc \"{text}\""
             );
             host.docker(&["exec", "pg", "timeout", "280", "bash", "-c", &line])
                 .ok()

@@ -226,7 +226,8 @@ fn names_are_asked_over_connections_and_networks_within_a_container_are_its_own(
         "{said}"
     );
     // A machine in the container, with a server of its own.
-    let script = "b=/bin/busybox; $b ip link set lo up; (echo inner | $b nc -l -p 53) & \
+    // It answers whoever comes, whether or not that one has hung up already.
+    let script = "b=/bin/busybox; $b ip link set lo up; $b nc -l -p 53 -e $b echo inner & \
         while ! $b nc 127.0.0.11 53 </dev/null 2>/dev/null; do :; done";
     let apart = [
         "/bin/busybox",

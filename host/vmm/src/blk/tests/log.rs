@@ -297,38 +297,44 @@ fn the_log_is_the_disk_whoever_else_writes_at_the_same_time() {
     assert!(replayed(&log, SECTORS * 512) == content(&file, SECTORS * 512));
 }
 
-/// A write that is done meanwhile would stand before the flush, which may not have it.
+/// A write that is done meanwhile would stand before a flush, which may not have it, or on the other side of another write.
 #[test]
-fn nothing_is_done_to_a_disk_while_it_is_flushed() {
-    let (disk, file) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-    disk.set_len(512).unwrap();
-    let log = Log::new(file.try_clone().unwrap()).unwrap();
-    let write = Change::Write {
-        offset: 0,
-        length: 512,
-    };
-    let (asks, asked) = mpsc::channel();
-    let begun = AtomicBool::new(false);
-    let meanwhile = || {
-        asks.send(()).unwrap();
-        log.record(write, &disk, || {
-            begun.store(true, Ordering::Release);
-            Ok(Done::OK)
-        })
-    };
-    thread::scope(|scope| {
-        let flushed = log.record(Change::Flush, &disk, || {
-            scope.spawn(meanwhile);
-            asked.recv().unwrap();
-            // It had every opportunity.
-            for _ in 0..1_000 {
-                thread::yield_now();
-            }
-            assert!(!begun.load(Ordering::Acquire));
-            Ok(Done::OK)
+fn nothing_is_done_to_a_disk_between_a_change_and_its_entry() {
+    let (offset, length) = (0, 512);
+    let write = Change::Write { offset, length };
+    let changes = [
+        (Change::Flush, (0, 0, true, false)),
+        (write, (0, 1, false, false)),
+        (Change::Zero { offset, length }, (0, 1, false, false)),
+        (Change::Discard { offset, length }, (0, 1, false, true)),
+    ];
+    for (change, entry) in changes {
+        let (disk, file) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        disk.set_len(512).unwrap();
+        let log = Log::new(file.try_clone().unwrap()).unwrap();
+        let (asks, asked) = mpsc::channel();
+        let begun = AtomicBool::new(false);
+        let meanwhile = || {
+            asks.send(()).unwrap();
+            log.record(write, &disk, || {
+                begun.store(true, Ordering::Release);
+                Ok(Done::OK)
+            })
+        };
+        thread::scope(|scope| {
+            let done = log.record(change, &disk, || {
+                scope.spawn(meanwhile);
+                asked.recv().unwrap();
+                // It had every opportunity.
+                for _ in 0..1_000 {
+                    thread::yield_now();
+                }
+                assert!(!begun.load(Ordering::Acquire));
+                Ok(Done::OK)
+            });
+            assert_eq!(done, Ok(Done::OK));
         });
-        assert_eq!(flushed, Ok(Done::OK));
-    });
-    let shown: Vec<_> = read(&file).entries.iter().map(shown).collect();
-    assert_eq!(shown, [(0, 0, true, false), (0, 1, false, false)]);
+        let shown: Vec<_> = read(&file).entries.iter().map(shown).collect();
+        assert_eq!(shown, [entry, (0, 1, false, false)]);
+    }
 }
