@@ -237,19 +237,22 @@ impl Capture {
         };
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         let mut full = self.held >= MAX_LINE;
-        match splice(self.fd(), None, scratch, None, SCRATCH, flags) {
+        let mut moved = splice(self.fd(), None, scratch, None, SCRATCH, flags);
+        if moved == Err(Errno::AGAIN) {
+            if self.held == 0 || fionread(self.fd())? == 0 {
+                return Ok(Step::Blocked);
+            }
+            // It may have come between the two looks. If not, a program that writes byte by byte has used up the
+            // pages of the scratch pipe without ending a line.
+            moved = splice(self.fd(), None, scratch, None, SCRATCH, flags);
+            full |= moved == Err(Errno::AGAIN);
+        }
+        match moved {
             Ok(0) => self.ended = true,
             // The other side of a terminal is gone.
             Err(Errno::IO) => self.ended = true,
             Ok(count) => self.held += count,
-            Err(Errno::AGAIN) => {
-                // Either there is nothing, or a program that writes byte by byte has used up the
-                // pages of the scratch pipe without ending a line.
-                if self.held == 0 || fionread(self.fd())? == 0 {
-                    return Ok(Step::Blocked);
-                }
-                full = true;
-            }
+            Err(Errno::AGAIN) => {}
             Err(Errno::INTR) => return Ok(Step::Data(Bytes::new())),
             Err(errno) => return Err(errno.into()),
         }
@@ -628,6 +631,26 @@ mod tests {
         assert_eq!(entries.concat(), text);
         assert_eq!(entries[0].len(), MAX_LINE - 1);
         assert_eq!(entries[1].len(), MAX_LINE);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_line_that_comes_while_it_is_looked_for_ends_it() {
+        const LINES: usize = 20_000;
+        let mut all = Fixture::new();
+        let (mut capture, log) = all.engine();
+        let mut write = all.write.take().unwrap();
+        let writer = std::thread::spawn(move || {
+            for _ in 0..LINES {
+                write.write_all(b"begun").unwrap();
+                std::thread::yield_now();
+                write.write_all(b"\n").unwrap();
+            }
+        });
+        while !run(&mut capture, &log, &mut all.bench).1 {}
+        writer.join().unwrap();
+        let entries = all.logged();
+        let torn = entries.iter().filter(|entry| *entry != "begun\n");
+        assert_eq!((torn.count(), entries.len()), (0, LINES));
     }
 
     #[tokio::test]
