@@ -165,14 +165,14 @@ pub fn number(text: &str) -> Result<i64, &'static str> {
 /// In the words of docker's reader of ports.
 pub fn port_range(text: &str) -> Result<(u16, u16), String> {
     if text.is_empty() {
-        return Err("empty string specified for ports".to_owned());
+        return Err("Empty string specified for ports.".to_owned());
     }
     let mut parts = text.split('-');
     let first = port(parts.next().unwrap_or_default())?;
     let last = parts.next().map_or(Ok(first), port)?;
     match first <= last {
         true => Ok((first, last)),
-        false => Err(format!("invalid range specified for port: {text}")),
+        false => Err(format!("Invalid range specified for the Port: {text}")),
     }
 }
 
@@ -190,26 +190,39 @@ pub fn boolean(text: &str) -> Option<bool> {
 /// # Errors
 /// In the words of docker's reader of ports.
 pub fn host_address(text: &str) -> Result<&str, String> {
-    let bare = match text.starts_with('[') {
-        true => without_brackets(text)
-            .map_err(|why| format!("invalid IP address {text}: address {text}:: {why}"))?,
-        false => text,
-    };
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(text);
+    }
+    let bare = without_brackets(text)
+        .map_err(|why| format!("Invalid ip address {text}: address {text}:: {why}"))?;
     match bare.is_empty() || bare.parse::<IpAddr>().is_ok() {
         true => Ok(bare),
-        false => Err(format!("invalid IP address: {bare}")),
+        false => Err(format!("Invalid ip address: {bare}")),
     }
 }
 
-/// The host of `[host]:`, as `net.SplitHostPort` finds it.
+/// The host of `host:`, as `net.SplitHostPort` finds it.
 fn without_brackets(host: &str) -> Result<&str, &'static str> {
-    let inside = host.strip_prefix('[').unwrap_or(host);
-    let (bare, behind) = inside.split_once(']').ok_or("missing ']' in address")?;
-    match behind {
-        "" if bare.contains('[') => Err("unexpected '[' in address"),
-        "" => Ok(bare),
-        _ if behind.starts_with(':') => Err("too many colons in address"),
-        _ => Err("missing port in address"),
+    let (bare, is_behind) = match host.strip_prefix('[') {
+        None if host.contains(':') => return Err("too many colons in address"),
+        None => (host, true),
+        Some(inside) => {
+            let (bare, behind) = inside.split_once(']').ok_or("missing ']' in address")?;
+            if !behind.is_empty() {
+                return Err(match behind.starts_with(':') {
+                    true => "too many colons in address",
+                    false => "missing port in address",
+                });
+            }
+            (bare, false)
+        }
+    };
+    if bare.contains('[') {
+        return Err("unexpected '[' in address");
+    }
+    match is_behind && bare.contains(']') {
+        true => Err("unexpected ']' in address"),
+        false => Ok(bare),
     }
 }
 
@@ -298,26 +311,27 @@ mod tests {
             assert_eq!(host_address(text), Ok(address), "{text}");
         }
         for (text, why) in [
-            ("a.b", "invalid IP address: a.b"),
-            ("01.2.3.4", "invalid IP address: 01.2.3.4"),
-            ("1:2", "invalid IP address: 1:2"),
-            ("a]", "invalid IP address: a]"),
-            ("[x]", "invalid IP address: x"),
+            ("a.b", "Invalid ip address: a.b"),
+            ("01.2.3.4", "Invalid ip address: 01.2.3.4"),
+            (
+                "1:2",
+                "Invalid ip address 1:2: address 1:2:: too many colons in address",
+            ),
             (
                 "[::1",
-                "invalid IP address [::1: address [::1:: missing ']' in address",
+                "Invalid ip address [::1: address [::1:: missing ']' in address",
             ),
             (
                 "[::1]x",
-                "invalid IP address [::1]x: address [::1]x:: missing port in address",
-            ),
-            (
-                "[::1]:2",
-                "invalid IP address [::1]:2: address [::1]:2:: too many colons in address",
+                "Invalid ip address [::1]x: address [::1]x:: missing port in address",
             ),
             (
                 "[[::1]",
-                "invalid IP address [[::1]: address [[::1]:: unexpected '[' in address",
+                "Invalid ip address [[::1]: address [[::1]:: unexpected '[' in address",
+            ),
+            (
+                "a]",
+                "Invalid ip address a]: address a]:: unexpected ']' in address",
             ),
         ] {
             assert_eq!(host_address(text).unwrap_err(), why, "{text}");
@@ -330,13 +344,13 @@ mod tests {
         assert_eq!(port_range("80"), Ok((80, 80)));
         assert_eq!(port_range("80-81-82"), Ok((80, 81)));
         for (text, why) in [
-            ("", "empty string specified for ports"),
+            ("", "Empty string specified for ports."),
             ("+80", "strconv.ParseUint: parsing \"+80\": invalid syntax"),
             (
                 "70000",
                 "strconv.ParseUint: parsing \"70000\": value out of range",
             ),
-            ("9-8", "invalid range specified for port: 9-8"),
+            ("9-8", "Invalid range specified for the Port: 9-8"),
             ("80-x", "strconv.ParseUint: parsing \"x\": invalid syntax"),
         ] {
             assert_eq!(port_range(text).unwrap_err(), why, "{text}");
