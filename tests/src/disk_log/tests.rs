@@ -51,12 +51,12 @@ fn what_was_flushed_stays_and_what_was_not_may_go_or_break() {
         assert!(firsts[5..] == [0; 3], "{loss:?}");
         seen.insert((loss.place, firsts[..5].to_vec()));
     });
+    let states_at = |place| -> Vec<&[u8]> {
+        let there = seen.iter().filter(|(at, _)| *at == place);
+        there.map(|(_, state)| &state[..]).collect()
+    };
     let first = log.entries[3].end();
-    let states: Vec<&[u8]> = seen
-        .iter()
-        .filter(|(at, _)| *at == first)
-        .map(|(_, s)| &s[..])
-        .collect();
+    let states = states_at(first);
     // Each of the two writes is there or not, and the longer one in parts, too.
     for state in [
         [1, 1, 0, 0, 0],
@@ -72,11 +72,7 @@ fn what_was_flushed_stays_and_what_was_not_may_go_or_break() {
     }
     assert!(states.iter().all(|state| state[0] == 1), "{states:?}");
     let last = log.entries[6].end();
-    let states: Vec<&[u8]> = seen
-        .iter()
-        .filter(|(at, _)| *at == last)
-        .map(|(_, s)| &s[..])
-        .collect();
+    let states = states_at(last);
     assert_eq!(states, [&[0, 2, 3, 3, 3][..]]);
 }
 
