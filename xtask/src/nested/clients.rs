@@ -1,7 +1,7 @@
 //! What drives one Lighter in the outer machine: docker, compose, and the application that compose brings up.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -12,8 +12,8 @@ use crate::{packages, paths, test_image, try_it};
 /// Where the docker CLI looks for compose, for the user of the outer machine.
 const PLUGIN: &str = "root/.docker/cli-plugins/docker-compose";
 /// Where `tests/compose_application.sh` finds the application's image and its files.
-const IMAGE: &str = "apps/apps.tar";
-const APPLICATION: &str = "apps/counter";
+const IMAGE: &str = "apps/notes.tar.zst";
+const APPLICATION: &str = "apps/notes";
 
 /// Files of this machine by their places in the outer one.
 pub struct Clients {
@@ -51,13 +51,24 @@ pub fn of(tests: &[Test]) -> Result<Clients> {
 
 /// The image and the files of the application.
 fn application() -> Result<Vec<(String, PathBuf)>> {
-    let image = test_image::archive(&paths::cache(), &test_image::APPS)?;
+    let image = test_image::archive(&paths::cache(), &test_image::NOTES)?;
     let mut files = vec![(IMAGE.to_owned(), image)];
-    let folder = paths::root().join("tests/apps/counter");
-    for file in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+    let folder = paths::root().join("tests").join(APPLICATION);
+    put(&mut files, &folder, APPLICATION)?;
+    Ok(files)
+}
+
+/// All that is in `folder`, at `place`.
+fn put(files: &mut Vec<(String, PathBuf)>, folder: &Path, place: &str) -> Result<()> {
+    for file in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = file?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        files.push((format!("{APPLICATION}/{name}"), path.clone()));
+        let place = format!("{place}/{name}");
+        if path.is_dir() {
+            put(files, &path, &place)?;
+        } else {
+            files.push((place, path));
+        }
     }
-    Ok(files)
+    Ok(())
 }

@@ -50,6 +50,7 @@ pub const APPS: Recipe = Recipe {
         "usr/share/locale",
         "usr/share/man",
     ],
+    kept: &[],
     links: &[("bin/sh", "bash"), ("usr/bin/awk", "mawk")],
     files: &[
         (

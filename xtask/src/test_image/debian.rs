@@ -49,6 +49,7 @@ pub const DEBIAN: Recipe = Recipe {
         "usr/share/locale",
         "usr/share/man",
     ],
+    kept: &[],
     links: &[
         ("bin/sh", "bash"),
         ("usr/bin/awk", "mawk"),

@@ -2,9 +2,11 @@
 //!
 //! Called by `cargo xtask test`. Made of packages as they are, without their installation scripts, and kept in the
 //! cache: the tests need programs that people really run, and there is no registry to ask. [`DEBIAN`] is for the tests
-//! of folders and names, [`APPS`] for the applications of `tests/apps`.
+//! of folders and names, [`APPS`] for the applications of `tests/apps`, and
+//! [`NOTES`] for the one of them that is run where every megabyte counts.
 
 use std::fs::{self, File};
+use std::io::BufReader;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,9 +18,15 @@ use crate::{cmd, image_archive, packages};
 
 mod apps;
 mod debian;
+mod kept;
+mod notes;
 
 pub use apps::APPS;
 pub use debian::DEBIAN;
+pub use notes::NOTES;
+
+/// Packs to a third, also where the packer is built without optimisation, in a minute.
+const ZSTD_LEVEL: i32 = 6;
 
 /// One image.
 pub struct Recipe {
@@ -26,7 +34,7 @@ pub struct Recipe {
     number: u32,
     /// Its folder in the cache.
     folder: &'static str,
-    /// The archive in there.
+    /// The archive in there; packed if its name ends in `.zst`.
     archive: &'static str,
     /// The name it is loaded under.
     tag: &'static str,
@@ -36,6 +44,8 @@ pub struct Recipe {
     left_out: &'static [&'static str],
     /// The same within the packages: an image that is loaded into test machines is to be small.
     pruned: &'static [&'static str],
+    /// All that stays, with the libraries that these programs name; with nothing here, all that is not pruned.
+    kept: &'static [&'static str],
     /// Links that installation scripts would have made, and what they lead to.
     links: &'static [(&'static str, &'static str)],
     /// Files that those would have made.
@@ -74,12 +84,26 @@ pub fn archive(cache: &Path, of: &Recipe) -> Result<PathBuf> {
         "Cmd": ["bash"],
         "Env": [format!("PATH={}", of.path)],
     });
-    image_archive::write(&root, of.tag, &config, &archive)?;
+    write(&root, of.tag, &config, &archive)?;
     for name in ["lists", "archives", "root"] {
         fs::remove_dir_all(folder.join(name))?;
     }
     fs::write(stamp, recipe)?;
     Ok(archive)
+}
+
+/// The root's archive, which appears whole or not at all.
+fn write(root: &Path, tag: &str, config: &serde_json::Value, archive: &Path) -> Result<()> {
+    if archive.extension().is_none_or(|kind| kind != "zst") {
+        return image_archive::write(root, tag, config, archive);
+    }
+    let plain = archive.with_extension("");
+    image_archive::write(root, tag, config, &plain)?;
+    let half = archive.with_extension("new");
+    let from = BufReader::new(File::open(&plain)?);
+    zstd::stream::copy_encode(from, File::create(&half)?, ZSTD_LEVEL).context("cannot compress")?;
+    fs::rename(&half, archive)?;
+    Ok(fs::remove_file(&plain)?)
 }
 
 /// All packages with what they need, as on a system that has none.
@@ -122,14 +146,17 @@ fn complete(root: &Path, of: &Recipe) -> Result<()> {
             fs::remove_file(path)?;
         }
     }
+    if !of.kept.is_empty() {
+        kept::keep(root, of.kept)?;
+    }
+    for folder in ["dev", "etc", "proc", "root", "sys", "tmp"] {
+        fs::create_dir_all(root.join(folder))?;
+    }
     for (name, target) in of.links {
         symlink(target, root.join(name)).with_context(|| (*name).to_owned())?;
     }
     for (name, text) in of.files {
-        fs::write(root.join(name), text)?;
-    }
-    for folder in ["dev", "proc", "sys", "root", "tmp"] {
-        fs::create_dir_all(root.join(folder))?;
+        fs::write(root.join(name), text).with_context(|| (*name).to_owned())?;
     }
     for program in of.programs {
         ensure!(
