@@ -8,7 +8,8 @@
 //! Called by the table beside it, on one thread. What comes from the guest is believed for its own connection
 //! only: numbers out of order are answered, never followed. The link loses nothing by itself; what the guest drops is
 //! sent again frame by frame as its acknowledgements tell (RFC 6582, without a congestion window), and all from the
-//! first missing byte on where it tells nothing.
+//! first missing byte on where it tells nothing. A host that resets its connection is read to the end all the same, as
+//! the kernel would let the guest: the reset is passed on after the last byte.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
@@ -105,6 +106,8 @@ pub struct Flow {
     /// The number of the end, once it was sent.
     pub(super) end_at: Option<u32>,
     moved_in: usize,
+    /// The host's connection broke: what it said goes to the guest yet, and then the reset.
+    pub(super) host_broken: bool,
 
     pub(super) owes_answer: bool,
     pub(super) probe: bool,
@@ -152,6 +155,7 @@ impl Flow {
             host_ended: false,
             end_at: None,
             moved_in: 0,
+            host_broken: false,
             owes_answer: false,
             probe: false,
             lacks_first: false,
@@ -225,13 +229,9 @@ impl Flow {
         if self.state == State::Answering {
             return Verdict::Goes;
         }
-        match self
-            .take_content(segment, budget)
-            .and_then(|()| self.pull(budget))
-        {
-            Ok(()) => Verdict::Goes,
-            Err(_) => Verdict::Broken,
-        }
+        self.take_content(segment, budget);
+        self.pull(budget);
+        Verdict::Goes
     }
 
     fn take_acknowledgement(&mut self, acknowledged: u32, segment: &Segment<'_>) {
@@ -279,8 +279,11 @@ impl Flow {
 
     /// The guest that had no room says whether it has: what was tried meanwhile it did not take.
     fn take_answer_to_probe(&mut self, window: usize) {
-        // Whoever answers is there, for as long as it does not read.
-        self.tries = self.tries.min(SLOWEST);
+        if !self.host_broken {
+            // Whoever answers is there, for as long as it does not read. What is left of a host that is gone is kept for so
+            // long as for a guest that is silent.
+            self.tries = self.tries.min(SLOWEST);
+        }
         if window > 0 {
             self.next = self.oldest;
             (self.probe, self.progressed, self.tries) = (false, true, 0);
@@ -301,19 +304,19 @@ impl Flow {
         }
     }
 
-    fn take_content(&mut self, segment: &Segment<'_>, budget: &mut Budget) -> io::Result<()> {
+    fn take_content(&mut self, segment: &Segment<'_>, budget: &mut Budget) {
         if segment.length() == 0 {
             // One out of place asks whether we are still there.
             self.owes_answer |= segment.sequence != self.taken;
-            return Ok(());
+            return;
         }
         self.owes_answer = true;
         if before(self.taken, segment.sequence) || self.guest_ended {
-            return Ok(());
+            return;
         }
         let known = distance(self.taken, segment.sequence);
         let Some(mut content) = segment.content.get(known..) else {
-            return Ok(());
+            return;
         };
         let mut ends = segment.fin;
         let room = distance(self.edge, self.taken);
@@ -321,7 +324,7 @@ impl Flow {
             content = &content[..room];
             ends = false;
         }
-        let count = self.deliver(content)?;
+        let count = self.deliver(content);
         self.taken = self.taken.wrapping_add(count as u32);
         self.moved_out += count;
         if self.moved_out >= self.to_host.limit() {
@@ -331,34 +334,38 @@ impl Flow {
         if ends && count == content.len() {
             self.taken = self.taken.wrapping_add(1);
             self.guest_ended = true;
-            self.tell_host()?;
+            self.tell_host();
         }
-        Ok(())
     }
 
-    /// Gives content to the host, or keeps it; how much.
-    fn deliver(&mut self, content: &[u8]) -> io::Result<usize> {
+    /// Gives content to the host, or keeps it; how much. A host that is gone takes all: the guest is to come to reading.
+    fn deliver(&mut self, content: &[u8]) -> usize {
         let mut done = 0;
-        while self.to_host.is_empty() && self.writable && done < content.len() {
+        while self.to_host.is_empty() && self.writable && !self.host_broken && done < content.len()
+        {
             match self.socket.write(&content[done..]) {
                 Ok(count) => done += count,
-                Err(error) => self.not_now(error, false)?,
+                Err(error) => self.not_written(&error),
             }
         }
-        Ok(done + self.to_host.push(&content[done..]))
+        if self.host_broken {
+            return content.len();
+        }
+        done + self.to_host.push(&content[done..])
     }
 
-    /// Tells the host that nothing more comes, once it has everything.
-    fn tell_host(&mut self) -> io::Result<()> {
-        if self.guest_ended && !self.host_told && self.to_host.is_empty() {
+    /// Tells the host that nothing more comes, once it has everything: never one that lacks something.
+    fn tell_host(&mut self) {
+        let has_all = self.to_host.is_empty() && !self.host_broken;
+        if self.guest_ended && !self.host_told && has_all {
             self.host_told = true;
             match self.socket.shutdown(Shutdown::Write) {
-                // It has gone itself meanwhile.
+                Ok(()) => {}
+                // It has gone itself meanwhile: what is read says how.
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
-                other => other?,
+                Err(error) => self.not_written(&error),
             }
         }
-        Ok(())
     }
 
     /// The host's socket has something new.
@@ -368,15 +375,21 @@ impl Flow {
         if self.state == State::Connecting {
             return self.connected();
         }
-        match self.push().and_then(|()| self.pull(budget)) {
-            Ok(()) => Verdict::Goes,
-            Err(_) => Verdict::Broken,
-        }
+        self.push();
+        self.pull(budget);
+        Verdict::Goes
     }
 
     fn connected(&mut self) -> Verdict {
-        if !matches!(self.socket.take_error(), Ok(None)) {
-            return Verdict::Broken;
+        match self.socket.take_error() {
+            Ok(None) => {}
+            // Only a connection that was made is reset; one that is not made is refused.
+            Ok(Some(error)) if is_reset(&error) => {
+                self.state = State::Answering;
+                self.host_breaks();
+                return Verdict::Goes;
+            }
+            _ => return Verdict::Broken,
         }
         match self.socket.peer_addr() {
             Ok(_) => {
@@ -391,12 +404,12 @@ impl Flow {
     }
 
     /// Writes what is kept for the host.
-    fn push(&mut self) -> io::Result<()> {
+    fn push(&mut self) {
         let before_now = self.to_host.len();
         while self.writable && !self.to_host.is_empty() {
             match self.socket.write_vectored(&self.to_host.to_write()) {
                 Ok(count) => self.to_host.consume(count),
-                Err(error) => self.not_now(error, false)?,
+                Err(error) => self.not_written(&error),
             }
         }
         if self.to_host.len() < before_now {
@@ -407,11 +420,11 @@ impl Flow {
             self.owes_answer |= self.to_host.room_within(self.share) >= told + worth;
             self.to_host.shrink();
         }
-        self.tell_host()
+        self.tell_host();
     }
 
     /// Reads what the host has, as much as may be kept for the guest.
-    pub fn pull(&mut self, budget: &mut Budget) -> io::Result<()> {
+    pub fn pull(&mut self, budget: &mut Budget) {
         while self.readable && !self.host_ended && self.to_guest.room_within(self.share) > 0 {
             let socket = &mut self.socket;
             let most = self.share;
@@ -427,21 +440,38 @@ impl Flow {
                         self.moved_in = 0;
                     }
                 }
-                Err(error) => self.not_now(error, true)?,
+                Err(error) => self.not_read(&error),
             }
         }
-        Ok(())
     }
 
-    /// Takes note that the socket has to be waited for; any other error ends the connection.
-    fn not_now(&mut self, error: io::Error, reading: bool) -> io::Result<()> {
+    /// Takes note that the socket has to be waited for; any other error is the end of what the host says.
+    fn not_read(&mut self, error: &io::Error) {
         match error.kind() {
-            io::ErrorKind::WouldBlock if reading => self.readable = false,
-            io::ErrorKind::WouldBlock => self.writable = false,
             io::ErrorKind::Interrupted => {}
-            _ => return Err(error),
+            io::ErrorKind::WouldBlock if !self.host_broken => self.readable = false,
+            // Of a connection that broke there is nothing more to come.
+            _ => {
+                self.host_ended = true;
+                self.host_breaks();
+            }
         }
-        Ok(())
+    }
+
+    /// The same of writing, where any other error is the end of what the host hears.
+    fn not_written(&mut self, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock => self.writable = false,
+            _ => self.host_breaks(),
+        }
+    }
+
+    /// Nothing more is written; what the host said before is there to be read.
+    fn host_breaks(&mut self) {
+        (self.host_broken, self.readable) = (true, true);
+        self.to_host.consume(self.to_host.len());
+        self.to_host.shrink();
     }
 
     /// The guest did not answer in time.
@@ -489,6 +519,12 @@ impl Flow {
         let heard = self.end_at.is_some_and(|end| before(end, self.oldest));
         self.guest_ended && self.host_told && heard && !self.owes_answer
     }
+}
+
+/// Whether the other side ended a connection that was made; by the second name where it had said its end before.
+fn is_reset(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), ConnectionReset | BrokenPipe)
 }
 
 #[cfg(test)]

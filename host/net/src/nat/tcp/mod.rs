@@ -170,6 +170,7 @@ impl Tcp {
             Verdict::Gone => self.remove(token, true, around),
             Verdict::Broken => {
                 if let Some(flow) = self.flows.get_mut(&token) {
+                    // A guest without room hears it when it next says something.
                     output::reset(flow, around.wire, around.plan);
                 }
                 self.remove(token, true, around);
@@ -234,8 +235,8 @@ impl Tcp {
                 self.starved.push_back(token);
                 continue;
             }
-            if flow.is_over() {
-                self.remove(token, false, around);
+            if sent == Sent::Reset || flow.is_over() {
+                self.remove(token, sent == Sent::Reset, around);
                 continue;
             }
             let overdue = flow.overdue(around.now);

@@ -22,6 +22,8 @@ pub enum Sent {
     Turn,
     /// The guest has no room for frames.
     Starved,
+    /// The guest was told that the host's connection broke, after all that the host had said.
+    Reset,
 }
 
 /// Sends what may be sent.
@@ -123,6 +125,9 @@ fn first(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan, most: usize) -> bool
 
 /// Tells the guest that the host has nothing more.
 fn end(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
+    if flow.host_broken {
+        return broken(flow, wire, plan);
+    }
     let again = flow.end_at.is_none_or(|end| end == flow.next);
     if !flow.host_ended || !again {
         return Sent::All;
@@ -137,6 +142,17 @@ fn end(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
     Sent::All
 }
 
+/// Tells the guest that the host's connection broke, once it has what the host said: after it the guest asks for nothing.
+fn broken(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
+    if !flow.host_ended || flow.next != flow.oldest {
+        return Sent::All;
+    }
+    match reset(flow, wire, plan) {
+        true => Sent::Reset,
+        false => Sent::Starved,
+    }
+}
+
 fn acknowledge(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
     let head = head(flow, TcpControl::None, false);
     if !segment::send(wire, plan, &head, [&[], &[]], u16::MAX) {
@@ -146,11 +162,10 @@ fn acknowledge(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
     Sent::All
 }
 
-/// Tells the guest that the connection is over.
-pub fn reset(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) {
+/// Tells the guest that the connection is over; false if it has no room for that.
+pub fn reset(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> bool {
     let head = head(flow, TcpControl::Rst, false);
-    // A guest without room hears it when it next says something.
-    segment::send(wire, plan, &head, [&[], &[]], u16::MAX);
+    segment::send(wire, plan, &head, [&[], &[]], u16::MAX)
 }
 
 fn head(flow: &mut Flow, control: TcpControl, first: bool) -> Head {

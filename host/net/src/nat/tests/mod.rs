@@ -3,4 +3,5 @@
 mod datagrams;
 mod guest;
 mod hostile;
+mod resets;
 mod streams;

@@ -12,10 +12,10 @@ use super::super::ring::LARGEST;
 use super::super::tcp::{MOST_CONNECTING, SHARED, SHIFT};
 use super::guest::World;
 
-const V4: IpAddr = IpAddr::V4(link::HOST_V4);
+pub const V4: IpAddr = IpAddr::V4(link::HOST_V4);
 const V6: IpAddr = IpAddr::V6(link::HOST_V6);
 
-fn listener(v6: bool) -> (TcpListener, u16) {
+pub fn listener(v6: bool) -> (TcpListener, u16) {
     let address: IpAddr = match v6 {
         false => Ipv4Addr::LOCALHOST.into(),
         true => Ipv6Addr::LOCALHOST.into(),
@@ -26,7 +26,7 @@ fn listener(v6: bool) -> (TcpListener, u16) {
 }
 
 /// A connection that both sides know.
-fn connected(world: &mut World, v6: bool, buffer: usize) -> (SocketHandle, TcpStream) {
+pub fn connected(world: &mut World, v6: bool, buffer: usize) -> (SocketHandle, TcpStream) {
     let (listener, port) = listener(v6);
     let to = if v6 { V6 } else { V4 };
     let handle = world.connect((to, port), buffer);
@@ -337,26 +337,6 @@ fn what_nobody_listens_for_and_what_may_not_be_reached_is_refused_at_once() {
             world.tcp(handle).state() == State::Closed
         });
     }
-    assert_eq!(world.nat.counts().tcp, 0);
-}
-
-#[test]
-fn a_reset_is_passed_on_both_ways() {
-    let mut world = World::new();
-    let (handle, host) = connected(&mut world, false, 10_000);
-    socket2::SockRef::from(&host)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
-    drop(host);
-    world.until("the guest's end", |world| {
-        world.tcp(handle).state() == State::Closed
-    });
-    let (handle, mut host) = connected(&mut world, false, 10_000);
-    world.tcp(handle).abort();
-    world.until("the host's end", |_| {
-        let read = host.read(&mut [0; 16]);
-        read.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
-    });
     assert_eq!(world.nat.counts().tcp, 0);
 }
 
