@@ -11,7 +11,7 @@ use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::keys::{self, Key, Kind};
 use super::size::ByteSize;
-use super::{Settings, SettingsError, error, removal, unknown};
+use super::{SECTIONS, Settings, SettingsError, error, removal, unknown};
 
 /// The value of one setting as the file has it, or its default, as TOML; for the two whose default
 /// depends on the host, what this host gives.
@@ -70,8 +70,16 @@ pub fn change(path: &Path, changes: &[Change<'_>]) -> Result<Vec<&'static Key>, 
     let mut after = text.clone();
     let mut changed = Vec::new();
     for Change { name, value } in changes {
-        let key = keys::find(name).ok_or_else(|| unknown((*name).to_owned()))?;
         let mut document: DocumentMut = after.parse().map_err(syntax)?;
+        let Some(key) = keys::find(name) else {
+            // What is no setting can only be taken out of a file that has it; of a section, one by one.
+            let there = !SECTIONS.contains(name) && find(&document, name).is_some();
+            if value.is_some() || !there {
+                return Err(unknown((*name).to_owned()));
+            }
+            after = removal::without(&after, name).map_err(syntax)?;
+            continue;
+        };
         let has_value = find(&document, name).is_some_and(Item::is_value);
         if value.is_none() || !has_value {
             after = removal::without(&after, name).map_err(syntax)?;

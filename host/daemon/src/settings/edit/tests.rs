@@ -50,6 +50,27 @@ fn what_is_taken_out_has_its_default_and_comments_stay() {
 }
 
 #[test]
+fn what_is_no_setting_can_be_taken_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    let written = "cpus = 2\nmemroy = '2GiB'\n[engine]\nbip = '10.9.0.1/24'\ncolour = 'red'\n[bogus]\na = 1\n";
+    std::fs::write(&path, written).unwrap();
+    let names = ["memroy", "engine.colour", "bogus"];
+    let all = names.map(|name| Change { name, value: None });
+    assert!(change(&path, &all).unwrap().is_empty());
+    let left = "cpus = 2\n[engine]\nbip = '10.9.0.1/24'\n";
+    assert_eq!(text(&path), left);
+    for name in ["memroy", "engine.colour", "engine", "proxies"] {
+        let refused = change(&path, &[Change { name, value: None }]);
+        assert!(
+            matches!(refused, Err(SettingsError::Unknown { .. })),
+            "{name}"
+        );
+    }
+    assert_eq!(text(&path), left);
+}
+
+#[test]
 fn hints_about_values_that_are_wrong_together_lead_out() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
