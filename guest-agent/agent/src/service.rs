@@ -71,13 +71,13 @@ impl Service {
         self.state.borrow().clone()
     }
 
-    /// Waits until the engine serves or is known not to.
+    /// Waits until the engine is open or is known not to come.
     pub async fn settled(&self) {
         let mut state = self.state.subscribe();
+        let settled =
+            |state: &EngineState| *state != EngineState::Starting || self.engine().is_some();
         // Fails only without a sender, which lives as long as `self`.
-        let _ = state
-            .wait_for(|state| *state != EngineState::Starting)
-            .await;
+        let _ = state.wait_for(settled).await;
     }
 
     /// Notes that a host is there, perhaps another one.
@@ -125,9 +125,13 @@ impl Service {
             Err(error) => return self.fail(&error, supplies.listeners),
         };
         *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&engine));
+        // For those who wait for it to be open: it is not said to be ready yet.
+        self.state.send_modify(|_| {});
         for listener in supplies.listeners {
             tokio::spawn(lighter_api::serve(Arc::clone(&engine), listener));
         }
+        // Whoever waits for a machine expects in it what is to run again.
+        engine.settled().await;
         self.change(EngineState::Ready);
     }
 
