@@ -25,6 +25,13 @@ const MICRO: f64 = 1e6;
 const MIB: f64 = 1048576.0;
 const MEGABYTE: f64 = 1e6;
 
+/// Starts a machine and ends it.
+pub fn warm_up(files: &Files, side: Side) -> Result<()> {
+    let machine = Machine::start(side, &files.kernel, &files.guest, &files.disk)?;
+    drop(machine.connect(ORDERS)?);
+    Ok(())
+}
+
 /// From asking for a machine until its init listens on all its ports; then what it costs while nothing happens.
 pub fn boot(files: &Files, side: Side) -> Result<()> {
     let own = std::process::id();
