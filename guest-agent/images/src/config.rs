@@ -84,9 +84,21 @@ pub struct RunConfig {
     pub args_escaped: bool,
 }
 
-/// The `{}` of port and volume sets.
+/// The `{}` of port and volume sets; `null` is read as the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Option<Braces>")]
 pub struct Empty {}
+
+/// `{}`, with whatever is in it.
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct Braces {}
+
+impl From<Option<Braces>> for Empty {
+    fn from(_: Option<Braces>) -> Self {
+        Self {}
+    }
+}
 
 /// A health probe; times are nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

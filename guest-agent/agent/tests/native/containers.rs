@@ -349,27 +349,3 @@ fn who_waits_for_a_container_that_is_always_restarted_hears_of_its_next_end() {
     // It either runs or waits for its next start, and never ends for good.
     assert_eq!(wait(&machine, "again"), 4);
 }
-
-#[test]
-fn a_guest_is_ready_when_what_is_to_run_again_runs() {
-    let dir = tempdir().unwrap();
-    let mut body = container("exec sleep 4711");
-    body["HostConfig"]["RestartPolicy"] = json!({"Name": "always"});
-    let machine = started(dir.path());
-    for number in 0..8 {
-        run(&machine, &format!("kept{number}"), &body);
-    }
-    assert_eq!(sleepers(&machine), 8);
-    drop(machine);
-    let machine = Machine::start(dir.path());
-    machine.greeted();
-    // Asked for is the machine itself: the API waits for them by itself.
-    assert_eq!(sleepers(&machine), 8);
-}
-
-/// How many containers of the test above there are, by their processes.
-fn sleepers(machine: &Machine) -> usize {
-    let processes = std::fs::read_dir(machine.proc()).unwrap().flatten();
-    let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    lines.filter(|line| line == b"sleep\x004711\0").count()
-}

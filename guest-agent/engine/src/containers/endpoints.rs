@@ -237,11 +237,18 @@ impl Engine {
         let places = container.places().unwrap_or_default();
         if live.is_some() {
             self.note_places(&container, Some(&network.name)).await?;
-            self.unplug_one(&container, &record, &network.name).await?;
         }
         let before = container.record();
         record.endpoints.remove(&network.name);
+        // Before its address can be another's: an engine that comes next would plug it in again.
         self.save_record(&record).await?;
+        if live.is_some()
+            && let Err(error) = self.unplug_one(&container, &before, &network.name).await
+        {
+            // It is still in there.
+            self.save_record(&before).await?;
+            return Err(error);
+        }
         container.set_record(record);
         if let Some(live) = &live {
             self.after_leaving(live, &before, &places, &network.name)
@@ -285,15 +292,17 @@ impl Engine {
         };
         if let Err(error) = joined {
             let places = container.places().unwrap_or_default();
-            // Why it failed is worth more than that it could not be undone.
+            let mut without = record.clone();
+            without.endpoints.remove(name);
+            // Why it failed is worth more than that it could not be undone. What is to be comes first, as for one that
+            // leaves.
+            let _ = self.save_record(&without).await;
             let _ = self.unplug_one(container, &record, name).await;
             self.after_leaving(live, &record, &places, name).await;
             let _ = self.settle_ports(container).await;
-            record.endpoints.remove(name);
             container.change(|state| state.run.places.remove(name));
             let _ = self.save_state(container, Sync::Lazy).await;
-            let _ = self.save_record(&record).await;
-            container.set_record(record);
+            container.set_record(without);
             return Err(error);
         }
         self.network_event("connect", network, &[("container", container.id())]);

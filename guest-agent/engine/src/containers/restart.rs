@@ -69,6 +69,12 @@ fn wants(policy: &RestartPolicy, run: &RunState) -> bool {
     }
 }
 
+/// Counts the start that is to follow, as soon as it is decided on.
+pub(super) fn count(run: &mut RunState) {
+    run.restart_count += 1;
+    run.backoff = if steady(run) { 1 } else { run.backoff + 1 };
+}
+
 impl Engine {
     /// Waits and starts again, unless somebody stops the container in between.
     pub(super) async fn restart_after(
@@ -94,13 +100,7 @@ impl Engine {
             self.stay_stopped(container).await;
             return;
         }
-        let before = container.change(|state| {
-            let before = state.run.clone();
-            let run = &mut state.run;
-            run.restart_count += 1;
-            run.backoff = if steady(run) { 1 } else { run.backoff + 1 };
-            before
-        });
+        let before = container.state().run;
         if let Err(error) = self.start_locked(container, false).await {
             if container.state().run.manually_stopped {
                 // No failure: its last run is still the one before.

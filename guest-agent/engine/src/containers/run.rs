@@ -9,18 +9,23 @@ use lighter_runtime::Cgroup;
 use tokio::io::Interest;
 use tokio::sync::oneshot;
 
-use super::record::Status;
+use super::plugs::Lease;
+use super::record::{RunState, Status};
 use super::{Container, Live, Outputs, endpoints, health, lock, restart, shm};
 use crate::clock::Timestamp;
 use crate::db::Sync;
 use crate::engine::Engine;
 use crate::io::Stdin;
+use crate::ports::Taken;
 
 /// How long what is left of a container may take to go.
 pub(super) const CLEARING: Duration = Duration::from_secs(30);
 
 /// How long the end of a container waits for a log that it did not wait for; dockerd's.
 const LOG_CLOSING: Duration = Duration::from_secs(10);
+
+/// What a run had that only one can have: ports of the host, and addresses.
+type Reserved = (Vec<Taken>, Option<Lease>);
 
 impl Engine {
     /// Marks the container as running and starts its task.
@@ -94,14 +99,13 @@ impl Engine {
             return;
         };
         let log = outputs.log.as_ref().and_then(|log| log.buffer.clone());
-        {
+        let reserved = {
             let _wires = container.wires.lock().await;
-            self.unpublish(&container).await;
+            let ports = self.unpublish(&container).await;
             *lock(&container.name_server) = None;
-            // Its addresses are free for the next one when others hear of the end.
             self.unplug_all(&container).await;
-            self.end_run(&container, &live, outputs, &ended);
-        }
+            (ports, self.end_run(&container, &live, outputs, &ended))
+        };
         if let Some(log) = log {
             // Who asks for the log once the container has ended is to find all of it. A disk that
             // stands still gets it later.
@@ -110,18 +114,18 @@ impl Engine {
                 tracing::warn!(container = container.id(), "a log is still being written");
             }
         }
-        self.after_run(&container, &live, &ended).await;
+        self.after_run(&container, &live, &ended, reserved).await;
     }
 
     /// Passes on what is left of the output and notes the end. Nothing that a successor would
-    /// need is let go of yet: it may have to do the same again.
+    /// need is let go of yet: it may have to do the same again. Returns the addresses it had.
     fn end_run(
         self: &Arc<Self>,
         container: &Arc<Container>,
         live: &Arc<Live>,
         mut outputs: Outputs,
         ended: &Exit,
-    ) {
+    ) -> Option<Lease> {
         // Processes that outlived the first one (with the machine's PID namespace) go with it,
         // and so do execs.
         if let Err(error) = live.cgroup.kill() {
@@ -135,31 +139,30 @@ impl Engine {
         }
         *lock(&container.live) = None;
         *lock(&container.volumes) = None;
-        *lock(&container.lease) = None;
+        let addresses = lock(&container.lease).take();
         if let Some(log) = &outputs.log {
             log.close();
         }
         self.mount_events(container, "unmount", "disconnect");
-        let run = container.change(|state| {
+        container.change(|state| {
             let run = &mut state.run;
             run.pid = 0;
             run.exit_code = ended.code();
             run.finished = Timestamp::from_unix_ns(ended.at_unix_ns);
             endpoints::leave(run);
             health::end(run);
-            run.clone()
         });
-        let ran = run.finished.since(run.started).as_secs().to_string();
-        let code = run.exit_code.to_string();
-        self.container_event(
-            container,
-            "die",
-            &[("execDuration", &ran), ("exitCode", &code)],
-        );
+        addresses
     }
 
     /// What comes next: another run, removal, or nothing.
-    async fn after_run(self: &Arc<Self>, container: &Arc<Container>, live: &Live, ended: &Exit) {
+    async fn after_run(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        live: &Live,
+        ended: &Exit,
+        reserved: Reserved,
+    ) {
         let record = container.record();
         let run = container.state().run;
         let pause = (!self.is_stopping())
@@ -170,7 +173,7 @@ impl Engine {
         } else {
             Status::Exited
         };
-        let again = self.finish(container, live, status, ended).await;
+        let again = self.finish(container, live, status, ended, reserved).await;
         let Some(pause) = pause else {
             if record.host_config.auto_remove && !self.is_stopping() && !again {
                 let _op = container.op.lock().await;
@@ -195,8 +198,14 @@ impl Engine {
         live: &Live,
         status: Status,
         ended: &Exit,
+        reserved: Reserved,
     ) -> bool {
-        container.change(|state| state.recorded = Some(status));
+        container.change(|state| {
+            state.recorded = Some(status);
+            if status == Status::Restarting {
+                restart::count(&mut state.run);
+            }
+        });
         if let Err(error) = self.save_state(container, Sync::Lazy).await {
             // The journal keeps it for the next engine.
             tracing::error!(
@@ -207,6 +216,9 @@ impl Engine {
             self.keeper(container).clear();
             self.exits().forget(ended);
         }
+        // Not before: the next engine would find what is another's by then with two containers. Not later: who hears of
+        // the end can have it.
+        drop(reserved);
         self.clear_group(container, Arc::clone(&live.cgroup));
         // Clients see the end of the output only when the state says so too.
         let again = container.change(|state| {
@@ -214,10 +226,19 @@ impl Engine {
             state.recorded = None;
             state.exits += 1;
             state.last_exit = (state.run.exit_code, String::new());
+            // Who hears of it and asks is told of an end, and hears of it before whatever waits for the end goes on.
+            self.died(container, &state.run);
             state.restarting
         });
         container.hub.end();
         again
+    }
+
+    fn died(&self, container: &Container, run: &RunState) {
+        let ran = run.finished.since(run.started).as_secs().to_string();
+        let code = run.exit_code.to_string();
+        let more = [("execDuration", &*ran), ("exitCode", &*code)];
+        self.container_event(container, "die", &more);
     }
 
     /// Removes the group of a run that is over, in the background; a start waits for it.

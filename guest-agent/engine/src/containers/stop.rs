@@ -127,9 +127,7 @@ impl Engine {
         };
         let before = container.state().exits;
         let live = container.live().ok_or_else(not_running)?;
-        let own = &container.record().config.stop_signal;
-        // Without a stop signal of its own, any signal is taken for one, as in dockerd.
-        if signal == KILL || own.is_empty() || signals::parse(own)? == signal {
+        if is_to_end(&container, signal)? {
             self.mark_stopped(&container).await?;
         }
         self.signal(&container, &live, signal)?;
@@ -261,8 +259,10 @@ impl Engine {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(error) => return Err(Error::internal("the signal cannot be sent", error)),
         }
-        if container.status() == Status::Paused && signal != KILL {
-            // A process that stands still takes no signal but SIGKILL.
+        // A process that stands still takes no signal but SIGKILL.
+        let woken =
+            container.status() == Status::Paused && signal != KILL && is_to_end(container, signal)?;
+        if woken {
             live.cgroup
                 .thaw()
                 .map_err(|error| Error::internal("the container cannot be resumed", error))?;
@@ -273,6 +273,9 @@ impl Engine {
             });
         }
         self.container_event(container, "kill", &[("signal", &signal.to_string())]);
+        if woken {
+            self.container_event(container, "unpause", &[]);
+        }
         Ok(())
     }
 
@@ -293,6 +296,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Whether a signal is to end this container. Without a stop signal of its own, any is taken for one, as in dockerd.
+fn is_to_end(container: &Container, signal: i32) -> Result<bool> {
+    let own = &container.record().config.stop_signal;
+    Ok(signal == KILL || own.is_empty() || signals::parse(own)? == signal)
 }
 
 /// The process that has to be ended, and the count of ends before its own; none if there is none

@@ -26,6 +26,18 @@ use crate::ports;
 /// The exit code of a container whose end nobody saw; dockerd's too.
 const UNSEEN: i32 = 255;
 
+/// Says, for as long as the machine is up, that what is to run again when it comes up was started.
+const STARTED: &str = "started-again";
+
+/// Whether a container that was `before` for the last engine, if there was one, is to be started. `first` says that what
+/// is to run again when the machine comes up has not been started yet.
+fn wanted(container: &Container, before: Status, first: bool) -> bool {
+    let (record, now) = (container.record(), container.state().run);
+    let policy = &record.host_config.restart_policy;
+    restart::wanted_at_take_up(policy, before, &now)
+        || (first && restart::wanted_at_boot(policy, &now))
+}
+
 impl Engine {
     /// Takes up every container. `same_boot` says whether the machine has been up since the last
     /// engine.
@@ -35,6 +47,12 @@ impl Engine {
         mut left: Left,
         same_boot: bool,
     ) -> Result<()> {
+        // What an engine that was killed had not come to is still to be started.
+        let started = self.config().run_dir.join(STARTED);
+        if !same_boot {
+            let _ = std::fs::remove_file(&started);
+        }
+        let first = !started.exists();
         let mut known = HashMap::new();
         let mut again = Vec::new();
         // All before the first is removed: what one has another may use.
@@ -48,7 +66,10 @@ impl Engine {
         }
         for container in containers {
             let kept = left.containers.remove(container.id());
-            if self.take_up_one(&container, kept, same_boot).await? {
+            let before = container.state().run.status;
+            if self.take_up_one(&container, kept, same_boot).await?
+                && wanted(&container, before, first)
+            {
                 again.push(container);
             }
         }
@@ -75,12 +96,16 @@ impl Engine {
                     );
                 }
             }
+            if let Err(error) = std::fs::write(&started, "") {
+                // The next engine would start what has ended meanwhile and is to run always.
+                tracing::warn!(%error, "that containers were started again is not noted");
+            }
             engine.set_settled();
         });
         Ok(())
     }
 
-    /// True if the container is to be started.
+    /// True if the container is there and does not run.
     async fn take_up_one(
         self: &Arc<Self>,
         container: &Arc<Container>,
@@ -113,7 +138,6 @@ impl Engine {
         if same_boot {
             self.clear_left_group(container);
         }
-        let policy = &record.host_config.restart_policy;
         if record.host_config.auto_remove && !(same_boot && run.started.is_never()) {
             let _op = container.op.lock().await;
             // A full disk, say, must not keep the others down.
@@ -122,12 +146,7 @@ impl Engine {
             }
             return Ok(false);
         }
-        let now = container.state().run;
-        Ok(if same_boot {
-            restart::wanted_at_take_up(policy, run.status, &now)
-        } else {
-            restart::wanted_at_boot(policy, &now)
-        })
+        Ok(true)
     }
 
     /// Makes whole what a container that goes on has in networks; nothing of one that has ended meanwhile.

@@ -119,60 +119,59 @@ fn long(request: &MountRequest, sizes: bool) -> Result<Mount> {
             request.kind
         ))
     };
+    foreign_options(request)?;
     if request.target.is_empty() {
         return Err(wrong("field Target must not be empty".into()));
     }
-    let foreign = match request.kind.as_str() {
-        "bind" => [
-            request.volume_options.is_some(),
-            request.tmpfs_options.is_some(),
-        ],
-        "volume" => [
-            request.bind_options.is_some(),
-            request.tmpfs_options.is_some(),
-        ],
-        "tmpfs" => [
-            request.bind_options.is_some(),
-            request.volume_options.is_some(),
-        ],
-        "image" | "npipe" | "cluster" => {
-            return Err(Error::unsupported(format!(
-                "mounts of type \"{}\" are not supported: this engine has bind, volume and tmpfs",
-                request.kind
-            )));
-        }
-        _ => return Err(wrong("mount type unknown".into())),
-    };
-    if foreign.contains(&true) {
-        return Err(wrong(
-            "options of another mount type must not be specified".into(),
-        ));
-    }
-    let mut mount = Mount {
-        destination: parse::clean_destination(&request.target)?,
+    let destination = parse::clean_destination(&request.target);
+    let destination = destination.map_err(|error| wrong(error.text().to_owned()))?;
+    let propagation = propagation(request, &wrong)?;
+    let options = request.bind_options.as_ref();
+    Ok(Mount {
+        destination,
         source: source(request, sizes, &wrong)?,
         read_only: request.read_only,
-        read_only_non_recursive: false,
-        non_recursive: false,
-        propagation: String::new(),
+        read_only_non_recursive: options.is_some_and(|options| options.read_only_non_recursive),
+        non_recursive: options.is_some_and(|options| options.non_recursive),
+        propagation,
         mode: if request.kind == "volume" {
             "z".into()
         } else {
             String::new()
         },
-    };
-    if let Some(options) = &request.bind_options {
-        if !options.propagation.is_empty() && !parse::propagation(&options.propagation) {
-            return Err(wrong(format!(
-                "invalid propagation mode: {}",
-                options.propagation
-            )));
-        }
-        mount.propagation.clone_from(&options.propagation);
-        mount.non_recursive = options.non_recursive;
-        mount.read_only_non_recursive = options.read_only_non_recursive;
+    })
+}
+
+/// Refuses what says something of a mount of another type; in dockerd's words and order.
+fn foreign_options(request: &MountRequest) -> Result<()> {
+    let given = [
+        ("VolumeOptions", "volume", request.volume_options.is_some()),
+        ("BindOptions", "bind", request.bind_options.is_some()),
+        ("ImageOptions", "image", request.image_options.is_some()),
+        ("TmpfsOptions", "tmpfs", request.tmpfs_options.is_some()),
+    ];
+    let kind = request.kind.as_str();
+    let foreign = given
+        .iter()
+        .find(|(_, of, given)| *given && *of != kind)
+        .map(|(name, ..)| name);
+    foreign.map_or(Ok(()), |name| {
+        Err(Error::invalid(format!(
+            "{name} must not be specified on mount type \"{kind}\""
+        )))
+    })
+}
+
+/// How mount events pass, as it was asked for.
+fn propagation(request: &MountRequest, wrong: &dyn Fn(String) -> Error) -> Result<String> {
+    let options = request.bind_options.as_ref();
+    // Of several things that are wrong, the source's lack is said first.
+    let asked = options.filter(|_| !request.source.is_empty());
+    let asked = asked.map_or("", |options| options.propagation.as_str());
+    if !asked.is_empty() && !parse::propagation(asked) {
+        return Err(wrong(format!("invalid propagation mode: {asked}")));
     }
-    Ok(mount)
+    Ok(asked.to_owned())
 }
 
 fn source(request: &MountRequest, sizes: bool, wrong: &dyn Fn(String) -> Error) -> Result<Source> {
@@ -214,6 +213,11 @@ fn source(request: &MountRequest, sizes: bool, wrong: &dyn Fn(String) -> Error) 
                     "must not set Subpath when using anonymous volumes".into(),
                 ));
             }
+            if anonymous && request.read_only {
+                return Err(wrong(
+                    "must not set ReadOnly mode when using anonymous volumes".into(),
+                ));
+            }
             let name = if anonymous {
                 ids::new_id()?
             } else {
@@ -230,7 +234,7 @@ fn source(request: &MountRequest, sizes: bool, wrong: &dyn Fn(String) -> Error) 
                 subpath: subpath.to_owned(),
             })
         }
-        _ => {
+        "tmpfs" => {
             if !request.source.is_empty() {
                 return Err(wrong("field Source must not be specified".into()));
             }
@@ -238,6 +242,11 @@ fn source(request: &MountRequest, sizes: bool, wrong: &dyn Fn(String) -> Error) 
                 options: tmpfs_options(request, wrong)?,
             })
         }
+        "image" | "npipe" | "cluster" => Err(Error::unsupported(format!(
+            "mounts of type \"{}\" are not supported: this engine has bind, volume and tmpfs",
+            request.kind
+        ))),
+        _ => Err(wrong("mount type unknown".into())),
     }
 }
 
@@ -254,9 +263,10 @@ fn tmpfs_options(request: &MountRequest, wrong: &dyn Fn(String) -> Error) -> Res
         }
         for option in options.options.iter().flatten() {
             match option.as_slice() {
-                [key] => words.push(key.clone()),
-                [key, value] => words.push(format!("{key}={value}")),
-                _ => return Err(wrong("invalid option array".into())),
+                // Size and mode have fields of their own.
+                [key] if matches!(key.as_str(), "exec" | "noexec") => words.push(key.clone()),
+                [key] | [key, _] => return Err(wrong(format!("invalid option: {key}"))),
+                _ => return Err(wrong("invalid option array length".into())),
             }
         }
     }

@@ -34,7 +34,7 @@ pub(crate) struct Published {
     close: oneshot::Sender<oneshot::Sender<()>>,
     listening: Vec<Listening>,
     /// Given back when nobody listens any more.
-    _taken: Vec<Taken>,
+    taken: Vec<Taken>,
 }
 
 impl Published {
@@ -79,7 +79,7 @@ impl Engine {
             publication: draft.publication,
             close,
             listening: draft.listening,
-            _taken: draft.taken,
+            taken: draft.taken,
         });
         let held = draft.lease.map(|lease| Held {
             lease,
@@ -182,10 +182,10 @@ impl Engine {
         missing
     }
 
-    /// Takes back what is published of a container. When this returns others can have it.
-    pub(crate) async fn unpublish(&self, container: &Container) {
+    /// Takes back what is published of a container. Others can have its ports when what this returns is dropped.
+    pub(crate) async fn unpublish(&self, container: &Container) -> Vec<Taken> {
         let Some(mut published) = lock(&container.published).take() else {
-            return;
+            return Vec::new();
         };
         published.publication.ended.send_replace(true);
         for listening in published.listening.drain(..) {
@@ -197,6 +197,7 @@ impl Engine {
             tracing::warn!(container = container.id(), "the host does not close ports");
         }
         self.keeper(container).remove(KEPT);
+        published.taken
     }
 
     /// Goes on with what is published of a container that went on without an engine.
@@ -235,7 +236,7 @@ impl Engine {
             publication,
             close,
             listening,
-            _taken: taken,
+            taken,
         });
         let held = kept.and_then(|kept| {
             let resumed = self.config().host_ports.resume(kept);

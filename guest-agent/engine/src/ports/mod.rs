@@ -22,7 +22,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use book::Book;
+pub(crate) use book::{Book, Taken};
 pub(crate) use held::{Published, kept};
 pub use host::{HostLease, HostPorts, OnlyHere, PortError};
 pub(crate) use host_network::HostNetwork;
