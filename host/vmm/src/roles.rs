@@ -14,6 +14,8 @@ const KVM_RUN: u32 = 0xae80;
 const UNSENT: u32 = libc::TIOCOUTQ as u32;
 const LINGER: u32 = libc::SO_LINGER.cast_unsigned();
 const SOCKET: u32 = libc::SOL_SOCKET.cast_unsigned();
+const UNIX: u32 = libc::AF_UNIX.cast_unsigned();
+const STREAM: u32 = (libc::SOCK_STREAM | libc::SOCK_CLOEXEC).cast_unsigned();
 const COPY: u32 = libc::F_DUPFD_CLOEXEC.cast_unsigned();
 
 /// A processor: it runs the guest, and does what the guest's registers ask for.
@@ -47,10 +49,10 @@ pub const STREAMS: Role = Role {
         libc::SYS_sendto,
         libc::SYS_shutdown,
         libc::SYS_getsockopt,
-        // a stream that the guest opens
-        libc::SYS_socketpair,
     ],
     only: &[
+        // A stream that the guest opens. Sockets of datagrams would reach whoever listens in the file system.
+        Only(libc::SYS_socketpair, &[(0, UNIX), (1, STREAM)]),
         Only(libc::SYS_ioctl, &[(1, UNSENT)]),
         Only(libc::SYS_setsockopt, &[(1, SOCKET), (2, LINGER)]),
     ],

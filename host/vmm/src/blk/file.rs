@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -64,6 +65,7 @@ pub struct Disk {
     /// A flush failed once: what was lost is not known, and the kernel says so only once. From then on nothing is
     /// said to be on the disk.
     lost: AtomicBool,
+    flushing: Mutex<()>,
     /// Of what is done to it, for tests.
     log: Option<Log>,
     said: Lines,
@@ -86,6 +88,7 @@ impl Disk {
             length,
             read_only,
             lost: AtomicBool::new(false),
+            flushing: Mutex::new(()),
             log: None,
             said: Lines::default(),
         }
@@ -138,13 +141,14 @@ impl Disk {
     }
 
     fn flush(&self) -> Done {
+        // The system tells of what is lost once: whoever asks at the same time has to hear of it here.
+        let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = self.file.sync_data() {
+            self.lost.store(true, Ordering::Release);
             if self.said.sync.first() {
                 tracing::error!(%error, "the disk's file cannot be synced: nothing more is written to it");
             }
-            self.lost.store(true, Ordering::Release);
         }
-        // Another flush at the same time may have been told instead of this one.
         if self.lost.load(Ordering::Acquire) {
             return Done::FAILED;
         }
@@ -255,18 +259,27 @@ impl Disk {
         self.change(change, || {
             match rustix::fs::fallocate(self.file.as_fd(), kind, offset, length) {
                 Ok(()) => Ok(Done::OK),
-                // A discard is a wish; zeroes are not, and a file system without holes cannot give them this way.
-                Err(Errno::OPNOTSUPP) if what == What::Discard => Ok(Done::OK),
-                Err(Errno::NOSPC | Errno::DQUOT) => Err(NoRoom),
-                Err(Errno::OPNOTSUPP) => Ok(Done::UNSUPPORTED),
-                Err(error) => {
-                    if self.said.range.first() {
-                        tracing::warn!(%error, offset, "a range of the disk's file cannot be emptied");
-                    }
-                    Ok(Done::FAILED)
-                }
+                Err(error) => self.not_emptied(what, error, (offset, length)),
             }
         })
+    }
+
+    /// What comes of a range that the system did not empty.
+    fn not_emptied(&self, what: What, error: Errno, range: (u64, u64)) -> Result<Done, NoRoom> {
+        match error {
+            // A discard is a wish, and waits for no room: it may be what makes some.
+            Errno::OPNOTSUPP | Errno::NOSPC | Errno::DQUOT if what == What::Discard => Ok(Done::OK),
+            Errno::NOSPC | Errno::DQUOT => Err(NoRoom),
+            // A file system without holes cannot give zeroes this way.
+            Errno::OPNOTSUPP => Ok(Done::UNSUPPORTED),
+            error => {
+                if self.said.range.first() {
+                    let (offset, length) = range;
+                    tracing::warn!(%error, offset, length, "a range of the disk's file cannot be emptied");
+                }
+                Ok(Done::FAILED)
+            }
+        }
     }
 }
 
@@ -383,4 +396,26 @@ fn skip(mut vectors: &mut [libc::iovec], mut bytes: usize) -> &mut [libc::iovec]
         }
     }
     vectors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_emptied_for_room_waits_for_none() {
+        let disk = Disk::new(tempfile::tempfile().unwrap(), SECTOR, false);
+        for error in [Errno::NOSPC, Errno::DQUOT, Errno::OPNOTSUPP] {
+            let answered = disk.not_emptied(What::Discard, error, (0, SECTOR));
+            assert_eq!(answered, Ok(Done::OK), "{error}");
+        }
+        for error in [Errno::NOSPC, Errno::DQUOT] {
+            let answered = disk.not_emptied(What::Zero, error, (0, SECTOR));
+            assert_eq!(answered, Err(NoRoom), "{error}");
+        }
+        let answered = disk.not_emptied(What::Zero, Errno::OPNOTSUPP, (0, SECTOR));
+        assert_eq!(answered, Ok(Done::UNSUPPORTED));
+        let answered = disk.not_emptied(What::Discard, Errno::IO, (0, SECTOR));
+        assert_eq!(answered, Ok(Done::FAILED));
+    }
 }

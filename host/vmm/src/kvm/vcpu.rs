@@ -164,7 +164,9 @@ fn step(vcpu: &mut VcpuFd, bus: &Bus, ports: &Ports) -> Option<End> {
         Ok(VcpuExit::SystemEvent(..)) => return Some(End::Reset),
         Ok(VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen) => {}
         Ok(other) => return Some(End::Failed(format!("a processor stopped: {other:?}"))),
-        Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
+        // Whether this is the end is looked at next: a signal that came from elsewhere must not keep the guest out.
+        Err(error) if error.errno() == libc::EINTR => vcpu.set_kvm_immediate_exit(0),
+        Err(error) if error.errno() == libc::EAGAIN => {}
         Err(error) => return Some(End::Failed(format!("a processor cannot run: {error}"))),
     }
     None
