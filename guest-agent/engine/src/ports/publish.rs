@@ -52,7 +52,13 @@ impl Engine {
         };
         let failed = |error: Error| in_networking(container, record, &error);
         let default = self.default_binding(record, &places);
-        let wanted = wanted(&record.config, &record.host_config, default).map_err(failed)?;
+        let wanted = wanted(
+            &record.config,
+            &record.host_config,
+            default,
+            at.v4.is_some(),
+        )
+        .map_err(failed)?;
         if wanted.is_empty() {
             return Ok(Vec::new());
         }

@@ -21,6 +21,22 @@ pub(crate) struct Wanted {
     pub last: u16,
 }
 
+impl Wanted {
+    /// Whether one port of the host is to be had for both: whoever resolves the host's name finds it at every address.
+    /// Those of which one is at the other's address too cannot have one.
+    fn has_port_of(&self, other: &Self) -> bool {
+        let of = |one: &Self| (one.port, one.transport, one.first, one.last);
+        let meets = |ip: &IpAddr| {
+            let mut others = other.addresses.iter();
+            others.any(|other| {
+                let any = ip.is_unspecified() || other.is_unspecified();
+                ip == other || any && ip.is_ipv4() == other.is_ipv4()
+            })
+        };
+        of(self) == of(other) && !self.addresses.iter().any(meets)
+    }
+}
+
 /// Refuses what is no port, as create does.
 pub(crate) fn check(host_config: &HostConfig) -> Result<()> {
     let wrong = |text: &str| Error::invalid(format!("invalid port specification: \"{text}\""));
@@ -51,6 +67,7 @@ pub fn key(key: &str) -> (u16, String) {
 }
 
 /// The ports of a container, in the order in which they get theirs on the host: those that can have only one first.
+/// `default` is the address of those that say none, and `has_v4` whether the container is reached by IPv4.
 ///
 /// # Errors
 /// A protocol that cannot be carried.
@@ -58,10 +75,11 @@ pub(crate) fn wanted(
     config: &Config,
     host_config: &HostConfig,
     default: Option<IpAddr>,
+    has_v4: bool,
 ) -> Result<Vec<Wanted>> {
     let none = BTreeMap::new();
     let bindings = host_config.port_bindings.as_ref().unwrap_or(&none);
-    let mut all = Vec::new();
+    let mut all: Vec<Wanted> = Vec::new();
     // What is bound and not exposed is not published: clients say both.
     for text in config.exposed_ports.iter().flatten().map(|(text, _)| text) {
         let (port, kind) = key(text);
@@ -89,13 +107,20 @@ pub(crate) fn wanted(
                 None | Some((0, 0)) => EPHEMERAL,
                 Some(range) => range,
             };
-            all.push(Wanted {
+            let one = Wanted {
                 port,
                 transport,
-                addresses: addresses(&binding.host_ip, default),
+                addresses: addresses(&binding.host_ip, default, has_v4),
                 first,
                 last,
-            });
+            };
+            match all.iter_mut().find(|other| one.has_port_of(other)) {
+                Some(other) => {
+                    other.addresses.extend(one.addresses);
+                    other.addresses.sort_unstable();
+                }
+                None => all.push(one),
+            }
         }
     }
     let freedom = |wanted: &Wanted| match (wanted.first, wanted.last) {
@@ -106,11 +131,14 @@ pub(crate) fn wanted(
     Ok(all)
 }
 
-/// The host's addresses that are meant; dockerd takes what is no address for none.
-fn addresses(text: &str, default: Option<IpAddr>) -> Vec<IpAddr> {
-    match (text.parse(), default) {
-        (Ok(one), _) | (Err(_), Some(one)) => vec![one],
-        (Err(_), None) => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+/// The host's addresses that are meant; dockerd takes what is no address for none, and an IPv4 address that is written
+/// as IPv6 for what it is.
+fn addresses(text: &str, default: Option<IpAddr>, has_v4: bool) -> Vec<IpAddr> {
+    let said = text.parse().ok().or(default);
+    match said.map(|ip: IpAddr| ip.to_canonical()) {
+        Some(one) => vec![one],
+        None if has_v4 => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+        None => vec![Ipv6Addr::UNSPECIFIED.into()],
     }
 }
 
@@ -142,7 +170,10 @@ mod tests {
 
     fn of(exposed: &str, bindings: &str, all: bool) -> Vec<String> {
         let (config, host) = asked(exposed, bindings, all);
-        let wanted = wanted(&config, &host, None).unwrap();
+        shown(&wanted(&config, &host, None, true).unwrap())
+    }
+
+    fn shown(wanted: &[Wanted]) -> Vec<String> {
         let shown = wanted.iter().map(|one| {
             let addresses: Vec<String> = one.addresses.iter().map(ToString::to_string).collect();
             let (first, last, port) = (one.first, one.last, one.port);
@@ -187,13 +218,76 @@ mod tests {
     }
 
     #[test]
+    fn what_differs_in_the_hosts_address_alone_has_one_port() {
+        let one = |bindings: &str| {
+            let bindings = format!(r#"{{"80/tcp":{bindings}}}"#);
+            of(r#"{"80/tcp":{}}"#, &bindings, false)
+        };
+        assert_eq!(
+            one(r#"[{"HostIp":"::1"},{"HostIp":"127.0.0.1"}]"#),
+            ["127.0.0.1,::1:32768-60999>80/Tcp"]
+        );
+        assert_eq!(
+            one(
+                r#"[{"HostIp":"127.0.0.1","HostPort":"8-9"},{"HostIp":"::1","HostPort":"8-9"},{"HostIp":"::1","HostPort":"8-10"}]"#
+            ),
+            ["127.0.0.1,::1:8-9>80/Tcp", "::1:8-10>80/Tcp"]
+        );
+        // What one port cannot be for has one each.
+        assert_eq!(
+            one(r#"[{"HostIp":"127.0.0.1"},{"HostIp":"127.0.0.1"},{"HostIp":"0.0.0.0"}]"#),
+            [
+                "127.0.0.1:32768-60999>80/Tcp",
+                "127.0.0.1:32768-60999>80/Tcp",
+                "0.0.0.0:32768-60999>80/Tcp"
+            ]
+        );
+        let of_two = of(
+            r#"{"80/tcp":{},"80/udp":{}}"#,
+            r#"{"80/tcp":[{"HostIp":"127.0.0.1"}],"80/udp":[{"HostIp":"::1"}]}"#,
+            false,
+        );
+        assert_eq!(of_two.len(), 2);
+    }
+
+    #[test]
+    fn without_ipv4_of_its_own_all_addresses_are_those_of_ipv6() {
+        let (config, host) = asked(
+            r#"{"80/tcp":{}}"#,
+            r#"{"80/tcp":[{"HostPort":"1"},{"HostIp":"127.0.0.1","HostPort":"2"}]}"#,
+            false,
+        );
+        let wanted = |default| wanted(&config, &host, default, false).unwrap();
+        assert_eq!(
+            shown(&wanted(None)),
+            [":::1-1>80/Tcp", "127.0.0.1:2-2>80/Tcp"]
+        );
+        let default = Some(Ipv4Addr::new(127, 0, 0, 9).into());
+        assert_eq!(shown(&wanted(default))[0], "127.0.0.9:1-1>80/Tcp");
+    }
+
+    #[test]
+    fn an_ipv4_address_written_as_ipv6_is_one_of_ipv4() {
+        let (config, host) = asked(
+            r#"{"80/tcp":{}}"#,
+            r#"{"80/tcp":[{"HostIp":"::ffff:127.0.0.1","HostPort":"1"},{"HostPort":"2"}]}"#,
+            false,
+        );
+        let default = Some("::ffff:127.0.0.9".parse().unwrap());
+        assert_eq!(
+            shown(&wanted(&config, &host, default, true).unwrap()),
+            ["127.0.0.1:1-1>80/Tcp", "127.0.0.9:2-2>80/Tcp"]
+        );
+    }
+
+    #[test]
     fn the_default_address_is_for_those_that_say_none() {
         let (config, host) = asked(
             r#"{"80/tcp":{}}"#,
             r#"{"80/tcp":[{"HostPort":"1"},{"HostIp":"0.0.0.0","HostPort":"2"},{"HostIp":"x.y","HostPort":"3"}]}"#,
             false,
         );
-        let wanted = wanted(&config, &host, Some(Ipv4Addr::LOCALHOST.into())).unwrap();
+        let wanted = wanted(&config, &host, Some(Ipv4Addr::LOCALHOST.into()), true).unwrap();
         let first = |n: usize| wanted[n].addresses[0].to_string();
         assert_eq!(
             [first(0), first(1), first(2)],
