@@ -177,7 +177,8 @@ impl Nat {
     }
 
     /// Does what is due and sends what is owed. To be called after frames and events, after the guest made
-    /// room for frames (`refilled`), and when the time is over that it says: none is due before.
+    /// room for frames (`refilled`), and when the time is over that it says: none is due before. No time at all means that
+    /// there is more to do once others had their turn.
     pub fn flush(&mut self, refilled: bool, wire: &mut dyn Wire, now: Instant) -> Option<Duration> {
         let mut around = self.base.around(wire, now);
         while let Some(token) = around.timers.due(now) {
@@ -192,14 +193,12 @@ impl Nat {
             self.udp.refill(&mut around);
         }
         self.tcp.flush(&mut around);
+        if self.udp.flush(&mut around) {
+            return Some(Duration::ZERO);
+        }
         self.base
             .timers
             .next()
             .map(|at| at.saturating_duration_since(now))
-    }
-
-    /// Whether something waits for the guest to make room for frames.
-    pub fn wants_room(&self) -> bool {
-        self.tcp.is_starved() || self.udp.is_waiting()
     }
 }

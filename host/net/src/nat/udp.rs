@@ -39,8 +39,10 @@ struct Ends {
 #[derive(Debug)]
 pub struct Udp {
     mappings: Mappings<Ends>,
-    /// Sockets with more to read, or whose datagrams wait for room at the guest.
+    /// Sockets whose datagrams wait for room at the guest.
     pub(super) waiting: BTreeSet<Token>,
+    /// Sockets with more to read, for which it is others' turn.
+    turns: BTreeSet<Token>,
     buffer: Box<[u8]>,
     ident: u16,
 }
@@ -51,6 +53,7 @@ impl Udp {
         Self {
             mappings: Mappings::new(),
             waiting: BTreeSet::new(),
+            turns: BTreeSet::new(),
             buffer: vec![0; LONGEST].into_boxed_slice(),
             ident: 0,
         }
@@ -131,6 +134,8 @@ impl Udp {
         let Some(mapping) = self.mappings.stirred(token, around.now) else {
             return;
         };
+        self.waiting.remove(&token);
+        self.turns.remove(&token);
         for _ in 0..TURN {
             let length = match mapping.socket.peek(&mut self.buffer) {
                 Ok(length) => length,
@@ -143,24 +148,29 @@ impl Udp {
             self.ident = self.ident.wrapping_add(1);
             let content = &self.buffer[..length];
             if !deliver(&mapping.ends, content, self.ident, around.plan, around.wire) {
-                break;
+                self.waiting.insert(token);
+                return;
             }
             // It was only looked at, so that none is lost while the guest has no room.
             let _ = mapping.socket.recv(&mut self.buffer[..0]);
         }
-        self.waiting.insert(token);
+        // Its event is told once: what it has is to be read without another.
+        self.turns.insert(token);
     }
 
-    /// The guest has room for frames again, or others had their turn.
+    /// Those whose turn was over have another; whether some are not through yet.
+    pub fn flush(&mut self, around: &mut Around<'_>) -> bool {
+        for token in std::mem::take(&mut self.turns) {
+            self.stirred(token, around);
+        }
+        !self.turns.is_empty()
+    }
+
+    /// The guest has room for frames again.
     pub fn refill(&mut self, around: &mut Around<'_>) {
         for token in std::mem::take(&mut self.waiting) {
             self.stirred(token, around);
         }
-    }
-
-    /// Whether some wait for that.
-    pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
     }
 
     /// A deadline has passed.

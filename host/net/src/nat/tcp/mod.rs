@@ -216,11 +216,6 @@ impl Tcp {
         }
     }
 
-    /// Whether some wait for that.
-    pub fn is_starved(&self) -> bool {
-        !self.starved.is_empty()
-    }
-
     /// Sends what everybody who changed owes.
     pub fn flush(&mut self, around: &mut Around<'_>) {
         while let Some(token) = self.dirty.pop_front() {

@@ -237,3 +237,33 @@ fn a_socket_waits_for_room_once_however_often_it_stirs() {
     }
     assert_eq!(world.nat.udp.waiting.len(), 1);
 }
+
+#[test]
+fn a_burst_is_delivered_whole_without_anything_else_happening() {
+    const BURST: usize = 200;
+    const ROOM: usize = 10;
+    let mut world = World::new();
+    let (host, port) = echo(false);
+    let to = SocketAddr::new(link::HOST_V4.into(), port);
+    world.frame(&hostile::datagram(5_000, to, b"?"));
+    let from = loop {
+        if let Ok((_, from)) = host.recv_from(&mut [0; 16]) {
+            break from;
+        }
+    };
+    for number in 0..BURST {
+        host.send_to(&[number as u8], from).unwrap();
+    }
+    world.link.room = Some(ROOM);
+    world.hear();
+    // It is the guest's turn to make room: nothing is tried over and over meanwhile.
+    assert_ne!(world.flush(), Some(Duration::ZERO));
+    assert_eq!(world.link.to_guest.len(), ROOM);
+    world.link.room = None;
+    let mut rounds = 0;
+    while world.flush() == Some(Duration::ZERO) {
+        rounds += 1;
+        assert!(rounds < BURST, "there is always something to do");
+    }
+    assert_eq!(world.link.to_guest.len(), BURST);
+}

@@ -232,6 +232,12 @@ impl World {
     /// Moves the clock, and lets everybody do what there is to do.
     pub fn step(&mut self, time: Duration) {
         self.speak(time);
+        self.hear();
+        self.router(true);
+    }
+
+    /// Tells the router what the host's sockets have.
+    pub fn hear(&mut self) {
         let mut events = Events::with_capacity(256);
         // What the kernel does to loopback sockets takes real moments.
         let moment = Some(Duration::from_micros(200));
@@ -239,7 +245,11 @@ impl World {
         for event in &events {
             self.nat.stirred(event, &mut self.link, self.now);
         }
-        self.router(true);
+    }
+
+    /// Lets the router do what is due; how long there is nothing then.
+    pub fn flush(&mut self) -> Option<Duration> {
+        self.nat.flush(true, &mut self.link, self.now)
     }
 
     /// Moves the clock, and lets the guest speak; of the host nothing is heard meanwhile.
