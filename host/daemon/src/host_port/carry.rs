@@ -13,7 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const QUIET_LOOKS: u32 = 30;
 
 /// Carries bytes between the guest and who was dialled for it. The end of one direction is passed
-/// on. A server that keeps a connection open which the guest has left does not keep it for long.
+/// on; where the target takes nothing more, what it says is carried all the same. A server that keeps a connection open which the guest has left does not keep it for long.
 pub(super) async fn carry(
     guest: impl AsyncRead + AsyncWrite,
     target: impl AsyncRead + AsyncWrite,
@@ -52,8 +52,18 @@ async fn carry_looking(
             }
         }
     };
+    let both = async {
+        // Whoever refuses an upload says why, and that lies behind the error of writing.
+        let mut sent = Ok(());
+        let out = async {
+            sent = out.await;
+            Ok(())
+        };
+        tokio::try_join!(out, back)?;
+        sent
+    };
     tokio::select! {
-        ended = async { tokio::try_join!(out, back) } => ended.map(|_| ()),
+        ended = both => ended,
         () = quiet => Err(io::ErrorKind::TimedOut.into()),
     }
 }
@@ -108,5 +118,24 @@ mod tests {
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(target);
+    }
+
+    /// It closes with a reset, since it did not read all it was sent.
+    #[tokio::test]
+    async fn what_a_server_says_to_an_upload_that_it_refuses_reaches_the_guest() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut target = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        target.write_all(b"upload").await.unwrap();
+        server.peek(&mut [0]).await.unwrap();
+        server.write_all(b"no").await.unwrap();
+        drop(server);
+        let (mut guest, guest_end) = tokio::io::duplex(64);
+        guest.write_all(b"more").await.unwrap();
+        carry(guest_end, target).await.unwrap_err();
+        let mut answered = Vec::new();
+        guest.read_to_end(&mut answered).await.unwrap();
+        assert_eq!(answered, b"no");
     }
 }
