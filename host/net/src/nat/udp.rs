@@ -99,14 +99,14 @@ impl Udp {
         let Some(mapping) = self.mappings.of(&ends, around) else {
             return;
         };
-        match mapping.socket.send(packet.payload()) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                // What an earlier one met; this one is sent again.
-                icmp::unreachable(datagram, Unreachable::Port, around.plan, around.wire);
-            }
-            // A network that is full drops datagrams, and so do we.
-            _ => {}
+        if let Err(error) = mapping.socket.send(packet.payload())
+            && let Some(why) = undelivered(&error)
+        {
+            icmp::unreachable(datagram, why, around.plan, around.wire);
+            // That was what an earlier one met, and this one was not sent.
+            let _ = mapping.socket.send(packet.payload());
         }
+        // A network that is full drops datagrams, and so do we.
     }
 
     fn begin(
@@ -139,11 +139,14 @@ impl Udp {
         for _ in 0..TURN {
             let length = match mapping.socket.peek(&mut self.buffer) {
                 Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    refused(&mapping.ends, around);
-                    continue;
-                }
-                Err(_) => return,
+                Err(error) => match undelivered(&error) {
+                    // Said once, and there may be datagrams behind it.
+                    Some(why) => {
+                        tell(&mapping.ends, why, around);
+                        continue;
+                    }
+                    None => return,
+                },
             };
             self.ident = self.ident.wrapping_add(1);
             let content = &self.buffer[..length];
@@ -190,8 +193,19 @@ fn idle(ends: &Ends) -> Duration {
     }
 }
 
-/// Tells the guest that nobody listens there.
-fn refused(ends: &Ends, around: &mut Around<'_>) {
+/// Why an earlier datagram was not delivered, where that is what an error of its socket says.
+fn undelivered(error: &io::Error) -> Option<Unreachable> {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Some(Unreachable::Port),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            Some(Unreachable::Host)
+        }
+        _ => None,
+    }
+}
+
+/// Tells the guest that something it sent was not delivered.
+fn tell(ends: &Ends, why: Unreachable, around: &mut Around<'_>) {
     let mut packet = [0_u8; LONGEST_HEAD];
     let addresses = [ends.guest.ip(), ends.remote.ip()];
     let start = frame::write_ip(&mut packet, around.plan, addresses, IpProtocol::Udp, 8);
@@ -203,7 +217,7 @@ fn refused(ends: &Ends, around: &mut Around<'_>) {
         payload: &packet[start..start + 8],
         packet: &packet[ETHERNET..start + 8],
     };
-    icmp::unreachable(&datagram, Unreachable::Port, around.plan, around.wire);
+    icmp::unreachable(&datagram, why, around.plan, around.wire);
 }
 
 fn write_header(out: &mut [u8], [from, to]: [SocketAddr; 2], length: usize) {

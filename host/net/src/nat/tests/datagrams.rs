@@ -267,3 +267,20 @@ fn a_burst_is_delivered_whole_without_anything_else_happening() {
     }
     assert_eq!(world.link.to_guest.len(), BURST);
 }
+
+/// What is said then is of an earlier one.
+#[test]
+fn a_datagram_is_sent_although_one_before_it_was_refused() {
+    let mut world = World::new();
+    let (host, port) = echo(false);
+    drop(host);
+    let to = SocketAddr::new(link::HOST_V4.into(), port);
+    world.frame(&hostile::datagram(5_000, to, b"refused"));
+    let host = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    host.set_nonblocking(true).unwrap();
+    let answers = world.frame(&hostile::datagram(5_000, to, b"sent"));
+    assert_eq!(answers[0][34..36], [3, 3]);
+    let mut buffer = [0; 16];
+    let length = host.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"sent");
+}
