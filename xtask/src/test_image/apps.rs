@@ -5,7 +5,7 @@ use super::Recipe;
 
 /// The image `lighter-test/apps`.
 pub const APPS: Recipe = Recipe {
-    number: 1,
+    number: 2,
     folder: "apps-image",
     archive: "apps.tar",
     tag: "lighter-test/apps:latest",
@@ -51,6 +51,7 @@ pub const APPS: Recipe = Recipe {
         "usr/share/man",
     ],
     kept: &[],
+    python: Some("usr/bin/python3.11"),
     links: &[("bin/sh", "bash"), ("usr/bin/awk", "mawk")],
     files: &[
         (

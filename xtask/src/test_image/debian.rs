@@ -50,6 +50,7 @@ pub const DEBIAN: Recipe = Recipe {
         "usr/share/man",
     ],
     kept: &[],
+    python: None,
     links: &[
         ("bin/sh", "bash"),
         ("usr/bin/awk", "mawk"),

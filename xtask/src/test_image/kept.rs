@@ -13,11 +13,11 @@ use anyhow::{Context, Result, ensure};
 use crate::cmd;
 
 /// By which the programs of Debian for x86-64 are started.
-const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
+pub const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 /// In how many bytes from its start a program has named its loader.
 const HEAD: usize = 4096;
 /// Where Debian has libraries.
-const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
+pub const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
 
 /// Leaves `names`, with what those of them that are programs load; a name may be a folder's.
 ///

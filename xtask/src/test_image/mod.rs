@@ -20,6 +20,7 @@ mod apps;
 mod debian;
 mod kept;
 mod notes;
+mod python;
 
 pub use apps::APPS;
 pub use debian::DEBIAN;
@@ -46,6 +47,8 @@ pub struct Recipe {
     pruned: &'static [&'static str],
     /// All that stays, with the libraries that these programs name; with nothing here, all that is not pruned.
     kept: &'static [&'static str],
+    /// The Python whose modules are compiled.
+    python: Option<&'static str>,
     /// Links that installation scripts would have made, and what they lead to.
     links: &'static [(&'static str, &'static str)],
     /// Files that those would have made.
@@ -148,6 +151,9 @@ fn complete(root: &Path, of: &Recipe) -> Result<()> {
     }
     if !of.kept.is_empty() {
         kept::keep(root, of.kept)?;
+    }
+    if let Some(program) = of.python {
+        python::compile(root, program)?;
     }
     for folder in ["dev", "etc", "proc", "root", "sys", "tmp"] {
         fs::create_dir_all(root.join(folder))?;

@@ -29,6 +29,7 @@ pub const NOTES: Recipe = Recipe {
         "usr/share/mysql/charsets",
         "usr/share/mysql/english",
     ],
+    python: None,
     links: &[
         ("bin/cat", "busybox"),
         ("bin/chown", "busybox"),
