@@ -67,6 +67,26 @@ fn who_hears_of_an_end_is_told_of_an_end() {
     }
 }
 
+#[test]
+fn who_hears_of_an_end_within_a_restart_is_told_of_the_next_run() {
+    let dir = tempdir().unwrap();
+    let machine = started(dir.path());
+    run(&machine, "web", &container("exec sleep 1000"));
+    let mut ends = events(&machine, "web", "die");
+    for round in 0..count(10, 100) {
+        std::thread::scope(|scope| {
+            let restart = scope.spawn(|| post(&machine, "/containers/web/restart?t=0"));
+            let mut line = String::new();
+            ends.read_line(&mut line).unwrap();
+            // Compose follows the logs of what runs, and lets go of what has ended.
+            let state = state(&machine, "web");
+            assert_eq!(state["Running"], true, "round {round}: {state}");
+            assert_ne!(state["Pid"], 0, "round {round}: {state}");
+            restart.join().unwrap().is(204);
+        });
+    }
+}
+
 /// The events of one kind that a container has from now on, a line each.
 fn events(machine: &Machine, name: &str, action: &str) -> BufReader<UnixStream> {
     let mut stream = machine.connect("api.sock");

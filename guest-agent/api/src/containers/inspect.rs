@@ -123,8 +123,9 @@ struct NetworkSettings {
     networks: BTreeMap<String, EndpointSettings>,
 }
 
-pub(super) fn inspect(call: &Call, name: &str) -> Answer {
+pub(super) async fn inspect(call: &Call, name: &str) -> Answer {
     let container = call.engine.container(name)?;
+    call.engine.restarted(&container).await;
     let record = container.record();
     let run = container.state().run;
     let dir = call.engine.container_dir(&record.id);

@@ -51,7 +51,7 @@ pub(crate) async fn route(call: Call) -> Answer {
 
 async fn get(call: Call, name: &str, verb: &str) -> Answer {
     match (call.method.as_str(), verb) {
-        ("GET", "json") => inspect::inspect(&call, name),
+        ("GET", "json") => inspect::inspect(&call, name).await,
         ("GET", "logs") => logs::logs(&call, name),
         ("GET", "top") => top::top(&call, name),
         ("GET", "stats") => stats::stats(&call, name).await,

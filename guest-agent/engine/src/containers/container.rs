@@ -77,6 +77,8 @@ pub struct State {
     pub removed: bool,
     /// Whether its end is part of a restart its user asked for.
     pub restarting: bool,
+    /// Whether that restart is under way, its start included.
+    pub starts_again: bool,
     /// What the database is to say while the state seen by clients is not there yet: a process
     /// past its gate, an end that is being recorded.
     pub(crate) recorded: Option<Status>,

@@ -13,6 +13,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Seconds from the stop signal to SIGKILL where nobody says otherwise.
 const STOP_TIMEOUT: i64 = 10;
+/// How long who asks for a container waits for its start within a restart.
+const STARTING: Duration = Duration::from_secs(10);
 
 /// Seconds beyond a container's own time that it is waited for when everything stops.
 const STOP_GRACE: i64 = 5;
@@ -170,6 +172,18 @@ impl Engine {
         timeout: Option<i64>,
     ) -> Result<()> {
         let signal = signal.map(signals::parse).transpose()?;
+        container.change(|state| state.starts_again = true);
+        let restarted = self.stop_and_start(container, signal, timeout).await;
+        container.change(|state| state.starts_again = false);
+        restarted
+    }
+
+    async fn stop_and_start(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        signal: Option<i32>,
+        timeout: Option<i64>,
+    ) -> Result<()> {
         let status = container.status();
         if status.is_running() || status == Status::Restarting {
             container.change(|state| state.restarting = true);
@@ -184,6 +198,15 @@ impl Engine {
         }
         self.container_event(container, "restart", &[]);
         Ok(())
+    }
+
+    /// Waits until a container that its user restarts runs again, or does not: who hears of its end and asks is told of
+    /// the next run, as by dockerd, which answers nothing about a container in between. Not for ever.
+    pub async fn restarted(&self, container: &Container) {
+        let mut state = container.watch();
+        let over = state.wait_for(|state| !state.starts_again || state.run.status.is_running());
+        // What takes longer is seen as it is.
+        let _ = tokio::time::timeout(STARTING, over).await;
     }
 
     /// Stops every process of a container where it is.
