@@ -13,6 +13,12 @@ fn call(number: i64, arguments: [i64; 4]) {
     unsafe { libc::syscall(number, a, b, c, d) };
 }
 
+fn make_pair(family: i32, kind: i32) {
+    let mut made = [0_i32; 2];
+    let room = made.as_mut_ptr() as i64;
+    call(libc::SYS_socketpair, [family.into(), kind.into(), 0, room]);
+}
+
 const HERE: i64 = libc::AT_FDCWD as i64;
 
 const DEEDS: &[Deed] = &[
@@ -30,20 +36,10 @@ const DEEDS: &[Deed] = &[
         call(libc::SYS_socket, [family, kind, 0, 0]);
     }),
     ("make sockets that reach others by name", || {
-        let [family, kind] = [libc::AF_UNIX, libc::SOCK_DGRAM].map(i64::from);
-        let mut made = [0i32; 2];
-        call(
-            libc::SYS_socketpair,
-            [family, kind, 0, made.as_mut_ptr() as i64],
-        );
+        make_pair(libc::AF_UNIX, libc::SOCK_DGRAM);
     }),
     ("make sockets of another kind", || {
-        let [family, kind] = [libc::AF_TIPC, libc::SOCK_STREAM].map(i64::from);
-        let mut made = [0i32; 2];
-        call(
-            libc::SYS_socketpair,
-            [family, kind, 0, made.as_mut_ptr() as i64],
-        );
+        make_pair(libc::AF_TIPC, libc::SOCK_STREAM);
     }),
     ("connect", || call(libc::SYS_connect, [0; 4])),
     ("bind", || call(libc::SYS_bind, [0; 4])),

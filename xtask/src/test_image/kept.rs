@@ -13,11 +13,11 @@ use anyhow::{Context, Result, ensure};
 use crate::cmd;
 
 /// By which the programs of Debian for x86-64 are started.
-pub const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
+const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 /// In how many bytes from its start a program has named its loader.
 const HEAD: usize = 4096;
 /// Where Debian has libraries.
-pub const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
+const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
 
 /// Leaves `names`, with what those of them that are programs load; a name may be a folder's.
 ///
@@ -57,6 +57,21 @@ fn add(root: &Path, path: &Path, kept: &mut BTreeSet<PathBuf>) -> Result<PathBuf
     }
 }
 
+/// The root's own loader, to which a program of the root is given: it and its libraries fit each other, and not this
+/// machine's.
+///
+/// # Errors
+///
+/// When the root has none.
+pub fn loader(root: &Path) -> Result<Command> {
+    let folders = LIBRARIES.map(|folder| root.join(folder).display().to_string());
+    // A link from the root: followed from here, it would lead to this machine's.
+    let loader = fs::read_link(root.join(LOADER)).with_context(|| LOADER.to_owned())?;
+    let mut command = Command::new(root.join(loader.strip_prefix("/").unwrap_or(&loader)));
+    command.args(["--inhibit-cache", "--library-path", &folders.join(":")]);
+    Ok(command)
+}
+
 /// The loader and the libraries of a program; nothing of one that names no loader.
 fn loaded(root: &Path, program: &Path) -> Result<Vec<PathBuf>> {
     let bytes = fs::read(program).with_context(|| program.display().to_string())?;
@@ -64,13 +79,8 @@ fn loaded(root: &Path, program: &Path) -> Result<Vec<PathBuf>> {
     if !head.any(|part| part == LOADER.as_bytes()) {
         return Ok(Vec::new());
     }
-    let folders = LIBRARIES.map(|folder| root.join(folder).display().to_string());
-    let loader = fs::read_link(root.join(LOADER)).with_context(|| LOADER.to_owned())?;
-    let loader = root.join(loader.strip_prefix("/").unwrap_or(&loader));
-    let mut list = Command::new(&loader);
-    list.args(["--inhibit-cache", "--library-path", &folders.join(":")])
-        .arg("--list")
-        .arg(program);
+    let mut list = loader(root)?;
+    list.arg("--list").arg(program);
     let output = list.output().with_context(|| cmd::line(&list))?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(

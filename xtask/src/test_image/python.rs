@@ -4,11 +4,10 @@
 //! program does.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::Result;
 
-use super::kept::{LIBRARIES, LOADER};
+use super::kept::loader;
 use crate::cmd;
 
 /// Where Debian has modules, its own and Python's.
@@ -22,14 +21,12 @@ const NOT: &str = "/lib2to3/|/tests?/|/idlelib/|/pydoc_data/|/ensurepip/|/distut
 ///
 /// When a module is none.
 pub fn compile(root: &Path, program: &str) -> Result<()> {
-    let libraries = LIBRARIES.map(|folder| root.join(folder).display().to_string());
-    let mut python = Command::new(root.join(LOADER));
+    let mut python = loader(root)?;
     python
         .env_clear()
         .env("PYTHONHOME", root.join("usr"))
         // Its own imports would be written with the paths of this machine.
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        .args(["--library-path", &libraries.join(":")])
         .arg(root.join(program))
         // The files' times in the image are not those of here.
         .args([

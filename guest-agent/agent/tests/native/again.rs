@@ -1,33 +1,37 @@
 //! Ends, and what starts again after them: what those who listen are told, and what a killed engine leaves to the next.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io::BufRead as _;
+use std::path::Path;
 
 use serde_json::json;
 use tempfile::tempdir;
 
-use crate::api::{container, get, post, run, started, state};
+use crate::api::{container, events, get, post, run, started, state};
 use crate::containers::count;
 use crate::machine::{Machine, hello};
 
 #[test]
 fn a_guest_is_ready_when_what_is_to_run_again_runs() {
     let dir = tempdir().unwrap();
-    let mut body = container("exec sleep 4711");
-    body["HostConfig"]["RestartPolicy"] = json!({"Name": "always"});
-    let machine = started(dir.path());
-    for number in 0..8 {
-        run(&machine, &format!("kept{number}"), &body);
-    }
-    assert_eq!(sleepers(&machine), 8);
-    drop(machine);
+    run_kept(dir.path());
     let machine = Machine::start(dir.path());
     machine.greeted();
     // Asked for is the machine itself: the API waits for them by itself.
     assert_eq!(sleepers(&machine), 8);
 }
 
-/// How many containers of the test above there are, by their processes.
+/// Runs eight containers that are to run whenever the machine does, and ends the machine.
+fn run_kept(dir: &Path) {
+    let mut body = container("exec sleep 4711");
+    body["HostConfig"]["RestartPolicy"] = json!({"Name": "always"});
+    let machine = started(dir);
+    for number in 0..8 {
+        run(&machine, &format!("kept{number}"), &body);
+    }
+    assert_eq!(sleepers(&machine), 8);
+}
+
+/// How many of these containers there are, by their processes.
 fn sleepers(machine: &Machine) -> usize {
     let processes = std::fs::read_dir(machine.proc()).unwrap().flatten();
     let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
@@ -87,32 +91,10 @@ fn who_hears_of_an_end_within_a_restart_is_told_of_the_next_run() {
     }
 }
 
-/// The events of one kind that a container has from now on, a line each.
-fn events(machine: &Machine, name: &str, action: &str) -> BufReader<UnixStream> {
-    let mut stream = machine.connect("api.sock");
-    let filters =
-        format!("%7B%22container%22%3A%5B%22{name}%22%5D%2C%22event%22%3A%5B%22{action}%22%5D%7D");
-    let head = format!("GET /v1.51/events?filters={filters} HTTP/1.0\r\nHost: x\r\n\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    while line != "\r\n" {
-        line.clear();
-        assert_ne!(reader.read_line(&mut line).unwrap(), 0, "no answer");
-    }
-    reader
-}
-
 #[test]
 fn what_a_killed_engine_had_not_started_again_is_started_by_the_next() {
     let dir = tempdir().unwrap();
-    let mut body = container("exec sleep 4711");
-    body["HostConfig"]["RestartPolicy"] = json!({"Name": "always"});
-    let machine = started(dir.path());
-    for number in 0..8 {
-        run(&machine, &format!("kept{number}"), &body);
-    }
-    drop(machine);
+    run_kept(dir.path());
     let machine = Machine::start(dir.path());
     machine.control().greet(hello()).unwrap();
     // One is started after the other.

@@ -1,6 +1,6 @@
 //! A client of the API, and containers of one static busybox that need no image from outside.
 
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
@@ -207,4 +207,20 @@ pub fn attach(machine: &Machine, name: &str, query: &str) -> UnixStream {
         String::from_utf8_lossy(&answered)
     );
     stream
+}
+
+/// The events of one kind that a container has from now on, a line each.
+pub fn events(machine: &Machine, name: &str, action: &str) -> BufReader<UnixStream> {
+    let mut stream = machine.connect("api.sock");
+    let filters =
+        format!("%7B%22container%22%3A%5B%22{name}%22%5D%2C%22event%22%3A%5B%22{action}%22%5D%7D");
+    let head = format!("GET /v1.51/events?filters={filters} HTTP/1.0\r\nHost: x\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        assert_ne!(reader.read_line(&mut line).unwrap(), 0, "no answer");
+    }
+    reader
 }

@@ -1,12 +1,12 @@
 //! Health checks: what they find, who hears of it, and an engine that is killed meanwhile.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::api::{BUSYBOX, call, container, create, get, post, run, started, state, wait};
+use crate::api::{BUSYBOX, call, container, create, events, get, post, run, started, state, wait};
 use crate::machine::Machine;
 
 /// A container that sleeps, with a check that runs every tenth of a second.
@@ -24,21 +24,7 @@ struct Heard(BufReader<UnixStream>);
 
 impl Heard {
     fn of(machine: &Machine, name: &str) -> Self {
-        let mut stream = machine.connect("api.sock");
-        let filters = format!("{{\"container\":[\"{name}\"],\"event\":[\"health_status\"]}}");
-        let filters = filters
-            .replace('"', "%22")
-            .replace('{', "%7B")
-            .replace('}', "%7D");
-        let head = format!("GET /v1.51/events?filters={filters} HTTP/1.0\r\nHost: x\r\n\r\n");
-        stream.write_all(head.as_bytes()).unwrap();
-        let mut reader = BufReader::new(stream);
-        let mut line = String::new();
-        while line != "\r\n" {
-            line.clear();
-            reader.read_line(&mut line).unwrap();
-        }
-        Self(reader)
+        Self(events(machine, name, "health_status"))
     }
 
     fn next(&mut self) -> String {

@@ -49,10 +49,13 @@ impl Engine {
     ) -> Result<()> {
         // What an engine that was killed had not come to is still to be started.
         let started = self.config().run_dir.join(STARTED);
-        if !same_boot {
-            let _ = std::fs::remove_file(&started);
+        if !same_boot
+            && let Err(error) = std::fs::remove_file(&started)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "what this engine does not come to is not started by the next");
         }
-        let first = !started.exists();
+        let first = !same_boot || !started.exists();
         let mut known = HashMap::new();
         let mut again = Vec::new();
         // All before the first is removed: what one has another may use.

@@ -13,7 +13,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const QUIET_LOOKS: u32 = 30;
 
 /// Carries bytes between the guest and who was dialled for it. The end of one direction is passed
-/// on; where the target takes nothing more, what it says is carried all the same. A server that keeps a connection open which the guest has left does not keep it for long.
+/// on; where the target takes nothing more, what it says is carried all the same. A server that keeps
+/// a connection open which the guest has left does not keep it for long.
 pub(super) async fn carry(
     guest: impl AsyncRead + AsyncWrite,
     target: impl AsyncRead + AsyncWrite,
