@@ -19,6 +19,7 @@ mod published;
 mod pulling;
 mod registries;
 mod resolver;
+mod room;
 mod routes;
 mod service;
 mod settings;

@@ -34,6 +34,7 @@ pub mod shares;
 pub mod shutdown;
 pub mod status;
 pub mod stream;
+pub mod trim;
 
 use std::sync::Arc;
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::engine_config;
 use crate::listener::Listener;
 use crate::places::Places;
+use crate::trim;
 
 /// How long a container may take that was given all the time it wants: the host waits for ten minutes,
 /// or for its own setting, and what follows the containers needs some of that.
@@ -129,6 +130,9 @@ impl Service {
         self.state.send_modify(|_| {});
         for listener in supplies.listeners {
             tokio::spawn(lighter_api::serve(Arc::clone(&engine), listener));
+        }
+        if !self.places.native {
+            tokio::spawn(trim::serve(Arc::clone(&self.places), engine.removals()));
         }
         // Whoever waits for a machine expects in it what is to run again.
         engine.settled().await;

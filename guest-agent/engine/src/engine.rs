@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -65,6 +65,7 @@ pub struct Engine {
     stopping: AtomicBool,
     /// Whether the containers that are to run again have been started.
     settled: watch::Sender<bool>,
+    removals: watch::Sender<u64>,
 }
 
 /// How long clients wait for the containers that are to run again.
@@ -152,6 +153,7 @@ impl Engine {
             own: Weak::clone(own),
             stopping: AtomicBool::new(false),
             settled: watch::Sender::new(false),
+            removals: watch::Sender::new(0),
             config,
         });
         engine.load_images().await?;
@@ -217,7 +219,6 @@ impl Engine {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Fails if the engine is going down.
     /// Says that the containers that are to run again have been started.
     pub(crate) fn set_settled(&self) {
         self.settled.send_replace(true);
@@ -232,6 +233,31 @@ impl Engine {
         let _ = tokio::time::timeout(SETTLING, started).await;
     }
 
+    /// Counts what has been removed from the data disk: its room is free.
+    pub fn removals(&self) -> watch::Receiver<u64> {
+        let mut removals = self.removals.subscribe();
+        // What a crash left was removed while the engine opened.
+        if *removals.borrow() > 0 {
+            removals.mark_changed();
+        }
+        removals
+    }
+
+    /// Notes a removal, for those to whom the free room matters.
+    pub(crate) fn removed(&self) {
+        self.removals.send_modify(|count| *count += 1);
+    }
+
+    /// Removes trees of the data disk in the background.
+    pub(crate) fn remove_trees(&self, trees: Vec<PathBuf>) {
+        let (projects, removals) = (Arc::clone(&self.projects), self.removals.clone());
+        tokio::task::spawn_blocking(move || {
+            trees.iter().for_each(|tree| projects.remove(tree));
+            removals.send_modify(|count| *count += 1);
+        });
+    }
+
+    /// Fails if the engine is going down.
     pub(crate) fn require_open(&self) -> Result<()> {
         if self.is_stopping() {
             return Err(Error::unavailable("the engine is shutting down"));

@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::rootfs::LAYERS_OF_ALL;
 use super::run::CLEARING;
@@ -92,8 +91,9 @@ impl Engine {
             .into_iter()
             .map(|name| trash.join(name))
             .collect();
-        let projects = Arc::clone(self.projects());
-        tokio::task::spawn_blocking(move || old.iter().for_each(|path| projects.remove(path)));
+        if !old.is_empty() {
+            self.remove_trees(old);
+        }
     }
 }
 

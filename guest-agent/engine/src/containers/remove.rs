@@ -246,10 +246,7 @@ impl Engine {
         let aside = trash.join(name);
         let moved = std::fs::create_dir_all(&trash).and_then(|()| std::fs::rename(dir, &aside));
         match moved {
-            Ok(()) => {
-                let projects = Arc::clone(self.projects());
-                tokio::task::spawn_blocking(move || projects.remove(&aside));
-            }
+            Ok(()) => self.remove_trees(vec![aside]),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(%error, dir = %dir.display(), "a directory is left behind");

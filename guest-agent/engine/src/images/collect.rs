@@ -80,6 +80,9 @@ impl Engine {
         self.release_layers(&gone)?;
         let collected = self.store().collect(&keep)?;
         self.forget_blobs(&collected.layers);
+        if collected.bytes > 0 {
+            self.removed();
+        }
         Ok(collected)
     }
 
