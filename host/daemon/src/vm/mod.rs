@@ -398,7 +398,7 @@ impl Owner {
         self.phase.send_replace(Phase::Stopping);
         let processes = processes(&guest.machine).await;
         let ended = self.end(guest, reason).await;
-        all_gone(processes).await;
+        all_gone(processes, AFTER_BYE).await;
         ended
     }
 
@@ -468,12 +468,26 @@ async fn processes(machine: &Machine) -> Vec<ProcessWatch> {
     }
 }
 
-/// Waits a little for the end of processes that have said their last word.
-async fn all_gone(processes: Vec<ProcessWatch>) {
-    let waited = move || processes.iter().all(|process| process.wait(AFTER_BYE));
+/// Waits a little for the end of processes that have said their last word, and ends those that stay: they may hold
+/// the disk, and what has been acknowledged is on it.
+async fn all_gone(processes: Vec<ProcessWatch>, limit: Duration) {
+    let waited = move || {
+        processes
+            .iter()
+            .all(|process| process.wait(limit) || ended(process, limit))
+    };
     if !matches!(tokio::task::spawn_blocking(waited).await, Ok(true)) {
         tracing::warn!("a process of the machine does not end");
     }
+}
+
+/// Ends a process that does not end by itself; false if it stays all the same.
+fn ended(process: &ProcessWatch, limit: Duration) -> bool {
+    match process.kill() {
+        Ok(()) => tracing::warn!("a process of the machine did not end by itself"),
+        Err(error) => tracing::warn!(%error, "a process of the machine is not ended"),
+    }
+    process.wait(limit)
 }
 
 /// How long room on the host's disk is waited for by a machine that is to end.
@@ -509,6 +523,8 @@ async fn end_at_once(machine: &Machine) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[cfg(target_os = "linux")]
     mod agent;
     #[cfg(target_os = "linux")]
@@ -517,4 +533,23 @@ mod tests {
     mod died;
     #[cfg(target_os = "linux")]
     mod played;
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_process_that_does_not_end_is_ended() {
+        use std::os::unix::process::ExitStatusExt as _;
+
+        let mut stays = std::process::Command::new("sleep")
+            .arg("3600")
+            .spawn()
+            .unwrap();
+        let watch = ProcessWatch::of(stays.id()).unwrap();
+        let gone = tokio::spawn(all_gone(vec![watch], Duration::from_millis(1)));
+        // Without its end this takes an hour.
+        let status = tokio::task::spawn_blocking(move || stays.wait().unwrap())
+            .await
+            .unwrap();
+        assert_eq!(status.signal(), Some(9));
+        gone.await.unwrap();
+    }
 }

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Where sockets go when the login has no runtime folder.
 #[must_use]
@@ -113,5 +114,16 @@ impl ProcessWatch {
         let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
         // A signal cuts the wait short; whoever is signalled wants to be done.
         poll(&mut polled, limit.as_ref()).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Ends it at once; one that has gone is no error.
+    ///
+    /// # Errors
+    /// What the system answers where it is somebody else's.
+    pub fn kill(&self) -> io::Result<()> {
+        match pidfd_send_signal(&self.0, Signal::KILL) {
+            Err(Errno::SRCH) => Ok(()),
+            other => Ok(other?),
+        }
     }
 }

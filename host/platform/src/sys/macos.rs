@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, test_kill_process};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 /// Where sockets go: beside the user's other application state, on a short path.
 #[must_use]
@@ -88,5 +89,16 @@ impl ProcessWatch {
             std::thread::sleep(Duration::from_millis(10));
         }
         true
+    }
+
+    /// Ends it at once; one that has gone is no error.
+    ///
+    /// # Errors
+    /// What the system answers where it is somebody else's.
+    pub fn kill(&self) -> io::Result<()> {
+        match kill_process(self.0, Signal::KILL) {
+            Err(Errno::SRCH) => Ok(()),
+            other => Ok(other?),
+        }
     }
 }

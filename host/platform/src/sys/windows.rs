@@ -19,7 +19,7 @@ use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, WAIT_OBJECT_0};
 use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
 use windows_sys::Win32::System::Threading::{
     CREATE_NEW_PROCESS_GROUP, DETACHED_PROCESS, OpenProcess, PROCESS_SYNCHRONIZE,
-    WaitForSingleObject,
+    PROCESS_TERMINATE, TerminateProcess, WaitForSingleObject,
 };
 
 use super::{HostUser, Resolution, TimeZone};
@@ -445,7 +445,7 @@ impl ProcessWatch {
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         // SAFETY: plain integers; a null handle is the answer where there is no such process.
-        let handle = unsafe { OpenProcess(PROCESS_SYNCHRONIZE, 0, pid) };
+        let handle = unsafe { OpenProcess(PROCESS_SYNCHRONIZE | PROCESS_TERMINATE, 0, pid) };
         if handle.is_null() {
             return None;
         }
@@ -460,5 +460,19 @@ impl ProcessWatch {
         // SAFETY: the handle is open as long as `self` lives.
         let waited = unsafe { WaitForSingleObject(self.0.as_raw_handle(), milliseconds) };
         waited == WAIT_OBJECT_0
+    }
+
+    /// Ends it at once; one that has gone is no error.
+    ///
+    /// # Errors
+    /// What the system answers where it is somebody else's.
+    pub fn kill(&self) -> io::Result<()> {
+        // SAFETY: the handle is open as long as `self` lives.
+        let done = unsafe { TerminateProcess(self.0.as_raw_handle(), 1) };
+        // It takes no end of a process that has ended.
+        if done != 0 || self.wait(Duration::ZERO) {
+            return Ok(());
+        }
+        Err(io::Error::last_os_error())
     }
 }
