@@ -13,14 +13,17 @@ use lighter_tests::{Finished, Host, Reference};
 
 use crate::{both, normal};
 
+/// Runs docker's words with standard input; both engines are asked at the same time.
+type Docker<'a> = dyn Fn(&[&str], &[u8]) -> Finished + Sync + 'a;
+
 /// Two engines, and where they may keep things.
 pub struct Pair<'a> {
     /// A folder of this pair's own.
     pub home: &'a Path,
-    /// Runs docker against ours, with standard input.
-    pub ours: &'a dyn Fn(&[&str], &[u8]) -> Finished,
+    /// Runs docker against ours.
+    pub ours: &'a Docker<'a>,
     /// The same against dockerd.
-    pub dockerd: &'a dyn Fn(&[&str], &[u8]) -> Finished,
+    pub dockerd: &'a Docker<'a>,
 }
 
 /// Runs the same lines on both engines and compares each answer.
@@ -73,7 +76,11 @@ pub fn compare(pair: &Pair<'_>, lines: &str) {
                 |text: String| normal::text(&text.replace(&folder.display().to_string(), "$DIR"));
             (done.code.to_string(), clean(done.out()), clean(done.err()))
         };
-        let (a, b) = (run(&mine, true), run(&its, false));
+        let (a, b) = std::thread::scope(|scope| {
+            let theirs = scope.spawn(|| run(&its, false));
+            let ours = run(&mine, true);
+            (ours, theirs.join().expect("dockerd is asked"))
+        });
         let kind = |code: &str| {
             if differs {
                 (code == "0").to_string()
