@@ -6,7 +6,7 @@ mod datagrams;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use lighter_machine::{ClientStream, Error, GuestStream, HandOverError};
@@ -255,10 +255,17 @@ pub fn bind(number: u32, transport: Transport, addresses: &[IpAddr], port: u16) 
     }
 }
 
-/// A port that nobody has on any address of loopback, and that others rarely ask for.
+/// A port that nobody has on any address, each time another, and none that the kernel gives to whoever connects:
+/// those of this process's other tests might get it before it is bound.
 pub fn free_port() -> u16 {
-    let probe = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    probe.local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let from = 10_000 + (std::process::id() % 20_000) as u16;
+    loop {
+        let port = from + NEXT.fetch_add(1, Ordering::Relaxed) % 2_000;
+        if std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A container with one port of TCP that is bound, and where.
