@@ -25,8 +25,8 @@ use virtio_bindings::bindings::virtio_net::{
 use virtio_queue::Queue;
 
 use super::rings::{self, LONGEST, ToGuest};
-use crate::nat::Nat;
 use crate::nat::plan::Plan;
+use crate::nat::{Limits, Nat};
 
 const RINGS: usize = 2;
 const TO_GUEST: usize = 0;
@@ -161,9 +161,9 @@ impl Card {
     ///
     /// # Errors
     /// Where the system has no descriptor left.
-    pub fn new(plan: Plan) -> io::Result<(Self, Handle)> {
+    pub fn new(plan: Plan, limits: Limits) -> io::Result<(Self, Handle)> {
         let poll = Poll::new()?;
-        let nat = Nat::new(plan, &poll)?;
+        let nat = Nat::new(plan, limits, &poll)?;
         let waker = Arc::new(Waker::new(poll.registry(), COMMANDS)?);
         let (sender, commands) = mpsc::channel();
         let card = Self {
@@ -367,7 +367,7 @@ mod tests {
     /// The monitor keeps a ring's bell open and lends it again.
     #[test]
     fn a_ring_that_was_broken_is_set_up_again() {
-        let (mut card, _handle) = Card::new(Plan::default()).unwrap();
+        let (mut card, _handle) = Card::new(Plan::default(), Limits::default()).unwrap();
         let memory = Memory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
         let memory = Arc::new(memory);
         card.memory = Some(Arc::clone(&memory));

@@ -19,6 +19,7 @@ use rustix::process::geteuid;
 use super::device::{Card, Handle};
 use super::sandbox;
 use crate::control::{MAX_LINE, Reply, Request, Status};
+use crate::nat::Limits;
 use crate::nat::plan::Plan;
 
 /// Stack of each thread of our own.
@@ -70,8 +71,9 @@ fn run() -> Result<(), ProcessError> {
         .as_fd()
         .try_clone_to_owned()
         .map_err(system("taking the control socket"))?;
-    sandbox::prepare().map_err(system("giving up what is not needed"))?;
-    let (card, handle) = Card::new(Plan::default()).map_err(system("making the card"))?;
+    let descriptors = sandbox::prepare().map_err(system("giving up what is not needed"))?;
+    let limits = Limits::within(descriptors);
+    let (card, handle) = Card::new(Plan::default(), limits).map_err(system("making the card"))?;
     let control = UnixListener::from(control);
     let (lifeline, _) = control.accept().map_err(system("taking the lifeline"))?;
     thread("lifeline", move || hold_on(&lifeline))?;

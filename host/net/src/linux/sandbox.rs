@@ -10,9 +10,10 @@ pub use lighter_platform::sys::sandbox::close_inherited;
 use rustix::thread::CapabilitySet;
 use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
-/// Gives up every privilege, and raises the number of descriptors to the most allowed: each flow has one.
-pub fn prepare() -> io::Result<()> {
-    sandbox::give_up_all_but(CapabilitySet::empty()).map(drop)
+/// Gives up every privilege, and raises the number of descriptors to the most allowed, which is the answer: each flow
+/// has one.
+pub fn prepare() -> io::Result<usize> {
+    sandbox::give_up_all_but(CapabilitySet::empty())
 }
 
 /// Bounds every thread to the system calls that serving takes; any other ends the process.

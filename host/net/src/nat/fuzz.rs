@@ -16,7 +16,7 @@ use socket2::SockRef;
 
 use super::frame::ETHERNET;
 use super::plan::{Plan, Target};
-use super::{Counts, Nat, Outgoing, Wire};
+use super::{Counts, Limits, Nat, Outgoing, Wire};
 
 /// More steps add nothing but time.
 const STEPS: usize = 64;
@@ -163,7 +163,7 @@ thread_local! {
 pub fn run(bytes: &[u8]) {
     DOOR.with_borrow_mut(|door| {
         let Some(door) = door else { return };
-        let Ok(mut nat) = Nat::new(Plan::default(), &door.poll) else {
+        let Ok(mut nat) = Nat::new(Plan::default(), Limits::default(), &door.poll) else {
             return;
         };
         play(door, &mut nat, bytes);

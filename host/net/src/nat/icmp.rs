@@ -12,13 +12,11 @@ use smoltcp::wire::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::frame::{self, Datagram, LONGEST_HEAD, Wire};
-use super::mapping::Mappings;
+use super::mapping::{Mappings, Pair};
 use super::plan::{Plan, Target};
 use super::tcp::Around;
 use super::timers::Token;
 
-/// Most that are asked at a time.
-pub const MOST: usize = 256;
 /// How long one is kept that is not used.
 const IDLE: Duration = Duration::from_secs(30);
 /// The longest message that is taken.
@@ -35,6 +33,12 @@ struct Ends {
     ident: u16,
 }
 
+impl Pair for Ends {
+    fn source(&self) -> IpAddr {
+        self.guest
+    }
+}
+
 /// All that are asked.
 #[derive(Debug)]
 pub struct Icmp {
@@ -44,10 +48,10 @@ pub struct Icmp {
 }
 
 impl Icmp {
-    /// None yet.
-    pub fn new() -> Self {
+    /// None yet, and `most` at a time.
+    pub fn new(most: usize) -> Self {
         Self {
-            mappings: Mappings::new(),
+            mappings: Mappings::new(most),
             buffer: vec![0; LONGEST].into_boxed_slice(),
             ident: 0,
         }
@@ -107,12 +111,9 @@ impl Icmp {
         &mut self,
         ends: Ends,
         target: IpAddr,
-        around: &Around<'_>,
+        around: &mut Around<'_>,
         token: Token,
     ) -> Option<()> {
-        if self.mappings.len() >= MOST {
-            return None;
-        }
         let (domain, protocol) = match target {
             IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),

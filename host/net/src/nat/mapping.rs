@@ -1,17 +1,26 @@
 //! Sockets of the host for those of the guest that send without a connection: one for each pair of ends,
 //! kept as long as it is used.
 //!
-//! Called for datagrams and for echo requests.
+//! Called for datagrams and for echo requests. Where there are as many as there may be, a new one takes the place of one
+//! that was not used for long, of whoever has most.
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use mio::Interest;
 use mio::net::UdpSocket;
 
+use super::holders::Holders;
 use super::tcp::Around;
 use super::timers::Token;
+
+/// Two ends.
+pub trait Pair: Copy + Eq + Hash {
+    /// The guest's.
+    fn source(&self) -> IpAddr;
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -31,14 +40,18 @@ pub struct Mapping<E> {
 pub struct Mappings<E> {
     all: HashMap<Token, Mapping<E>>,
     by_ends: HashMap<E, Token>,
+    holders: Holders,
+    most: usize,
 }
 
-impl<E: Copy + Eq + Hash> Mappings<E> {
-    /// None yet.
-    pub fn new() -> Self {
+impl<E: Pair> Mappings<E> {
+    /// None yet, and `most` at a time.
+    pub fn new(most: usize) -> Self {
         Self {
             all: HashMap::new(),
             by_ends: HashMap::new(),
+            holders: Holders::default(),
+            most,
         }
     }
 
@@ -52,20 +65,24 @@ impl<E: Copy + Eq + Hash> Mappings<E> {
         self.by_ends.contains_key(ends)
     }
 
-    /// Begins one, unless its socket cannot be waited for.
+    /// Begins one that these ends do not have yet, unless its socket cannot be waited for.
     pub fn begin(
         &mut self,
         ends: E,
         mut socket: UdpSocket,
         idle: Duration,
-        around: &Around<'_>,
+        around: &mut Around<'_>,
         token: Token,
     ) -> Option<()> {
+        if self.all.len() >= self.most {
+            self.make_room(ends.source(), around);
+        }
         around
             .registry
             .register(&mut socket, mio::Token(token), Interest::READABLE)
             .ok()?;
         self.by_ends.insert(ends, token);
+        self.holders.add(ends.source(), token, around.now);
         self.all.insert(
             token,
             Mapping {
@@ -112,10 +129,14 @@ impl<E: Copy + Eq + Hash> Mappings<E> {
         }
     }
 
-    /// Ends the one that was not used for longest.
-    pub fn make_room(&mut self, around: &mut Around<'_>) {
-        let oldest = self.all.iter().min_by_key(|(_, mapping)| mapping.used);
-        if let Some(token) = oldest.map(|(token, _)| *token) {
+    fn make_room(&mut self, source: IpAddr, around: &mut Around<'_>) {
+        let all = &self.all;
+        let used = |token: Token| all.get(&token).map(|mapping| mapping.used);
+        let holders = &mut self.holders;
+        let victim = holders
+            .yields_to(source)
+            .and_then(|richest| holders.idlest(richest, used));
+        if let Some(token) = victim {
             self.remove(token, around);
         }
     }
@@ -123,6 +144,7 @@ impl<E: Copy + Eq + Hash> Mappings<E> {
     fn remove(&mut self, token: Token, around: &mut Around<'_>) {
         if let Some(mut mapping) = self.all.remove(&token) {
             self.by_ends.remove(&mapping.ends);
+            self.holders.remove(token);
             around.timers.set(token, &mut mapping.deadline, None);
             let _ = around.registry.deregister(&mut mapping.socket);
         }

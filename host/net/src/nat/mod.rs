@@ -15,7 +15,9 @@
 mod frame;
 #[cfg(all(feature = "fuzz", not(test)))]
 pub mod fuzz;
+mod holders;
 mod icmp;
+mod limits;
 mod mapping;
 mod names;
 mod neighbours;
@@ -37,6 +39,7 @@ use smoltcp::wire::IpProtocol;
 
 use frame::{Datagram, Incoming};
 pub use frame::{Offload, Outgoing, Wire};
+pub use limits::Limits;
 use pieces::Pieces;
 use plan::Plan;
 use tcp::Around;
@@ -93,12 +96,12 @@ impl Base {
 }
 
 impl Nat {
-    /// One whose sockets are waited for by `poll`.
+    /// One whose sockets are waited for by `poll`, with so much under way and no more.
     ///
     /// # Errors
     ///
     /// When the system does not give a descriptor.
-    pub fn new(plan: Plan, poll: &Poll) -> std::io::Result<Self> {
+    pub fn new(plan: Plan, limits: Limits, poll: &Poll) -> std::io::Result<Self> {
         Ok(Self {
             base: Base {
                 plan,
@@ -106,9 +109,9 @@ impl Nat {
                 timers: Timers::default(),
             },
             names: None,
-            tcp: tcp::Tcp::new(),
-            udp: udp::Udp::new(),
-            icmp: icmp::Icmp::new(),
+            tcp: tcp::Tcp::new(limits.tcp, limits.connecting),
+            udp: udp::Udp::new(limits.udp),
+            icmp: icmp::Icmp::new(limits.icmp),
             pieces: Pieces::default(),
             last: 0,
         })

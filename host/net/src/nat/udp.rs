@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use mio::net::UdpSocket;
@@ -10,14 +10,12 @@ use smoltcp::wire::{IpProtocol, UdpPacket};
 
 use super::frame::{self, Datagram, ETHERNET, LONGEST_HEAD, Offload, Outgoing, Wire};
 use super::icmp::{self, Unreachable};
-use super::mapping::Mappings;
+use super::mapping::{Mappings, Pair};
 use super::names;
 use super::plan::{NAMES, Plan, Target};
 use super::tcp::Around;
 use super::timers::Token;
 
-/// Most at a time; beyond it the one unused for longest goes.
-pub const MOST: usize = 4_096;
 /// How long one is kept that is not used: RFC 4787, section 4.3, asks for two minutes at least.
 const IDLE: Duration = Duration::from_secs(120);
 /// The same for questions about names.
@@ -35,6 +33,12 @@ struct Ends {
     remote: SocketAddr,
 }
 
+impl Pair for Ends {
+    fn source(&self) -> IpAddr {
+        self.guest.ip()
+    }
+}
+
 /// All of them.
 #[derive(Debug)]
 pub struct Udp {
@@ -48,10 +52,10 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// None yet.
-    pub fn new() -> Self {
+    /// None yet, and `most` at a time.
+    pub fn new(most: usize) -> Self {
         Self {
-            mappings: Mappings::new(),
+            mappings: Mappings::new(most),
             waiting: BTreeSet::new(),
             turns: BTreeSet::new(),
             buffer: vec![0; LONGEST].into_boxed_slice(),
@@ -116,9 +120,6 @@ impl Udp {
         around: &mut Around<'_>,
         token: Token,
     ) -> Option<()> {
-        if self.mappings.len() >= MOST {
-            self.mappings.make_room(around);
-        }
         let any: SocketAddr = match target {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -183,7 +184,7 @@ impl Udp {
 }
 
 fn is_broadcast(datagram: &Datagram<'_>) -> bool {
-    matches!(datagram.destination, std::net::IpAddr::V4(to) if to.is_broadcast())
+    matches!(datagram.destination, IpAddr::V4(to) if to.is_broadcast())
 }
 
 fn idle(ends: &Ends) -> Duration {

@@ -1,4 +1,9 @@
 //! How much memory connections may take, and how it is shared out among them. Used by the table of connections.
+//!
+//! A container that has many connections takes no more of it than it leaves: the others find some.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::super::ring::{LARGEST, Ring, SMALLEST};
 
@@ -10,6 +15,15 @@ pub struct Budget {
     /// Bytes that connections may have under way together, each way.
     shared: usize,
     connections: usize,
+    sources: HashMap<IpAddr, Held>,
+}
+
+/// What connections of one address have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    connections: usize,
+    /// Bytes that their rings have grown by.
+    grown: usize,
 }
 
 impl Budget {
@@ -19,33 +33,51 @@ impl Budget {
             left: memory,
             shared,
             connections: 0,
+            sources: HashMap::new(),
         }
     }
 
-    /// One connection more.
-    pub fn add(&mut self) {
+    /// One connection of `source` more.
+    pub fn add(&mut self, source: IpAddr) {
         self.connections += 1;
+        self.sources.entry(source).or_default().connections += 1;
     }
 
-    /// One that had these rings less.
-    pub fn remove(&mut self, rings: &[&Ring]) {
-        self.connections -= 1;
-        self.left += rings
+    /// One of `source` that had these rings less.
+    pub fn remove(&mut self, source: IpAddr, rings: &[&Ring]) {
+        let grown = rings
             .iter()
             .map(|ring| ring.limit() - SMALLEST)
             .sum::<usize>();
+        self.connections -= 1;
+        self.left += grown;
+        if let Some(held) = self.sources.get_mut(&source) {
+            held.connections -= 1;
+            held.grown -= grown;
+            if held.connections == 0 {
+                self.sources.remove(&source);
+            }
+        }
     }
 
-    /// Bytes that each may have under way.
-    pub fn share(&self) -> usize {
-        (self.shared / self.connections.max(1)).clamp(SMALLEST, LARGEST)
+    /// Bytes that each of `source` may have under way: the same part for all, or that of its container where it has few.
+    pub fn share(&self, source: IpAddr) -> usize {
+        let own = self.sources.get(&source).map_or(0, |held| held.connections);
+        let of_all = self.shared / self.connections.max(1);
+        let of_its_own = self.shared / self.sources.len().max(1) / own.max(1);
+        of_all.max(of_its_own).clamp(SMALLEST, LARGEST)
     }
 
-    /// Doubles a ring if that is within what is left and within its share.
-    pub fn raise(&mut self, ring: &mut Ring) {
+    /// Doubles a ring of `source` if that is within its share, and what is left is as much as `source` has then.
+    pub fn raise(&mut self, source: IpAddr, ring: &mut Ring) {
         let before = ring.limit();
-        if before < self.share() && before <= self.left {
+        let share = self.share(source);
+        let Some(held) = self.sources.get_mut(&source) else {
+            return;
+        };
+        if before < share && held.grown + before <= self.left {
             ring.raise_limit();
+            held.grown += ring.limit() - before;
             self.left -= ring.limit() - before;
         }
     }
@@ -53,33 +85,62 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
     #[test]
     fn what_connections_had_comes_back_and_none_has_more_than_its_share() {
         let (memory, shared) = (LARGEST, 8 * SMALLEST);
         let mut budget = Budget::new(memory, shared);
-        assert_eq!(budget.share(), 8 * SMALLEST);
+        assert_eq!(budget.share(ONE), 8 * SMALLEST);
         let mut rings = [Ring::new(), Ring::new()];
-        budget.add();
+        budget.add(ONE);
         for ring in &mut rings {
             for _ in 0..20 {
-                budget.raise(ring);
+                budget.raise(ONE, ring);
             }
             assert_eq!(ring.limit(), 8 * SMALLEST);
         }
         for _ in 0..3 {
-            budget.add();
+            budget.add(ONE);
         }
-        assert_eq!(budget.share(), 2 * SMALLEST);
-        budget.raise(&mut rings[0]);
+        assert_eq!(budget.share(ONE), 2 * SMALLEST);
+        budget.raise(ONE, &mut rings[0]);
         assert_eq!(rings[0].limit(), 8 * SMALLEST);
         for _ in 0..1_000 {
-            budget.add();
+            budget.add(ONE);
         }
-        assert_eq!(budget.share(), SMALLEST);
+        assert_eq!(budget.share(ONE), SMALLEST);
         let [one, other] = &rings;
-        budget.remove(&[one, other]);
+        budget.remove(ONE, &[one, other]);
         assert_eq!(budget.left, memory);
+        for _ in 0..1_003 {
+            budget.remove(ONE, &[]);
+        }
+        assert!(budget.sources.is_empty());
+    }
+
+    #[test]
+    fn one_with_many_connections_leaves_memory_and_a_share_for_others() {
+        let mut budget = Budget::new(64 * SMALLEST, 64 * SMALLEST);
+        let mut rings: Vec<_> = (0..100).map(|_| Ring::new()).collect();
+        for ring in &mut rings {
+            budget.add(ONE);
+            for _ in 0..4 {
+                budget.raise(ONE, ring);
+            }
+        }
+        let mut ring = Ring::new();
+        budget.add(OTHER);
+        assert_eq!(budget.share(OTHER), 32 * SMALLEST);
+        assert_eq!(budget.share(ONE), SMALLEST);
+        for _ in 0..4 {
+            budget.raise(OTHER, &mut ring);
+        }
+        assert_eq!(ring.limit(), 16 * SMALLEST);
     }
 }

@@ -71,6 +71,8 @@ pub struct Flow {
     pub(super) socket: TcpStream,
     pub(super) state: State,
     pub(super) deadline: Option<Instant>,
+    /// When the guest said something of it last.
+    pub(super) heard: Instant,
     /// It waits for room at the guest, in a queue.
     pub(super) starved: bool,
     /// It waits for its turn to send, in another.
@@ -122,7 +124,7 @@ pub struct Flow {
 
 impl Flow {
     /// A connection that the guest begins with `syn`.
-    pub fn new(socket: TcpStream, syn: &Segment<'_>, first: u32) -> Self {
+    pub fn new(socket: TcpStream, syn: &Segment<'_>, first: u32, now: Instant) -> Self {
         let smallest: u16 = 536;
         let largest = match syn.ends.guest.is_ipv4() {
             true => 1460,
@@ -134,6 +136,7 @@ impl Flow {
             socket,
             state: State::Connecting,
             deadline: None,
+            heard: now,
             starved: false,
             dirty: false,
             share: LARGEST,
@@ -328,7 +331,7 @@ impl Flow {
         self.taken = self.taken.wrapping_add(count as u32);
         self.moved_out += count;
         if self.moved_out >= self.to_host.limit() {
-            budget.raise(&mut self.to_host);
+            budget.raise(self.ends.guest.ip(), &mut self.to_host);
             self.moved_out = 0;
         }
         if ends && count == content.len() {
@@ -436,7 +439,7 @@ impl Flow {
                 Ok(count) => {
                     self.moved_in += count;
                     if self.moved_in >= self.to_guest.limit() {
-                        budget.raise(&mut self.to_guest);
+                        budget.raise(self.ends.guest.ip(), &mut self.to_guest);
                         self.moved_in = 0;
                     }
                 }
@@ -552,10 +555,11 @@ mod tests {
             window_shift: Some(7),
             content: &[],
         };
-        let mut flow = Flow::new(TcpStream::connect(remote).unwrap(), &syn, 1);
+        let mut flow = Flow::new(TcpStream::connect(remote).unwrap(), &syn, 1, Instant::now());
         let mut budget = Budget::new(LARGEST, LARGEST);
+        budget.add(remote.ip());
         for _ in 0..4 {
-            budget.raise(&mut flow.to_host);
+            budget.raise(remote.ip(), &mut flow.to_host);
         }
         let wide = flow.tell_window(false);
         assert_eq!(usize::from(wide) << SHIFT, 16 * SMALLEST);

@@ -2,7 +2,8 @@
 //!
 //! Called by the NAT with segments, events of sockets and deadlines. Nothing is answered at once: whoever
 //! changed is put in line, and [`Tcp::flush`] sends at the end of a batch what each one owes then, so that
-//! many segments are acknowledged by one.
+//! many segments are acknowledged by one. Where there are as many as there may be, one that was silent for long ends for
+//! a new one of whoever has fewer; nobody has one for whoever has most.
 
 mod budget;
 mod flow;
@@ -12,13 +13,14 @@ mod sequence;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use super::frame::{Datagram, Wire};
+use super::holders::Holders;
 use super::plan::Plan;
 use super::timers::{Timers, Token};
 use budget::Budget;
@@ -28,10 +30,6 @@ use flow::{Flow, State, Verdict};
 use output::Sent;
 use segment::{Ends, Segment};
 
-/// Most connections at a time.
-pub const MOST: usize = 16_384;
-/// Most that are being made: what a scan of ports costs.
-pub const MOST_CONNECTING: usize = 1_024;
 /// Bytes that all rings together may grow by.
 const MEMORY: usize = 512 << 20;
 /// Bytes each way that connections may have under way together where they are many: each has the same part of it, and
@@ -47,21 +45,28 @@ pub struct Tcp {
     dirty: VecDeque<Token>,
     /// Those that wait for room at the guest, in the order in which they came.
     starved: VecDeque<Token>,
-    connecting: usize,
+    most: usize,
+    holders: Holders,
+    most_connecting: usize,
+    /// Of the connections that are being made.
+    connecting: Holders,
     budget: Budget,
     random: RandomState,
     began: Instant,
 }
 
 impl Tcp {
-    /// None yet.
-    pub fn new() -> Self {
+    /// None yet, and `most` at a time, of which `most_connecting` are being made.
+    pub fn new(most: usize, most_connecting: usize) -> Self {
         Self {
             flows: HashMap::new(),
             by_ends: HashMap::new(),
             dirty: VecDeque::new(),
             starved: VecDeque::new(),
-            connecting: 0,
+            most,
+            holders: Holders::default(),
+            most_connecting,
+            connecting: Holders::default(),
             budget: Budget::new(MEMORY, SHARED),
             random: RandomState::new(),
             began: Instant::now(),
@@ -89,6 +94,7 @@ impl Tcp {
             let Some(flow) = self.flows.get_mut(&token) else {
                 return;
             };
+            flow.heard = around.now;
             let verdict = flow.take(&segment, &mut self.budget);
             self.settle(token, verdict, around);
         } else if segment.syn && segment.acknowledged.is_none() && !segment.rst {
@@ -106,10 +112,11 @@ impl Tcp {
         &mut self,
         syn: &Segment<'_>,
         target: SocketAddr,
-        around: &Around<'_>,
+        around: &mut Around<'_>,
         token: Token,
     ) -> bool {
-        if self.flows.len() >= MOST || self.connecting >= MOST_CONNECTING {
+        let source = syn.ends.guest.ip();
+        if !self.make_room(source, around) {
             return false;
         }
         let Ok(mut socket) = TcpStream::connect(target) else {
@@ -122,11 +129,38 @@ impl Tcp {
         if registered.is_err() {
             return false;
         }
-        let flow = Flow::new(socket, syn, self.first_number(&syn.ends));
-        self.budget.add();
+        let flow = Flow::new(socket, syn, self.first_number(&syn.ends), around.now);
+        self.budget.add(source);
+        self.holders.add(source, token, around.now);
+        self.connecting.add(source, token, around.now);
         self.by_ends.insert(syn.ends, token);
         self.flows.insert(token, flow);
-        self.connecting += 1;
+        true
+    }
+
+    /// Makes room for one more of `source`, if others have more than it would have then.
+    fn make_room(&mut self, source: IpAddr, around: &mut Around<'_>) -> bool {
+        if self.connecting.len() >= self.most_connecting {
+            let richest = self.connecting.richest_beside(source);
+            // All of them wait, and the first has waited for longest.
+            let victim = richest.and_then(|richest| self.connecting.idlest(richest, |_| None));
+            let Some(victim) = victim else {
+                return false;
+            };
+            self.settle(victim, Verdict::Broken, around);
+        }
+        if self.flows.len() >= self.most {
+            let flows = &self.flows;
+            let heard = |token: Token| flows.get(&token).map(|flow| flow.heard);
+            let holders = &mut self.holders;
+            let victim = holders
+                .richest_beside(source)
+                .and_then(|richest| holders.idlest(richest, heard));
+            let Some(victim) = victim else {
+                return false;
+            };
+            self.settle(victim, Verdict::Broken, around);
+        }
         true
     }
 
@@ -150,7 +184,7 @@ impl Tcp {
         let was = flow.state;
         let verdict = flow.stirred(readable, writable, &mut self.budget);
         if was == State::Connecting && flow.state != State::Connecting {
-            self.connecting -= 1;
+            self.connecting.remove(token);
         }
         self.settle(token, verdict, around);
     }
@@ -193,10 +227,9 @@ impl Tcp {
             return;
         };
         self.by_ends.remove(&flow.ends);
-        if flow.state == State::Connecting {
-            self.connecting -= 1;
-        }
-        self.budget.remove(&flow.rings());
+        self.holders.remove(token);
+        self.connecting.remove(token);
+        self.budget.remove(flow.ends.guest.ip(), &flow.rings());
         around.timers.set(token, &mut flow.deadline, None);
         if abruptly {
             // The other side is to see that it was given up, not that it ended.
@@ -223,7 +256,7 @@ impl Tcp {
                 continue;
             };
             flow.dirty = false;
-            flow.share = self.budget.share();
+            flow.share = self.budget.share(flow.ends.guest.ip());
             let sent = output::output(flow, around.wire, around.plan);
             if sent == Sent::Starved {
                 flow.starved = true;

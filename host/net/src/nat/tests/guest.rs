@@ -14,7 +14,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpEndpoint};
 
 use super::super::plan::Plan;
 use super::super::tcp::SHIFT;
-use super::super::{Nat, Offload, Outgoing, Wire};
+use super::super::{Limits, Nat, Offload, Outgoing, Wire};
 
 /// What the link does to frames for the guest.
 #[derive(Default)]
@@ -197,8 +197,13 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    /// One whose router has so much under way and no more.
+    pub fn with(limits: Limits) -> Self {
         let poll = Poll::new().unwrap();
-        let nat = Nat::new(Plan::default(), &poll).unwrap();
+        let nat = Nat::new(Plan::default(), limits, &poll).unwrap();
         let mut link = Link::default();
         let hardware = HardwareAddress::Ethernet(EthernetAddress(link::GUEST_MAC));
         let mut config = Config::new(hardware);
@@ -273,6 +278,12 @@ impl World {
         self.nat.receive(frame, &mut self.link, self.now);
         self.nat.flush(false, &mut self.link, self.now);
         self.link.to_guest.drain(before..).collect()
+    }
+
+    /// The same, where what comes back is the guest's.
+    pub fn nat_takes(&mut self, frame: &[u8]) {
+        self.nat.receive(frame, &mut self.link, self.now);
+        self.nat.flush(false, &mut self.link, self.now);
     }
 
     /// Steps until something is so; a test that waits for what never comes fails.

@@ -73,19 +73,25 @@ pub fn echo(to: Ipv4Addr, content: &[u8]) -> Vec<u8> {
     packet(to.into(), IpProtocol::Icmp, &message)
 }
 
-/// Beginnings of connections to many ports.
-pub fn begins(to: Ipv4Addr, count: usize) -> impl Iterator<Item = Vec<u8>> {
-    (1..=count).map(move |port| {
-        let mut bytes = [0; 20];
-        let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
-        segment.set_src_port(40_000);
-        segment.set_dst_port(port as u16);
-        segment.set_seq_number(TcpSeqNumber(1));
-        segment.set_header_len(20);
-        segment.set_syn(true);
-        segment.set_window_len(1_000);
-        packet(to.into(), IpProtocol::Tcp, &bytes)
-    })
+/// The beginning of a connection.
+pub fn begin(from: u16, to: SocketAddr) -> Vec<u8> {
+    let mut bytes = [0; 20];
+    let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
+    segment.set_src_port(from);
+    segment.set_dst_port(to.port());
+    segment.set_seq_number(TcpSeqNumber(1));
+    segment.set_header_len(20);
+    segment.set_syn(true);
+    segment.set_window_len(1_000);
+    packet(to.ip(), IpProtocol::Tcp, &bytes)
+}
+
+/// The same packet as another address of the guest sends it.
+pub fn sent_by(source: Ipv4Addr, mut frame: Vec<u8>) -> Vec<u8> {
+    let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
+    packet.set_src_addr(source);
+    packet.fill_checksum();
+    frame
 }
 
 /// Whole frames of every kind, to be damaged.
@@ -94,7 +100,7 @@ fn whole() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(datagram(1_000, host, b"content")),
         Just(echo(link::GATEWAY_V4, b"content")),
-        Just(begins(link::HOST_V4, 1).next().unwrap()),
+        Just(begin(40_000, host)),
         Just(in_pieces(1_000, host, &[1; 3_000]).remove(1)),
         proptest::collection::vec(any::<u8>(), 0..200),
     ]

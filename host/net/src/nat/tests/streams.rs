@@ -9,7 +9,7 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
 use super::super::ring::LARGEST;
-use super::super::tcp::{MOST_CONNECTING, SHARED, SHIFT};
+use super::super::tcp::{SHARED, SHIFT};
 use super::guest::World;
 
 pub const V4: IpAddr = IpAddr::V4(link::HOST_V4);
@@ -354,15 +354,4 @@ fn a_silent_guest_is_given_up_in_the_end() {
     }
     let read = host.read(&mut [0; 16]).unwrap_err();
     assert_eq!(read.kind(), ErrorKind::ConnectionReset);
-}
-
-#[test]
-fn a_scan_of_ports_costs_so_much_and_no_more() {
-    let mut world = World::new();
-    // Addresses for documentation: nobody answers, or somebody refuses.
-    let frames = super::hostile::begins(Ipv4Addr::new(198, 51, 100, 1), 3 * MOST_CONNECTING);
-    for frame in frames {
-        world.frame(&frame);
-    }
-    assert!(world.nat.counts().tcp <= MOST_CONNECTING);
 }

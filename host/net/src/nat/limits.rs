@@ -1,0 +1,64 @@
+//! How much may be under way at a time. Each of it has a descriptor.
+//!
+//! Called by whoever makes the router, which knows how many descriptors there are.
+
+/// The most of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections.
+    pub tcp: usize,
+    /// Of these, such as are being made: what a scan of ports costs.
+    pub connecting: usize,
+    /// Pairs of ends that send datagrams.
+    pub udp: usize,
+    /// Senders of echo requests.
+    pub icmp: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            tcp: 16_384,
+            connecting: 1_024,
+            udp: 4_096,
+            icmp: 256,
+        }
+    }
+}
+
+/// Descriptors that are not for what is under way: those of the card, of the daemon's questions and of the log.
+const OTHERS: usize = 64;
+
+impl Limits {
+    /// The usual ones, or less of each where there are not so many descriptors: a table that is full has one of its own
+    /// give way, while without descriptors everybody is refused.
+    #[must_use]
+    pub fn within(descriptors: usize) -> Self {
+        let usual = Self::default();
+        let wanted = usual.tcp + usual.udp + usual.icmp;
+        let left = descriptors.saturating_sub(OTHERS).min(wanted);
+        let part = |count: usize| (count * left / wanted).max(1);
+        Self {
+            tcp: part(usual.tcp),
+            connecting: part(usual.connecting),
+            udp: part(usual.udp),
+            icmp: part(usual.icmp),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_under_way_has_descriptors() {
+        assert_eq!(Limits::within(1 << 20), Limits::default());
+        for descriptors in [256, 1_024, 4_096, 20_000] {
+            let limits = Limits::within(descriptors);
+            let all = limits.tcp + limits.udp + limits.icmp;
+            assert!(all + OTHERS <= descriptors, "{descriptors}: {limits:?}");
+            assert!(limits.connecting <= limits.tcp);
+        }
+    }
+}
