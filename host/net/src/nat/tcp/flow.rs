@@ -21,6 +21,7 @@ use super::super::ring::{LARGEST, Ring};
 use super::budget::Budget;
 use super::segment::{Ends, Segment};
 use super::sequence::{before, distance};
+use super::silence::Silence;
 
 /// By how many bits our windows are shifted: the largest ring fits.
 pub const SHIFT: u8 = 7;
@@ -71,8 +72,7 @@ pub struct Flow {
     pub(super) socket: TcpStream,
     pub(super) state: State,
     pub(super) deadline: Option<Instant>,
-    /// When the guest said something of it last.
-    pub(super) heard: Instant,
+    pub(super) silence: Silence,
     /// It waits for room at the guest, in a queue.
     pub(super) starved: bool,
     /// It waits for its turn to send, in another.
@@ -136,7 +136,7 @@ impl Flow {
             socket,
             state: State::Connecting,
             deadline: None,
-            heard: now,
+            silence: Silence::new(now),
             starved: false,
             dirty: false,
             share: LARGEST,
@@ -477,9 +477,15 @@ impl Flow {
         self.to_host.shrink();
     }
 
-    /// The guest did not answer in time.
-    pub fn waited(&mut self) -> Verdict {
+    /// The guest did not answer in time, or was silent for long.
+    pub fn waited(&mut self, now: Instant) -> Verdict {
         self.deadline = None;
+        if self.silence.is_watched() {
+            return match self.silence.waited(now) {
+                true => Verdict::Goes,
+                false => Verdict::Broken,
+            };
+        }
         if self.progressed {
             // It did, while there was no room to send more.
             return Verdict::Goes;
@@ -506,15 +512,20 @@ impl Flow {
         }
     }
 
-    /// When the guest's answer is overdue, if one is due: to what was sent, or to a window without room.
+    /// When the guest's answer is overdue, if one is due: to what was sent, or to a window without room. Else when it has
+    /// been silent for so long that it is asked whether it is there.
     pub fn overdue(&mut self, now: Instant) -> Option<Instant> {
         let waits = self.next != self.oldest || (self.window == 0 && !self.to_guest.is_empty());
         let progressed = std::mem::take(&mut self.progressed);
-        if waits && self.deadline.is_some() && !progressed {
+        if !waits {
+            let is_open = self.state == State::Open;
+            return is_open.then(|| self.silence.deadline(self.deadline, now));
+        }
+        if !self.silence.unwatch() && self.deadline.is_some() && !progressed {
             return self.deadline;
         }
         let patience = PATIENCE * 2_u32.pow(u32::from(self.tries.min(SLOWEST)));
-        waits.then(|| now + patience.min(MOST_PATIENCE))
+        Some(now + patience.min(MOST_PATIENCE))
     }
 
     /// Whether both sides have said and heard everything.

@@ -10,6 +10,7 @@ mod flow;
 mod output;
 mod segment;
 mod sequence;
+mod silence;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -94,7 +95,7 @@ impl Tcp {
             let Some(flow) = self.flows.get_mut(&token) else {
                 return;
             };
-            flow.heard = around.now;
+            flow.silence.hear(around.now);
             let verdict = flow.take(&segment, &mut self.budget);
             self.settle(token, verdict, around);
         } else if segment.syn && segment.acknowledged.is_none() && !segment.rst {
@@ -151,7 +152,7 @@ impl Tcp {
         }
         if self.flows.len() >= self.most {
             let flows = &self.flows;
-            let heard = |token: Token| flows.get(&token).map(|flow| flow.heard);
+            let heard = |token: Token| flows.get(&token).map(|flow| flow.silence.heard());
             let holders = &mut self.holders;
             let victim = holders
                 .richest_beside(source)
@@ -194,7 +195,7 @@ impl Tcp {
         let Some(flow) = self.flows.get_mut(&token) else {
             return;
         };
-        let verdict = flow.waited();
+        let verdict = flow.waited(around.now);
         self.settle(token, verdict, around);
     }
 

@@ -1,4 +1,5 @@
-//! What a connection owes the guest: the answer to its beginning, content, the end, acknowledgements.
+//! What a connection owes the guest: the answer to its beginning, content, the end, acknowledgements, and after a long
+//! silence a question.
 
 use smoltcp::wire::TcpControl;
 
@@ -33,10 +34,30 @@ pub fn output(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
         State::Answering => answer(flow, wire, plan),
         State::Open => content(flow, wire, plan),
     };
-    if sent == Sent::All && flow.state == State::Open && flow.owes_answer {
-        return acknowledge(flow, wire, plan);
+    if sent != Sent::All || flow.state != State::Open {
+        return sent;
     }
-    sent
+    if flow.silence.owes_question {
+        return ask(flow, wire, plan);
+    }
+    match flow.owes_answer {
+        true => acknowledge(flow, wire, plan),
+        false => Sent::All,
+    }
+}
+
+/// Asks a silent guest whether it is there, by a number that it has long acknowledged: it says so again, or that it knows
+/// nothing of the connection.
+fn ask(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
+    let head = Head {
+        sequence: flow.oldest.wrapping_sub(1),
+        ..head(flow, TcpControl::None, false)
+    };
+    if !segment::send(wire, plan, &head, [&[], &[]], u16::MAX) {
+        return Sent::Starved;
+    }
+    (flow.silence.owes_question, flow.owes_answer) = (false, false);
+    Sent::All
 }
 
 fn answer(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {

@@ -257,6 +257,12 @@ impl World {
         self.nat.flush(true, &mut self.link, self.now)
     }
 
+    /// The same after a time in which the guest did nothing.
+    pub fn flush_after(&mut self, time: Duration) -> Option<Duration> {
+        self.now += time;
+        self.flush()
+    }
+
     /// Moves the clock, and lets the guest speak; of the host nothing is heard meanwhile.
     pub fn speak(&mut self, time: Duration) {
         self.now += time;

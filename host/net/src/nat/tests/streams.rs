@@ -355,3 +355,66 @@ fn a_silent_guest_is_given_up_in_the_end() {
     let read = host.read(&mut [0; 16]).unwrap_err();
     assert_eq!(read.kind(), ErrorKind::ConnectionReset);
 }
+
+/// Its container is gone, and its server neither speaks nor ends: nothing else would show it.
+#[test]
+fn a_connection_of_a_guest_that_is_not_there_any_more_ends_though_nobody_speaks() {
+    let mut world = World::new();
+    let (_, mut host) = connected(&mut world, false, 10_000);
+    world.link.lose = Some(1);
+    let mut minutes = 0;
+    while world.nat.counts().tcp > 0 {
+        world.step(Duration::from_secs(60));
+        minutes += 1;
+        assert!(minutes < 60, "it is kept for ever");
+    }
+    let read = host.read(&mut [0; 16]).unwrap_err();
+    assert_eq!(read.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_connection_that_nobody_uses_for_days_is_there_when_it_is_used() {
+    for v6 in [false, true] {
+        let mut world = World::new();
+        let (handle, mut host) = connected(&mut world, v6, 10_000);
+        world.step(Duration::from_millis(1));
+        world.link.sent = 0;
+        for _ in 0..2 * 24 * 60 {
+            world.step(Duration::from_secs(60));
+        }
+        assert!(world.link.sent > 0, "nobody asked");
+        assert!(
+            world.link.sent < 60 * 600,
+            "{} bytes were sent to ask",
+            world.link.sent
+        );
+        host.write_all(b"still there").unwrap();
+        let mut read = Vec::new();
+        world.until("what was said", |world| {
+            let socket = world.tcp(handle);
+            if socket.can_recv() {
+                let taken = |bytes: &mut [u8]| (bytes.len(), read.extend_from_slice(bytes));
+                socket.recv(taken).unwrap();
+            }
+            read == b"still there"
+        });
+    }
+}
+
+/// A machine that stands still takes no frames: of what it was not asked it is not to be blamed.
+#[test]
+fn a_guest_that_has_no_room_to_be_asked_is_asked_later() {
+    let mut world = World::new();
+    let (handle, _host) = connected(&mut world, false, 10_000);
+    world.step(Duration::from_millis(1));
+    world.link.room = Some(0);
+    for _ in 0..24 * 60 {
+        world.flush_after(Duration::from_secs(60));
+    }
+    world.link.room = None;
+    for _ in 0..60 {
+        world.step(Duration::from_secs(60));
+    }
+    assert_eq!(world.nat.counts().tcp, 1);
+    assert_eq!(world.tcp(handle).state(), State::Established);
+}
