@@ -7,9 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket,
+    EthernetFrame, EthernetProtocol, IpProtocol, IpVersion, Ipv4Packet, Ipv6Packet, TcpPacket,
+    UdpPacket,
 };
 
+use super::pieces::Piece;
 use super::plan::Plan;
 
 /// The length of an Ethernet header.
@@ -24,8 +26,8 @@ pub enum Incoming<'a> {
     Arp(&'a [u8]),
     /// An IP packet that is whole.
     Ip(Datagram<'a>),
-    /// A piece of an IP packet of version 4.
-    PieceV4(&'a [u8]),
+    /// A piece of an IP packet.
+    Piece(Piece<'a>),
     /// Something that is not spoken here, or is broken.
     Other,
 }
@@ -54,7 +56,7 @@ impl<'a> Incoming<'a> {
         match frame.ethertype() {
             EthernetProtocol::Arp => Self::Arp(frame.payload()),
             EthernetProtocol::Ipv4 => Self::v4(frame.payload()),
-            EthernetProtocol::Ipv6 => Self::v6(frame.payload()).map_or(Self::Other, Self::Ip),
+            EthernetProtocol::Ipv6 => Self::v6(frame.payload()),
             EthernetProtocol::Unknown(_) => Self::Other,
         }
     }
@@ -68,38 +70,51 @@ impl<'a> Incoming<'a> {
         }
         let packet_bytes = &bytes[..usize::from(packet.total_len())];
         if packet.more_frags() || packet.frag_offset() != 0 {
-            return Self::PieceV4(packet_bytes);
+            return Piece::v4(packet_bytes).map_or(Self::Other, Self::Piece);
         }
-        datagram_v4(packet_bytes).map_or(Self::Other, Self::Ip)
+        datagram(packet_bytes).map_or(Self::Other, Self::Ip)
     }
 
-    fn v6(bytes: &'a [u8]) -> Option<Datagram<'a>> {
-        let packet = Ipv6Packet::new_checked(bytes).ok()?;
+    fn v6(bytes: &'a [u8]) -> Self {
+        let Ok(packet) = Ipv6Packet::new_checked(bytes) else {
+            return Self::Other;
+        };
         if packet.version() != 6 {
-            return None;
+            return Self::Other;
         }
-        Some(Datagram {
-            source: packet.src_addr().into(),
-            destination: packet.dst_addr().into(),
-            protocol: packet.next_header(),
-            payload: packet.payload(),
-            packet: &bytes[..packet.total_len()],
-        })
+        let packet_bytes = &bytes[..packet.total_len()];
+        if packet.next_header() == IpProtocol::Ipv6Frag {
+            return Piece::v6(packet_bytes).map_or(Self::Other, Self::Piece);
+        }
+        datagram(packet_bytes).map_or(Self::Other, Self::Ip)
     }
 }
 
-/// The content of a whole packet of version 4.
-pub fn datagram_v4(bytes: &[u8]) -> Option<Datagram<'_>> {
-    let packet = Ipv4Packet::new_checked(bytes).ok()?;
-    let header = usize::from(packet.header_len());
-    let payload = bytes.get(header..usize::from(packet.total_len()))?;
-    Some(Datagram {
-        source: packet.src_addr().into(),
-        destination: packet.dst_addr().into(),
-        protocol: packet.next_header(),
-        payload,
-        packet: bytes,
-    })
+/// The content of a whole packet of either version.
+pub fn datagram(bytes: &[u8]) -> Option<Datagram<'_>> {
+    match IpVersion::of_packet(bytes).ok()? {
+        IpVersion::Ipv4 => {
+            let packet = Ipv4Packet::new_checked(bytes).ok()?;
+            let header = usize::from(packet.header_len());
+            Some(Datagram {
+                source: packet.src_addr().into(),
+                destination: packet.dst_addr().into(),
+                protocol: packet.next_header(),
+                payload: bytes.get(header..usize::from(packet.total_len()))?,
+                packet: bytes,
+            })
+        }
+        IpVersion::Ipv6 => {
+            let packet = Ipv6Packet::new_checked(bytes).ok()?;
+            Some(Datagram {
+                source: packet.src_addr().into(),
+                destination: packet.dst_addr().into(),
+                protocol: packet.next_header(),
+                payload: bytes.get(packet.header_len()..packet.total_len())?,
+                packet: bytes,
+            })
+        }
+    }
 }
 
 /// Checks that are left to the guest's device, which it has been told it may skip.

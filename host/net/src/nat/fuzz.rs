@@ -258,7 +258,13 @@ fn aim(frame: &mut [u8], port: u16, numbers: Option<[[u8; 4]; 2]>) {
             if is_far(packet.dst_addr().into()) {
                 packet.set_dst_addr(link::HOST_V6);
             }
-            (packet.next_header(), Some(40))
+            match (packet.next_header(), &*packet.payload_mut()) {
+                (IpProtocol::Ipv6Frag, [protocol, _, high, low, ..]) => {
+                    let first = u16::from_be_bytes([*high, *low]) & !7 == 0;
+                    (IpProtocol::from(*protocol), first.then_some(48))
+                }
+                (protocol, _) => (protocol, Some(40)),
+            }
         }
         _ => return,
     };

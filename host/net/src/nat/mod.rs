@@ -136,9 +136,9 @@ impl Nat {
         match Incoming::parse(frame) {
             Incoming::Arp(payload) => neighbours::arp(payload, &self.base.plan, wire),
             Incoming::Ip(datagram) => self.receive_datagram(&datagram, wire, now),
-            Incoming::PieceV4(bytes) => {
-                let whole = self.pieces.take(bytes, now);
-                if let Some(datagram) = whole.as_deref().and_then(frame::datagram_v4) {
+            Incoming::Piece(piece) => {
+                let whole = self.pieces.take(&piece, now);
+                if let Some(datagram) = whole.as_deref().and_then(frame::datagram) {
                     self.receive_datagram(&datagram, wire, now);
                 }
             }

@@ -106,6 +106,29 @@ fn a_long_datagram_goes_to_the_guest_in_pieces_that_fit_together() {
 }
 
 #[test]
+fn so_does_one_of_version_6() {
+    let mut world = World::new();
+    let (host, port) = echo(true);
+    let content: Vec<u8> = (0..60_000_u32).map(|at| (at / 7) as u8).collect();
+    for piece in hostile::in_pieces_v6(5_000, (link::HOST_V6, port), &content) {
+        world.frame(&piece);
+    }
+    let mut buffer = vec![0; 70_000];
+    let (length, from) = host.recv_from(&mut buffer).unwrap();
+    assert!(buffer[..length] == content[..]);
+    host.send_to(&content, from).unwrap();
+    let mut whole = Vec::new();
+    world.until("all pieces", |world| {
+        for frame in world.link.to_guest.drain(..) {
+            assert!(frame.len() <= 1_514, "a piece of {} bytes", frame.len());
+            whole.extend_from_slice(&frame[62..]);
+        }
+        whole.len() >= content.len() + 8
+    });
+    assert!(whole[8..] == content[..]);
+}
+
+#[test]
 fn what_nobody_listens_for_is_said_to_be_so() {
     let mut world = World::new();
     let (host, port) = echo(false);

@@ -1,12 +1,12 @@
 //! Frames made by hand, and frames that nobody should make.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lighter_protocol::link;
 use proptest::prelude::*;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4Packet, IpProtocol, Ipv4Packet,
-    TcpPacket, TcpSeqNumber, UdpPacket,
+    Ipv6Packet, TcpPacket, TcpSeqNumber, UdpPacket,
 };
 
 use super::guest::World;
@@ -65,6 +65,39 @@ pub fn in_pieces(from: u16, to: SocketAddr, content: &[u8]) -> Vec<Vec<u8>> {
     made.collect()
 }
 
+fn packet_v6(to: Ipv6Addr, protocol: IpProtocol, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; 54];
+    bytes.extend_from_slice(content);
+    let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
+    frame.set_dst_addr(EthernetAddress(link::GATEWAY_MAC));
+    frame.set_src_addr(EthernetAddress(link::GUEST_MAC));
+    frame.set_ethertype(EthernetProtocol::Ipv6);
+    let mut packet = Ipv6Packet::new_unchecked(frame.payload_mut());
+    packet.set_version(6);
+    packet.set_payload_len(content.len() as u16);
+    packet.set_hop_limit(64);
+    packet.set_next_header(protocol);
+    packet.set_src_addr(link::GUEST_V6);
+    packet.set_dst_addr(to);
+    bytes
+}
+
+/// A datagram of the guest in pieces of version 6.
+pub fn in_pieces_v6(from: u16, to: (Ipv6Addr, u16), content: &[u8]) -> Vec<Vec<u8>> {
+    let whole = udp(from, to.1, content);
+    let pieces = whole.chunks(1_448).enumerate();
+    let made = pieces.map(|(at, piece)| {
+        let more = (at + 1) * 1_448 < whole.len();
+        let place = (at * 1_448) as u16 | u16::from(more);
+        let mut bytes = vec![IpProtocol::Udp.into(), 0];
+        bytes.extend(place.to_be_bytes());
+        bytes.extend(77_000_u32.to_be_bytes());
+        bytes.extend_from_slice(piece);
+        packet_v6(to.0, IpProtocol::Ipv6Frag, &bytes)
+    });
+    made.collect()
+}
+
 /// An echo request of the guest.
 pub fn echo(to: Ipv4Addr, content: &[u8]) -> Vec<u8> {
     let mut message = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1];
@@ -102,6 +135,7 @@ fn whole() -> impl Strategy<Value = Vec<u8>> {
         Just(echo(link::GATEWAY_V4, b"content")),
         Just(begin(40_000, host)),
         Just(in_pieces(1_000, host, &[1; 3_000]).remove(1)),
+        Just(in_pieces_v6(1_000, (link::HOST_V6, 9), &[1; 3_000]).remove(1)),
         proptest::collection::vec(any::<u8>(), 0..200),
     ]
 }
