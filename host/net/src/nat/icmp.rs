@@ -1,6 +1,7 @@
 //! Echo requests of the guest, asked by the host's own sockets for them; and word to the guest that
 //! something could not be delivered.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -124,7 +125,7 @@ impl Icmp {
         socket.set_nonblocking(true).ok()?;
         socket.connect(&SocketAddr::new(target, 0).into()).ok()?;
         let socket = UdpSocket::from_std(socket.into());
-        self.mappings.begin(ends, socket, IDLE, around, token)
+        self.mappings.begin(ends, socket, IDLE, around, token).ok()
     }
 
     /// A socket has answers.
@@ -212,10 +213,25 @@ fn deliver(
 pub enum Unreachable {
     /// Nobody listens there.
     Port,
-    /// There is no way.
+    /// There is no way to it.
     Host,
+    /// There is none to its network.
+    Network,
     /// There may be one, and it is not for the guest.
     Prohibited,
+}
+
+impl Unreachable {
+    /// What an error of a socket says of what was sent by it, where it says that.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
+        match error.kind() {
+            ConnectionRefused => Some(Self::Port),
+            HostUnreachable => Some(Self::Host),
+            NetworkUnreachable | NetworkDown => Some(Self::Network),
+            _ => None,
+        }
+    }
 }
 
 /// Tells the guest that a packet of its was not delivered.
@@ -229,6 +245,7 @@ pub fn unreachable(datagram: &Datagram<'_>, why: Unreachable, plan: &Plan, wire:
             match why {
                 Unreachable::Port => Icmpv4DstUnreachable::PortUnreachable,
                 Unreachable::Host => Icmpv4DstUnreachable::HostUnreachable,
+                Unreachable::Network => Icmpv4DstUnreachable::NetUnreachable,
                 Unreachable::Prohibited => Icmpv4DstUnreachable::CommProhibited,
             }
             .into(),
@@ -238,6 +255,7 @@ pub fn unreachable(datagram: &Datagram<'_>, why: Unreachable, plan: &Plan, wire:
             match why {
                 Unreachable::Port => Icmpv6DstUnreachable::PortUnreachable,
                 Unreachable::Host => Icmpv6DstUnreachable::AddrUnreachable,
+                Unreachable::Network => Icmpv6DstUnreachable::NoRoute,
                 Unreachable::Prohibited => Icmpv6DstUnreachable::AdminProhibit,
             }
             .into(),

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,11 @@ impl<E: Pair> Mappings<E> {
         self.by_ends.contains_key(ends)
     }
 
-    /// Begins one that these ends do not have yet, unless its socket cannot be waited for.
+    /// Begins one that these ends do not have yet.
+    ///
+    /// # Errors
+    ///
+    /// When its socket cannot be waited for.
     pub fn begin(
         &mut self,
         ends: E,
@@ -73,14 +78,13 @@ impl<E: Pair> Mappings<E> {
         idle: Duration,
         around: &mut Around<'_>,
         token: Token,
-    ) -> Option<()> {
+    ) -> io::Result<()> {
         if self.all.len() >= self.most {
             self.make_room(ends.source(), around);
         }
         around
             .registry
-            .register(&mut socket, mio::Token(token), Interest::READABLE)
-            .ok()?;
+            .register(&mut socket, mio::Token(token), Interest::READABLE)?;
         self.by_ends.insert(ends, token);
         self.holders.add(ends.source(), token, around.now);
         self.all.insert(
@@ -93,7 +97,7 @@ impl<E: Pair> Mappings<E> {
                 deadline: None,
             },
         );
-        Some(())
+        Ok(())
     }
 
     /// That of these ends, which is used now.

@@ -96,15 +96,18 @@ impl Udp {
             }
             return;
         };
-        if !self.mappings.has(&ends) && self.begin(ends, target, around, token).is_none() {
-            icmp::unreachable(datagram, Unreachable::Host, around.plan, around.wire);
+        if !self.mappings.has(&ends)
+            && let Err(error) = self.begin(ends, target, around, token)
+        {
+            let why = Unreachable::of(&error).unwrap_or(Unreachable::Host);
+            icmp::unreachable(datagram, why, around.plan, around.wire);
             return;
         }
         let Some(mapping) = self.mappings.of(&ends, around) else {
             return;
         };
         if let Err(error) = mapping.socket.send(packet.payload())
-            && let Some(why) = undelivered(&error)
+            && let Some(why) = Unreachable::of(&error)
         {
             icmp::unreachable(datagram, why, around.plan, around.wire);
             // That was what an earlier one met, and this one was not sent.
@@ -119,13 +122,13 @@ impl Udp {
         target: SocketAddr,
         around: &mut Around<'_>,
         token: Token,
-    ) -> Option<()> {
+    ) -> io::Result<()> {
         let any: SocketAddr = match target {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let socket = UdpSocket::bind(any).ok()?;
-        socket.connect(target).ok()?;
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(target)?;
         self.mappings
             .begin(ends, socket, idle(&ends), around, token)
     }
@@ -140,7 +143,7 @@ impl Udp {
         for _ in 0..TURN {
             let length = match mapping.socket.peek(&mut self.buffer) {
                 Ok(length) => length,
-                Err(error) => match undelivered(&error) {
+                Err(error) => match Unreachable::of(&error) {
                     // Said once, and there may be datagrams behind it.
                     Some(why) => {
                         tell(&mapping.ends, why, around);
@@ -191,17 +194,6 @@ fn idle(ends: &Ends) -> Duration {
     match ends.remote.port() {
         NAMES => IDLE_NAMES,
         _ => IDLE,
-    }
-}
-
-/// Why an earlier datagram was not delivered, where that is what an error of its socket says.
-fn undelivered(error: &io::Error) -> Option<Unreachable> {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Some(Unreachable::Port),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            Some(Unreachable::Host)
-        }
-        _ => None,
     }
 }
 

@@ -19,6 +19,7 @@ use mio::net::TcpStream;
 
 use super::super::ring::{LARGEST, Ring};
 use super::budget::Budget;
+use super::failure::Failure;
 use super::segment::{Ends, Segment};
 use super::sequence::{before, distance};
 use super::silence::Silence;
@@ -54,6 +55,8 @@ pub enum Verdict {
     Gone,
     /// The guest is to be told that it is over.
     Broken,
+    /// There is no connection of the host, for this reason.
+    NotMade(Failure),
 }
 
 /// What is missing at the guest is being sent again.
@@ -392,7 +395,8 @@ impl Flow {
                 self.host_breaks();
                 return Verdict::Goes;
             }
-            _ => return Verdict::Broken,
+            Ok(Some(error)) => return Verdict::NotMade(Failure::of(&error)),
+            Err(_) => return Verdict::Broken,
         }
         match self.socket.peer_addr() {
             Ok(_) => {

@@ -6,6 +6,7 @@
 //! a new one of whoever has fewer; nobody has one for whoever has most.
 
 mod budget;
+mod failure;
 mod flow;
 mod output;
 mod segment;
@@ -25,6 +26,7 @@ use super::holders::Holders;
 use super::plan::Plan;
 use super::timers::{Timers, Token};
 use budget::Budget;
+use failure::Failure;
 #[cfg(test)]
 pub use flow::SHIFT;
 use flow::{Flow, State, Verdict};
@@ -100,9 +102,15 @@ impl Tcp {
             self.settle(token, verdict, around);
         } else if segment.syn && segment.acknowledged.is_none() && !segment.rst {
             let target = around.plan.destination(segment.ends.remote, names);
-            let began = target.is_some_and(|target| self.begin(&segment, target, around, token));
-            if !began {
-                segment::refuse(around.wire, around.plan, &segment);
+            let began = target
+                .ok_or(Failure::Refused)
+                .and_then(|target| self.begin(&segment, target, around, token));
+            match began {
+                Ok(()) | Err(Failure::Late) => {}
+                Err(Failure::Refused) => segment::refuse(around.wire, around.plan, &segment),
+                Err(Failure::Unreachable(why)) => {
+                    failure::tell(segment.ends, segment.sequence, why, around);
+                }
             }
         } else {
             segment::refuse(around.wire, around.plan, &segment);
@@ -115,28 +123,24 @@ impl Tcp {
         target: SocketAddr,
         around: &mut Around<'_>,
         token: Token,
-    ) -> bool {
+    ) -> Result<(), Failure> {
         let source = syn.ends.guest.ip();
         if !self.make_room(source, around) {
-            return false;
+            return Err(Failure::Refused);
         }
-        let Ok(mut socket) = TcpStream::connect(target) else {
-            return false;
-        };
+        let mut socket = TcpStream::connect(target).map_err(|error| Failure::of(&error))?;
         let both = Interest::READABLE | Interest::WRITABLE;
-        let registered = around
+        around
             .registry
-            .register(&mut socket, mio::Token(token), both);
-        if registered.is_err() {
-            return false;
-        }
+            .register(&mut socket, mio::Token(token), both)
+            .map_err(|_| Failure::Refused)?;
         let flow = Flow::new(socket, syn, self.first_number(&syn.ends), around.now);
         self.budget.add(source);
         self.holders.add(source, token, around.now);
         self.connecting.add(source, token, around.now);
         self.by_ends.insert(syn.ends, token);
         self.flows.insert(token, flow);
-        true
+        Ok(())
     }
 
     /// Makes room for one more of `source`, if others have more than it would have then.
@@ -202,14 +206,29 @@ impl Tcp {
     fn settle(&mut self, token: Token, verdict: Verdict, around: &mut Around<'_>) {
         match verdict {
             Verdict::Goes => self.line_up(token),
-            Verdict::Gone => self.remove(token, true, around),
-            Verdict::Broken => {
+            Verdict::Gone | Verdict::NotMade(Failure::Late) => self.remove(token, true, around),
+            Verdict::NotMade(Failure::Unreachable(why)) => {
+                if let Some(flow) = self.flows.get(&token) {
+                    failure::tell(flow.ends, flow.taken.wrapping_sub(1), why, around);
+                }
+                self.remove(token, true, around);
+            }
+            Verdict::Broken | Verdict::NotMade(Failure::Refused) => {
                 if let Some(flow) = self.flows.get_mut(&token) {
                     // A guest without room hears it when it next says something.
                     output::reset(flow, around.wire, around.plan);
                 }
                 self.remove(token, true, around);
             }
+        }
+    }
+
+    /// Lets all connections that are being made fail, as if the system had said so.
+    #[cfg(test)]
+    pub fn break_off(&mut self, error: &std::io::Error, around: &mut Around<'_>) {
+        let all: Vec<_> = self.flows.keys().copied().collect();
+        for token in all {
+            self.settle(token, Verdict::NotMade(Failure::of(error)), around);
         }
     }
 

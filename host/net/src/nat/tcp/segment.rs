@@ -192,6 +192,7 @@ pub fn refuse(wire: &mut dyn Wire, plan: &Plan, segment: &Segment<'_>) {
     send(wire, plan, &head, [&[], &[]], u16::MAX);
 }
 
-fn number(number: u32) -> TcpSeqNumber {
+/// As the wire has it.
+pub fn number(number: u32) -> TcpSeqNumber {
     TcpSeqNumber(number.cast_signed())
 }

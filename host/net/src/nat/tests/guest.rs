@@ -292,6 +292,12 @@ impl World {
         self.nat.flush(false, &mut self.link, self.now);
     }
 
+    /// The host's connections fail as if the system had said so.
+    pub fn breaks_off(&mut self, kind: std::io::ErrorKind) {
+        let mut around = self.nat.base.around(&mut self.link, self.now);
+        self.nat.tcp.break_off(&kind.into(), &mut around);
+    }
+
     /// Steps until something is so; a test that waits for what never comes fails.
     pub fn until(&mut self, what: &str, mut so: impl FnMut(&mut Self) -> bool) {
         for _ in 0..100_000 {

@@ -108,15 +108,24 @@ pub fn echo(to: Ipv4Addr, content: &[u8]) -> Vec<u8> {
 
 /// The beginning of a connection.
 pub fn begin(from: u16, to: SocketAddr) -> Vec<u8> {
+    packet(to.ip(), IpProtocol::Tcp, &syn(from, to.port()))
+}
+
+/// One of version 6.
+pub fn begin_v6(from: u16, to: (Ipv6Addr, u16)) -> Vec<u8> {
+    packet_v6(to.0, IpProtocol::Tcp, &syn(from, to.1))
+}
+
+fn syn(from: u16, to: u16) -> [u8; 20] {
     let mut bytes = [0; 20];
     let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
     segment.set_src_port(from);
-    segment.set_dst_port(to.port());
+    segment.set_dst_port(to);
     segment.set_seq_number(TcpSeqNumber(1));
     segment.set_header_len(20);
     segment.set_syn(true);
     segment.set_window_len(1_000);
-    packet(to.ip(), IpProtocol::Tcp, &bytes)
+    bytes
 }
 
 /// The same packet as another address of the guest sends it.

@@ -6,3 +6,4 @@ mod guest;
 mod hostile;
 mod resets;
 mod streams;
+mod unreachable;
