@@ -156,6 +156,7 @@ fn nothing_close_to_the_host_is_reached_and_a_refusal_comes_at_once() {
         "fd6c:6967:6874::1",
         "::ffff:127.0.0.1",
         "64:ff9b::7f00:1",
+        "64:ff9b:1::7f00:1",
     ];
     let script: String = targets
         .iter()

@@ -7,6 +7,7 @@
 //! command `lighter net`, which is [`process_main`].
 //! Must never: open anything by name, listen, or reach what [`nat::plan`] refuses.
 
+pub mod close;
 pub mod control;
 pub mod nat;
 

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use smoltcp::wire::EthernetAddress;
 
+use crate::close::is_close;
+
 /// The addresses of the link between the guest and this process. Both ends know them; nothing else does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -82,56 +84,6 @@ impl Plan {
             Target::Refused => None,
         }
     }
-}
-
-/// Addresses of the host itself, of its links, of nobody, and of a cloud's metadata.
-pub fn is_close(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_close_v4(address),
-        IpAddr::V6(address) => is_close_v6(address),
-    }
-}
-
-fn is_close_v4(address: Ipv4Addr) -> bool {
-    const METADATA: [Ipv4Addr; 3] = [
-        Ipv4Addr::new(168, 63, 129, 16),
-        Ipv4Addr::new(100, 100, 100, 200),
-        Ipv4Addr::new(192, 0, 0, 192),
-    ];
-    address.octets()[0] == 0
-        || address.octets()[0] >= 240
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || METADATA.contains(&address)
-}
-
-fn is_close_v6(address: Ipv6Addr) -> bool {
-    const METADATA: [Ipv6Addr; 2] = [
-        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-    ];
-    // Every way to write a version 4 address as one of version 6 is judged as that address, and those
-    // that no translator of the host's network would take are nobody's.
-    let segments = address.segments();
-    let embedded = || {
-        let [.., high, low] = segments;
-        let (high, low) = (high.to_be_bytes(), low.to_be_bytes());
-        Ipv4Addr::new(high[0], high[1], low[0], low[1])
-    };
-    if segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0] {
-        return is_close_v4(embedded());
-    }
-    if segments[0] == 0x2002 {
-        let (high, low) = (segments[1].to_be_bytes(), segments[2].to_be_bytes());
-        return is_close_v4(Ipv4Addr::new(high[0], high[1], low[0], low[1]));
-    }
-    // ::, ::1, v4-mapped and v4-compatible, fe80::/10, fec0::/10, ff00::/8
-    segments[..5] == [0; 5]
-        || segments[0] & 0xffc0 == 0xfe80
-        || segments[0] & 0xffc0 == 0xfec0
-        || address.is_multicast()
-        || METADATA.contains(&address)
 }
 
 #[cfg(test)]
