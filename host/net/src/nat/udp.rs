@@ -127,8 +127,7 @@ impl Udp {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let socket = UdpSocket::bind(any)?;
-        socket.connect(target)?;
+        let socket = joined(UdpSocket::bind(any)?, target)?;
         self.mappings
             .begin(ends, socket, idle(&ends), around, token)
     }
@@ -183,6 +182,15 @@ impl Udp {
     /// A deadline has passed.
     pub fn waited(&mut self, token: Token, around: &mut Around<'_>) {
         self.mappings.waited(token, around);
+    }
+}
+
+/// The socket, which sends to `target` from now on; never to itself, where nobody listens and the system gave it that port.
+fn joined(socket: UdpSocket, target: SocketAddr) -> io::Result<UdpSocket> {
+    socket.connect(target)?;
+    match socket.local_addr()? == target {
+        true => Err(io::ErrorKind::ConnectionRefused.into()),
+        false => Ok(socket),
     }
 }
 
@@ -246,4 +254,17 @@ fn deliver(ends: &Ends, content: &[u8], ident: u16, plan: &Plan, wire: &mut dyn 
     // In pieces there is nothing for the device to complete.
     frame::complete_udp(&mut out[start..start + 8], content);
     frame::send_in_pieces(wire, &mut out, [start, start + 8], content, ident)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_does_not_send_to_itself() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let itself = socket.local_addr().unwrap();
+        let refused = joined(socket, itself).unwrap_err();
+        assert_eq!(Unreachable::of(&refused), Some(Unreachable::Port));
+    }
 }

@@ -399,6 +399,10 @@ impl Flow {
             Err(_) => return Verdict::Broken,
         }
         match self.socket.peer_addr() {
+            // Nobody listens: the system gave us the very port.
+            Ok(peer) if self.socket.local_addr().is_ok_and(|local| local == peer) => {
+                Verdict::NotMade(Failure::Refused)
+            }
             Ok(_) => {
                 self.state = State::Answering;
                 // Content is small and goes both ways: nobody waits to fill a segment.
@@ -547,14 +551,15 @@ fn is_reset(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use socket2::{Domain, Type};
+
     use super::super::super::ring::SMALLEST;
     use super::*;
 
-    /// A guest that was told of no room at all asks only when its patience ends.
-    #[test]
-    fn a_window_that_was_told_is_not_taken_back() {
-        let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let remote = host.local_addr().unwrap();
+    /// A connection as the guest has just begun it.
+    fn begun(socket: TcpStream, remote: SocketAddr) -> Flow {
         let syn = Segment {
             ends: Ends {
                 guest: remote,
@@ -570,7 +575,31 @@ mod tests {
             window_shift: Some(7),
             content: &[],
         };
-        let mut flow = Flow::new(TcpStream::connect(remote).unwrap(), &syn, 1, Instant::now());
+        Flow::new(socket, &syn, 1, Instant::now())
+    }
+
+    /// Where nobody listens on a port that the system gives away as well, it may give it to who connects there, and both
+    /// ends are one (RFC 9293, section 3.5).
+    #[test]
+    fn a_connection_to_itself_is_refused() {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).unwrap();
+        let itself = socket.local_addr().unwrap();
+        socket.connect(&itself).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let remote = itself.as_socket().unwrap();
+        let mut flow = begun(TcpStream::from_std(socket.into()), remote);
+        let verdict = flow.stirred(true, true, &mut Budget::new(LARGEST, LARGEST));
+        assert_eq!(verdict, Verdict::NotMade(Failure::Refused));
+    }
+
+    /// A guest that was told of no room at all asks only when its patience ends.
+    #[test]
+    fn a_window_that_was_told_is_not_taken_back() {
+        let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = host.local_addr().unwrap();
+        let mut flow = begun(TcpStream::connect(remote).unwrap(), remote);
         let mut budget = Budget::new(LARGEST, LARGEST);
         budget.add(remote.ip());
         for _ in 0..4 {
