@@ -8,7 +8,7 @@ use std::time::Duration;
 use lighter_machine::ClientStream;
 use lighter_platform::sys;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::door::{Attempts, Door};
@@ -45,16 +45,24 @@ pub(super) async fn accept<D: Door>(
             }
         };
         failing = false;
+        let introduced = introduce(client, address, &port);
+        let (arrival, first) = match introduced {
+            Ok(introduced) => introduced,
+            Err(error) => {
+                tracing::debug!(%error, %address, "a client of a published port is turned away");
+                continue;
+            }
+        };
         // Further ones wait in the system's queue meanwhile.
         let Ok(place) = Arc::clone(&arrivals).acquire_owned().await else {
             return;
         };
-        let (port, door) = (Arc::clone(&port), door.clone());
+        let door = door.clone();
         clients.spawn(async move {
-            if let Err(error) = bring(client, address, &port, &door).await {
+            let place = Arc::new(place);
+            if let Err(error) = bring(arrival, &first, &door, &place).await {
                 tracing::debug!(%error, %address, "a client of a published port is turned away");
             }
-            drop(place);
         });
     }
 }
@@ -70,27 +78,46 @@ impl Drop for Arrival {
     }
 }
 
-async fn bring<D: Door>(
+/// Takes a client that was accepted, and what the guest is told of it.
+fn introduce(
     client: TcpStream,
     address: SocketAddr,
     port: &Port,
+) -> io::Result<(Arrival, Vec<u8>)> {
+    let prepare = || {
+        // Whoever writes in small pieces decides that at its own end.
+        client.set_nodelay(true)?;
+        // One that vanished is not kept for ever by a server that only listens.
+        socket2::SockRef::from(&client).set_keepalive(true)?;
+        let local = client.local_addr()?.ip();
+        port.introduce(address, local).map_err(io::Error::other)
+    };
+    let first = prepare();
+    let arrival = Arrival(Some(sys::tcp_into_owned(client)?));
+    Ok((arrival, first?))
+}
+
+async fn bring<D: Door>(
+    mut arrival: Arrival,
+    first: &[u8],
     door: &D,
+    place: &Arc<OwnedSemaphorePermit>,
 ) -> io::Result<()> {
-    // Whoever writes in small pieces decides that at its own end.
-    client.set_nodelay(true)?;
-    // One that vanished is not kept for ever by a server that only listens.
-    socket2::SockRef::from(&client).set_keepalive(true)?;
-    let local = client.local_addr()?.ip();
-    let mut arrival = Arrival(Some(sys::tcp_into_owned(client)?));
-    let first = port.introduce(address, local).map_err(io::Error::other)?;
     let mut attempts = Attempts::new();
     while let Some(stream) = arrival.0.take() {
-        let Err(refused) = door.hand_over(first.clone(), stream).await else {
+        let (first, door, place) = (first.to_vec(), door.clone(), Arc::clone(place));
+        // Begun, it is brought to its end although the port is closed meanwhile: only then it is known whose the client is.
+        let attempt = tokio::spawn(async move {
+            let _place = place;
+            let refused = door.hand_over(first, stream).await.err()?;
+            Some((Arrival(Some(refused.stream)), refused.error))
+        });
+        let Some((back, error)) = attempt.await.map_err(io::Error::other)? else {
             return Ok(());
         };
-        arrival = Arrival(Some(refused.stream));
-        if !attempts.again(&refused.error).await {
-            return Err(io::Error::other(refused.error));
+        arrival = back;
+        if !attempts.again(&error).await {
+            return Err(io::Error::other(error));
         }
     }
     Ok(())

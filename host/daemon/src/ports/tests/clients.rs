@@ -95,6 +95,40 @@ async fn a_client_that_waits_is_reset_with_its_port() {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
+/// Accepted, and not even on its way.
+#[tokio::test]
+async fn so_is_one_that_waits_for_its_turn() {
+    let limits = Limits {
+        arrivals: 1,
+        ..Limits::here()
+    };
+    let (all, (door, _guest)) = (Arc::new(Publications::with(limits)), door());
+    let (container, address) = one_port(&all, door).await;
+    let _taken = Arc::clone(&all.arrivals).acquire_owned().await.unwrap();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    // It is accepted by now, and waits: nothing else is to be done.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    container.close().await;
+    let error = rest(&mut client).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn so_is_one_that_the_guest_refuses_after_its_port_was_closed() {
+    let (all, (door, mut guest)) = (publications(), door());
+    let (container, address) = one_port(&all, door).await;
+    guest.closed.store(true, Ordering::Relaxed);
+    guest.asked.store(true, Ordering::Relaxed);
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let answer = guest.next_question().await;
+    container.close().await;
+    drop(answer);
+    let error = rest(&mut client).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
 #[tokio::test]
 async fn so_many_clients_are_on_their_way_and_the_others_wait_for_their_turn() {
     let limits = Limits {

@@ -13,7 +13,7 @@ use lighter_machine::{ClientStream, Error, GuestStream, HandOverError};
 use lighter_protocol::{Accepted, Bind, Bound, Decoder, Message, Opened, Publish, Transport, port};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -71,6 +71,8 @@ pub struct Played {
     handed: mpsc::UnboundedSender<(Vec<u8>, TcpStream)>,
     opened: mpsc::UnboundedSender<UnixStream>,
     closed: Arc<AtomicBool>,
+    asked: Arc<AtomicBool>,
+    questions: mpsc::UnboundedSender<oneshot::Sender<()>>,
     ended: watch::Receiver<bool>,
 }
 
@@ -80,6 +82,9 @@ pub struct Arrivals {
     opened: mpsc::UnboundedReceiver<UnixStream>,
     /// While it is true everybody is refused.
     pub closed: Arc<AtomicBool>,
+    /// While it is true the test says when a client of TCP is taken or refused.
+    pub asked: Arc<AtomicBool>,
+    questions: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
     /// The machine's end.
     pub ended: watch::Sender<bool>,
 }
@@ -89,16 +94,22 @@ pub fn door() -> (Played, Arrivals) {
     let (opened_in, opened) = mpsc::unbounded_channel();
     let (ended, ended_out) = watch::channel(false);
     let closed = Arc::new(AtomicBool::new(false));
+    let asked = Arc::new(AtomicBool::new(false));
+    let (questions_in, questions) = mpsc::unbounded_channel();
     let played = Played {
         handed: handed_in,
         opened: opened_in,
         closed: Arc::clone(&closed),
+        asked: Arc::clone(&asked),
+        questions: questions_in,
         ended: ended_out,
     };
     let arrivals = Arrivals {
         handed,
         opened,
         closed,
+        asked,
+        questions,
         ended,
     };
     (played, arrivals)
@@ -106,6 +117,12 @@ pub fn door() -> (Played, Arrivals) {
 
 impl Door for Played {
     async fn hand_over(&self, first: Vec<u8>, stream: ClientStream) -> Result<(), HandOverError> {
+        if self.asked.load(Ordering::Relaxed) {
+            let (question, answer) = oneshot::channel();
+            self.questions.send(question).unwrap();
+            // It goes on by the end of the question as well.
+            let _ = answer.await;
+        }
         if self.closed.load(Ordering::Relaxed) {
             let error = Error::Refused {
                 port: port::PUBLISHED,
@@ -140,6 +157,12 @@ impl Arrivals {
         let next = tokio::time::timeout(PATIENCE, self.handed.recv());
         let (first, stream) = next.await.expect("a client").unwrap();
         (introduction(&first), stream)
+    }
+
+    /// The next client of TCP that is to be taken or refused; it is when the answer is dropped.
+    pub async fn next_question(&mut self) -> oneshot::Sender<()> {
+        let next = tokio::time::timeout(PATIENCE, self.questions.recv());
+        next.await.expect("a client").unwrap()
     }
 
     /// The next client of UDP: how it is introduced, and its datagrams.
