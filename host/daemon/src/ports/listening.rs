@@ -24,10 +24,17 @@ pub(super) enum Listening {
 pub(super) type NotBound = (SocketAddr, io::Error);
 
 impl Listening {
-    /// Binds and listens. On an error nothing is left bound.
+    /// Binds and listens, and says at which addresses. On an error nothing is left bound.
     ///
     /// Of a system without IPv6 its addresses are none: `::` and `::1` beside another address are not missed.
-    pub fn open(bind: &Bind) -> Result<Self, NotBound> {
+    pub fn open(bind: &Bind) -> Result<(Self, Vec<IpAddr>), NotBound> {
+        Self::open_by(bind, socket)
+    }
+
+    fn open_by(
+        bind: &Bind,
+        socket: impl Fn(Transport, SocketAddr) -> io::Result<Socket>,
+    ) -> Result<(Self, Vec<IpAddr>), NotBound> {
         let mut bound = Vec::new();
         let mut missing = None;
         for ip in &bind.addresses {
@@ -40,7 +47,10 @@ impl Listening {
         }
         match missing {
             Some(not_bound) if bound.is_empty() => Err(not_bound),
-            _ => Self::begin(bind.transport, bound),
+            _ => {
+                let addresses = bound.iter().map(|(address, _)| address.ip()).collect();
+                Ok((Self::begin(bind.transport, bound)?, addresses))
+            }
         }
     }
 
@@ -94,4 +104,31 @@ fn socket(transport: Transport, address: SocketAddr) -> io::Result<Socket> {
 fn listen(socket: Socket) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_a_system_without_version_6_no_address_of_it_is_listened_on() {
+        let without = |transport, address: SocketAddr| match address.is_ipv6() {
+            true => Err(io::Error::from_raw_os_error(97)), // EAFNOSUPPORT
+            false => socket(transport, address),
+        };
+        let everywhere: [IpAddr; 2] = ["0.0.0.0", "::"].map(|text| text.parse().unwrap());
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let mut wanted = Bind {
+                number: 1,
+                transport,
+                addresses: everywhere.to_vec(),
+                port: 0,
+            };
+            let (_, addresses) = Listening::open_by(&wanted, without).unwrap();
+            assert_eq!(addresses, everywhere[..1]);
+            wanted.addresses.remove(0);
+            let (address, _) = Listening::open_by(&wanted, without).unwrap_err();
+            assert_eq!(address.ip(), everywhere[1]);
+        }
+    }
 }

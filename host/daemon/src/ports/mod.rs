@@ -77,6 +77,7 @@ struct Book {
 struct Entry {
     container: String,
     transport: Transport,
+    /// Those that are listened on.
     addresses: Vec<IpAddr>,
     port: u16,
 }

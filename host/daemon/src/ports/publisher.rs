@@ -1,6 +1,6 @@
 //! What is listened on for one container.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ impl<D: Door> Publisher<D> {
 
     async fn bind(&mut self, bind: &Bind) -> Result<(), Failed> {
         self.take_place(bind)?;
-        let listening = match self.listen(bind).await {
+        let (listening, addresses) = match self.listen(bind).await {
             Ok(listening) => listening,
             Err(failed) => {
                 self.give_place_back(bind);
@@ -157,7 +157,7 @@ impl<D: Door> Publisher<D> {
         let entry = Entry {
             container: self.name().to_owned(),
             transport: bind.transport,
-            addresses: bind.addresses.clone(),
+            addresses,
             port: bind.port,
         };
         let key = (self.stream, bind.number);
@@ -200,7 +200,7 @@ impl<D: Door> Publisher<D> {
         self.ports -= 1;
     }
 
-    async fn listen(&self, bind: &Bind) -> Result<Listening, Failed> {
+    async fn listen(&self, bind: &Bind) -> Result<(Listening, Vec<IpAddr>), Failed> {
         let deadline = Instant::now() + RELEASE_LIMIT;
         loop {
             let released = self.all.released.notified();
@@ -227,12 +227,13 @@ impl<D: Door> Publisher<D> {
         let wanted = address.ip();
         let book = self.all.book();
         let same = |entry: &&Entry| {
-            let mut theirs = entry.addresses.iter().map(|ip| ip.to_canonical());
-            let meets = |ip: std::net::IpAddr| {
+            let meets = |ip: &IpAddr| {
                 ip.is_ipv4() == wanted.is_ipv4()
-                    && (ip == wanted || ip.is_unspecified() || wanted.is_unspecified())
+                    && (*ip == wanted || ip.is_unspecified() || wanted.is_unspecified())
             };
-            entry.transport == transport && entry.port == address.port() && theirs.any(meets)
+            entry.transport == transport
+                && entry.port == address.port()
+                && entry.addresses.iter().any(meets)
         };
         let found = book.ports.values().find(same);
         found.map(|entry| entry.container.clone())
