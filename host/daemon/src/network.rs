@@ -16,6 +16,8 @@ use crate::vm::{Recipe, chain};
 
 /// The port on which servers answer for names.
 const NAMES: u16 = 53;
+/// How many of them are asked.
+const SERVERS: usize = 3;
 
 /// Between two looks at a process whose end is waited for; the wait itself ends with it.
 const LONG: Duration = Duration::from_secs(3600);
@@ -102,17 +104,17 @@ impl Network {
 pub fn follow_names(run_dir: &Path) {
     let run_dir = run_dir.to_owned();
     let follow = move || -> io::Result<()> {
-        let mut told = first_server();
+        let mut told = servers();
         loop {
             let change = ResolutionWatch::new()?;
             // What changed before the watch began is seen here.
-            if first_server() == told {
+            if servers() == told {
                 change.wait()?;
             }
-            let now = first_server();
+            let now = servers();
             // Nobody is there between two machines: the next is told when it starts.
             if now != told && lighter_net::status(&run_dir).is_ok() {
-                tracing::info!(server = ?now, "the host asks for names elsewhere");
+                tracing::info!(servers = ?now, "the host asks for names elsewhere");
                 tell_names(&run_dir);
             }
             told = now;
@@ -130,17 +132,20 @@ pub fn follow_names(run_dir: &Path) {
     }
 }
 
-/// Tells the process which server the host asks first. Without one containers have no names.
+/// Tells the process which servers the host asks. Without one containers have no names.
 fn tell_names(run_dir: &Path) {
-    if let Err(error) = lighter_net::set_names(run_dir, first_server()) {
+    if let Err(error) = lighter_net::set_names(run_dir, &servers()) {
         let error = chain(&error);
         tracing::warn!(error, "the network is not told where to ask for names");
     }
 }
 
-fn first_server() -> Option<SocketAddr> {
-    let first: Option<IpAddr> = sys::resolution().servers.first().copied();
-    first.map(|address| SocketAddr::new(address, NAMES))
+/// Those that the host asks, in its order; as many as the C library does.
+fn servers() -> Vec<SocketAddr> {
+    let servers = sys::resolution().servers.into_iter().take(SERVERS);
+    servers
+        .map(|address: IpAddr| SocketAddr::new(address, NAMES))
+        .collect()
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -12,10 +12,13 @@ pub const MAX_LINE: usize = 4 << 10;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
-    /// The host asks this server for names from now on, or none.
+    /// The host asks these servers for names from now on, or none.
     Names {
-        /// The server.
+        /// The first of them. Processes of an earlier build know no others.
         server: Option<SocketAddr>,
+        /// The others, in their order.
+        #[serde(default)]
+        others: Vec<SocketAddr>,
     },
     /// How things are.
     Status,
@@ -57,9 +60,17 @@ mod tests {
     fn messages_have_this_form() {
         let names = Request::Names {
             server: Some(([127, 0, 0, 53], 53).into()),
+            others: vec![([9, 9, 9, 9], 53).into()],
         };
-        let text = r#"{"request":"names","server":"127.0.0.53:53"}"#;
+        let text = r#"{"request":"names","server":"127.0.0.53:53","others":["9.9.9.9:53"]}"#;
         assert_eq!(serde_json::to_string(&names).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Request>(text).unwrap(), names);
+        // As an earlier build's daemon says it.
+        let text = r#"{"request":"names","server":null}"#;
+        let names = Request::Names {
+            server: None,
+            others: Vec::new(),
+        };
         assert_eq!(serde_json::from_str::<Request>(text).unwrap(), names);
         let status = Reply::Status(Status {
             pid: 7,

@@ -64,7 +64,7 @@ impl NetProcess {
 ///
 /// # Errors
 /// Always [`NetError::Unsupported`].
-pub fn set_names(_run_dir: &Path, _server: Option<SocketAddr>) -> Result<(), NetError> {
+pub fn set_names(_run_dir: &Path, _servers: &[SocketAddr]) -> Result<(), NetError> {
     Err(NetError::Unsupported)
 }
 

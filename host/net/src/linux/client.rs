@@ -135,8 +135,12 @@ impl NetProcess {
 ///
 /// # Errors
 /// [`NetError`] where it does not answer.
-pub fn set_names(run_dir: &Path, server: Option<SocketAddr>) -> Result<(), NetError> {
-    match ask(run_dir, &Request::Names { server })? {
+pub fn set_names(run_dir: &Path, servers: &[SocketAddr]) -> Result<(), NetError> {
+    let request = Request::Names {
+        server: servers.first().copied(),
+        others: servers.iter().skip(1).copied().collect(),
+    };
+    match ask(run_dir, &request)? {
         Reply::Done => Ok(()),
         other => Err(NetError::Confused(format!("{other:?}"))),
     }

@@ -152,8 +152,9 @@ fn answer(mut stream: &UnixStream, card: &Handle, pid: u32) -> io::Result<()> {
             return Ok(());
         }
         let reply = match serde_json::from_slice(&line) {
-            Ok(Request::Names { server }) => {
-                card.with_nat(move |nat| nat.set_names(server));
+            Ok(Request::Names { server, others }) => {
+                let servers = server.into_iter().chain(others).collect();
+                card.with_nat(move |nat| nat.set_names(servers));
                 Reply::Done
             }
             Ok(Request::Status) => {

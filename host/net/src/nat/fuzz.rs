@@ -172,7 +172,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn play(door: &mut Door, nat: &mut Nat, mut bytes: &[u8]) {
-    nat.set_names(Some(door.open));
+    nat.set_names(vec![door.open]);
     let (mut guest, mut now) = (Guest::default(), Instant::now());
     for _ in 0..STEPS {
         let Some((&[opcode, low, high], rest)) = bytes.split_first_chunk() else {

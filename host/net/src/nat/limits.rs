@@ -2,6 +2,8 @@
 //!
 //! Called by whoever makes the router, which knows how many descriptors there are.
 
+use super::questions::SERVERS;
+
 /// The most of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -11,6 +13,8 @@ pub struct Limits {
     pub connecting: usize,
     /// Pairs of ends that send datagrams.
     pub udp: usize,
+    /// Questions for names, each of which may have asked several servers.
+    pub questions: usize,
     /// Senders of echo requests.
     pub icmp: usize,
 }
@@ -21,6 +25,7 @@ impl Default for Limits {
             tcp: 16_384,
             connecting: 1_024,
             udp: 4_096,
+            questions: 512,
             icmp: 256,
         }
     }
@@ -35,15 +40,20 @@ impl Limits {
     #[must_use]
     pub fn within(descriptors: usize) -> Self {
         let usual = Self::default();
-        let wanted = usual.tcp + usual.udp + usual.icmp;
+        let wanted = usual.descriptors();
         let left = descriptors.saturating_sub(OTHERS).min(wanted);
         let part = |count: usize| (count * left / wanted).max(1);
         Self {
             tcp: part(usual.tcp),
             connecting: part(usual.connecting),
             udp: part(usual.udp),
+            questions: part(usual.questions),
             icmp: part(usual.icmp),
         }
+    }
+
+    fn descriptors(&self) -> usize {
+        self.tcp + self.udp + SERVERS * self.questions + self.icmp
     }
 }
 
@@ -56,8 +66,10 @@ mod tests {
         assert_eq!(Limits::within(1 << 20), Limits::default());
         for descriptors in [256, 1_024, 4_096, 20_000] {
             let limits = Limits::within(descriptors);
-            let all = limits.tcp + limits.udp + limits.icmp;
-            assert!(all + OTHERS <= descriptors, "{descriptors}: {limits:?}");
+            assert!(
+                limits.descriptors() + OTHERS <= descriptors,
+                "{descriptors}: {limits:?}"
+            );
             assert!(limits.connecting <= limits.tcp);
         }
     }

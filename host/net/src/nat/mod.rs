@@ -23,6 +23,7 @@ mod names;
 mod neighbours;
 mod pieces;
 pub mod plan;
+mod questions;
 mod ring;
 mod tcp;
 #[cfg(test)]
@@ -66,8 +67,6 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Nat {
     base: Base,
-    /// Where the host asks for names.
-    names: Option<SocketAddr>,
     tcp: tcp::Tcp,
     udp: udp::Udp,
     icmp: icmp::Icmp,
@@ -108,18 +107,17 @@ impl Nat {
                 registry: poll.registry().try_clone()?,
                 timers: Timers::default(),
             },
-            names: None,
             tcp: tcp::Tcp::new(limits.tcp, limits.connecting),
-            udp: udp::Udp::new(limits.udp),
+            udp: udp::Udp::new(limits.udp, limits.questions),
             icmp: icmp::Icmp::new(limits.icmp),
             pieces: Pieces::default(),
             last: 0,
         })
     }
 
-    /// Says where the host asks for names now.
-    pub fn set_names(&mut self, names: Option<SocketAddr>) {
-        self.names = names;
+    /// Says where the host asks for names now, in its order.
+    pub fn set_names(&mut self, servers: Vec<SocketAddr>) {
+        self.udp.questions.set_servers(servers);
     }
 
     /// How much is under way.
@@ -154,10 +152,11 @@ impl Nat {
         self.last += 1;
         let of = |kind| self.last * KINDS + kind;
         let (tcp, udp, icmp) = (of(TCP), of(UDP), of(ICMP));
+        let names = self.udp.questions.server();
         let mut around = self.base.around(wire, now);
         match datagram.protocol {
-            IpProtocol::Tcp => self.tcp.receive(datagram, &mut around, tcp, self.names),
-            IpProtocol::Udp => self.udp.receive(datagram, &mut around, udp, self.names),
+            IpProtocol::Tcp => self.tcp.receive(datagram, &mut around, tcp, names),
+            IpProtocol::Udp => self.udp.receive(datagram, &mut around, udp),
             IpProtocol::Icmpv6 if neighbours::discovery(datagram, around.plan, around.wire) => {}
             IpProtocol::Icmp | IpProtocol::Icmpv6 => {
                 self.icmp.receive(datagram, &mut around, icmp);

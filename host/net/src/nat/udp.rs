@@ -13,12 +13,13 @@ use super::icmp::{self, Unreachable};
 use super::mapping::{Mappings, Pair};
 use super::names;
 use super::plan::{NAMES, Plan, Target};
+use super::questions::Questions;
 use super::tcp::Around;
 use super::timers::Token;
 
 /// How long one is kept that is not used: RFC 4787, section 4.3, asks for two minutes at least.
 const IDLE: Duration = Duration::from_secs(120);
-/// The same for questions about names.
+/// The same for questions about names, which are of one answer.
 const IDLE_NAMES: Duration = Duration::from_secs(15);
 /// Datagrams that one socket delivers before the others have their turn.
 const TURN: usize = 32;
@@ -27,10 +28,13 @@ const ONE_PACKET: usize = 1_500 - 20 - 8;
 /// The longest content there is.
 const LONGEST: usize = 65_535 - 28;
 
+/// Who sends to whom, as the guest sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Ends {
-    guest: SocketAddr,
-    remote: SocketAddr,
+pub struct Ends {
+    /// The guest's.
+    pub guest: SocketAddr,
+    /// The other.
+    pub remote: SocketAddr,
 }
 
 impl Pair for Ends {
@@ -43,6 +47,8 @@ impl Pair for Ends {
 #[derive(Debug)]
 pub struct Udp {
     mappings: Mappings<Ends>,
+    /// For names that others know.
+    pub(super) questions: Questions,
     /// Sockets whose datagrams wait for room at the guest.
     pub(super) waiting: BTreeSet<Token>,
     /// Sockets with more to read, for which it is others' turn.
@@ -52,10 +58,11 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// None yet, and `most` at a time.
-    pub fn new(most: usize) -> Self {
+    /// None yet, and `most` at a time, with `questions` for names beside them.
+    pub fn new(most: usize, questions: usize) -> Self {
         Self {
             mappings: Mappings::new(most),
+            questions: Questions::new(questions),
             waiting: BTreeSet::new(),
             turns: BTreeSet::new(),
             buffer: vec![0; LONGEST].into_boxed_slice(),
@@ -65,31 +72,20 @@ impl Udp {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.mappings.len()
+        self.mappings.len() + self.questions.len()
     }
 
     /// A datagram of the guest.
-    pub fn receive(
-        &mut self,
-        datagram: &Datagram<'_>,
-        around: &mut Around<'_>,
-        token: Token,
-        server: Option<SocketAddr>,
-    ) {
+    pub fn receive(&mut self, datagram: &Datagram<'_>, around: &mut Around<'_>, token: Token) {
         let Some(packet) = frame::udp(datagram) else {
             return;
         };
         let [guest, remote] = frame::ends(datagram, packet.src_port(), packet.dst_port());
         let ends = Ends { guest, remote };
-        if around.plan.target(remote) == Target::Names
-            && let Some(answer) = names::answer(packet.payload(), around.plan)
-        {
-            self.ident = self.ident.wrapping_add(1);
-            // Without room at the guest it is lost, as on any network: it asks again.
-            deliver(&ends, &answer, self.ident, around.plan, around.wire);
-            return;
+        if around.plan.target(remote) == Target::Names {
+            return self.receive_question(ends, packet.payload(), datagram, around, token);
         }
-        let Some(target) = around.plan.destination(remote, server) else {
+        let Some(target) = around.plan.destination(remote, None) else {
             // Nobody is told about what was for many.
             if !datagram.destination.is_multicast() && !is_broadcast(datagram) {
                 icmp::unreachable(datagram, Unreachable::Prohibited, around.plan, around.wire);
@@ -116,6 +112,23 @@ impl Udp {
         // A network that is full drops datagrams, and so do we.
     }
 
+    fn receive_question(
+        &mut self,
+        ends: Ends,
+        message: &[u8],
+        datagram: &Datagram<'_>,
+        around: &mut Around<'_>,
+        token: Token,
+    ) {
+        if let Some(answer) = names::answer(message, around.plan) {
+            self.ident = self.ident.wrapping_add(1);
+            // Without room at the guest it is lost, as on any network: it asks again.
+            deliver(&ends, &answer, self.ident, around.plan, around.wire);
+        } else if !self.questions.receive(ends, message, around, token) {
+            icmp::unreachable(datagram, Unreachable::Prohibited, around.plan, around.wire);
+        }
+    }
+
     fn begin(
         &mut self,
         ends: Ends,
@@ -123,17 +136,16 @@ impl Udp {
         around: &mut Around<'_>,
         token: Token,
     ) -> io::Result<()> {
-        let any: SocketAddr = match target {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let socket = joined(UdpSocket::bind(any)?, target)?;
+        let socket = joined(UdpSocket::bind(any(target))?, target)?;
         self.mappings
             .begin(ends, socket, idle(&ends), around, token)
     }
 
     /// A socket has datagrams.
     pub fn stirred(&mut self, token: Token, around: &mut Around<'_>) {
+        if self.questions.has(token) {
+            return self.questions.stirred(token, around, &mut self.buffer);
+        }
         let Some(mapping) = self.mappings.stirred(token, around.now) else {
             return;
         };
@@ -181,12 +193,23 @@ impl Udp {
 
     /// A deadline has passed.
     pub fn waited(&mut self, token: Token, around: &mut Around<'_>) {
+        if self.questions.has(token) {
+            return self.questions.waited(token, around);
+        }
         self.mappings.waited(token, around);
     }
 }
 
+/// Where a socket is bound that sends to `target`.
+pub fn any(target: SocketAddr) -> SocketAddr {
+    match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
 /// The socket, which sends to `target` from now on; never to itself, where nobody listens and the system gave it that port.
-fn joined(socket: UdpSocket, target: SocketAddr) -> io::Result<UdpSocket> {
+pub fn joined(socket: UdpSocket, target: SocketAddr) -> io::Result<UdpSocket> {
     socket.connect(target)?;
     match socket.local_addr()? == target {
         true => Err(io::ErrorKind::ConnectionRefused.into()),
@@ -206,7 +229,7 @@ fn idle(ends: &Ends) -> Duration {
 }
 
 /// Tells the guest that something it sent was not delivered.
-fn tell(ends: &Ends, why: Unreachable, around: &mut Around<'_>) {
+pub fn tell(ends: &Ends, why: Unreachable, around: &mut Around<'_>) {
     let mut packet = [0_u8; LONGEST_HEAD];
     let addresses = [ends.guest.ip(), ends.remote.ip()];
     let start = frame::write_ip(&mut packet, around.plan, addresses, IpProtocol::Udp, 8);
@@ -231,7 +254,7 @@ fn write_header(out: &mut [u8], [from, to]: [SocketAddr; 2], length: usize) {
 }
 
 /// Sends content to the guest, in pieces where it is longer than its link takes at once.
-fn deliver(ends: &Ends, content: &[u8], ident: u16, plan: &Plan, wire: &mut dyn Wire) -> bool {
+pub fn deliver(ends: &Ends, content: &[u8], ident: u16, plan: &Plan, wire: &mut dyn Wire) -> bool {
     let addresses = [ends.remote.ip(), ends.guest.ip()];
     let total = 8 + content.len();
     let mut out = [0_u8; LONGEST_HEAD];

@@ -17,6 +17,7 @@ const SMALL: Limits = Limits {
     tcp: 60,
     connecting: 20,
     udp: 20,
+    questions: 20,
     icmp: 20,
 };
 const GREEDY: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 2);

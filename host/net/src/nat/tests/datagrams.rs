@@ -195,23 +195,6 @@ fn the_gateway_answers_an_echo() {
 }
 
 #[test]
-fn the_gateway_passes_questions_about_names_on_to_where_the_host_asks() {
-    let mut world = World::new();
-    let (server, port) = echo(false);
-    let gateway = SocketAddr::new(link::GATEWAY_V4.into(), 53);
-    let refused = world.frame(&hostile::datagram(5_000, gateway, b"name?"));
-    assert_eq!(
-        refused[0][34..36],
-        [3, 13],
-        "without a server there are no names"
-    );
-    world
-        .nat
-        .set_names(Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)));
-    round(&mut world, &server, gateway, b"name?");
-}
-
-#[test]
 fn the_gateway_itself_knows_the_hosts_name() {
     let mut world = World::new();
     let gateway = SocketAddr::new(link::GATEWAY_V4.into(), 53);

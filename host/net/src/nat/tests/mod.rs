@@ -4,6 +4,7 @@ mod crowds;
 mod datagrams;
 mod guest;
 mod hostile;
+mod questions;
 mod resets;
 mod streams;
 mod unreachable;

@@ -14,7 +14,7 @@ const NOWHERE: [&str; 2] = ["255.255.255.255:53", "[ff02::1]:53"];
 /// What the guest is told of what it sent to the gateway's port for names, where that leads nowhere.
 fn told(nowhere: &str, frame: &[u8]) -> Vec<u8> {
     let mut world = World::new();
-    world.nat.set_names(Some(nowhere.parse().unwrap()));
+    world.nat.set_names(vec![nowhere.parse().unwrap()]);
     let mut frames = world.frame(frame);
     assert_eq!(frames.len(), 1);
     assert_eq!(world.nat.counts().tcp, 0);

@@ -1,0 +1,288 @@
+//! Questions for names that go on to where the host asks: to one server after the other, as the host's own resolver has
+//! them, until one knows.
+//!
+//! Called by the table of datagrams with what containers send to the gateway's port for names. The next server is asked
+//! when one says that it cannot answer, cannot be reached, or takes too long; one that was slow is heard all the same.
+//! Must never: believe an answer that is of another question's number or from somebody who was not asked, or keep a
+//! question for longer than it is waited for.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::Interest;
+use mio::net::UdpSocket;
+
+use super::holders::Holders;
+use super::icmp::Unreachable;
+use super::tcp::Around;
+use super::timers::Token;
+use super::udp::{self, Ends};
+
+/// Servers that are asked at most: the C library's number.
+pub const SERVERS: usize = 3;
+/// How long one may take while there is another to ask. Whoever asks us has four seconds for all of them.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the last may take.
+const LAST_PATIENCE: Duration = Duration::from_secs(15);
+/// The longest question that is kept to be asked again.
+const LONGEST: usize = 4_096;
+/// The header of every message (RFC 1035, section 4.1.1).
+const HEADER: usize = 12;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    ends: Ends,
+    id: [u8; 2],
+}
+
+#[derive(Debug)]
+struct Question {
+    key: Key,
+    message: Vec<u8>,
+    /// Of servers that may answer yet.
+    sockets: Vec<(SocketAddr, UdpSocket)>,
+    /// How many of the servers were asked.
+    asked: usize,
+    /// What a server said that cannot answer, for when all are like that.
+    refusal: Option<Vec<u8>>,
+    deadline: Option<Instant>,
+}
+
+/// What a server's socket has.
+enum Heard {
+    Nothing,
+    Answer(SocketAddr, usize),
+    /// It is of no use; and what it said of that.
+    Useless(usize, Option<usize>),
+}
+
+/// All that are on their way.
+#[derive(Debug)]
+pub struct Questions {
+    all: HashMap<Token, Question>,
+    by_key: HashMap<Key, Token>,
+    holders: Holders,
+    most: usize,
+    servers: Vec<SocketAddr>,
+    /// The one that answered last.
+    good: Option<SocketAddr>,
+}
+
+impl Questions {
+    /// None yet, and `most` at a time.
+    pub fn new(most: usize) -> Self {
+        Self {
+            all: HashMap::new(),
+            by_key: HashMap::new(),
+            holders: Holders::default(),
+            most,
+            servers: Vec::new(),
+            good: None,
+        }
+    }
+
+    /// Says where the host asks now.
+    pub fn set_servers(&mut self, mut servers: Vec<SocketAddr>) {
+        servers.truncate(SERVERS);
+        (self.servers, self.good) = (servers, None);
+    }
+
+    /// Where to ask by a connection: the one that answered last, else the first.
+    pub fn server(&self) -> Option<SocketAddr> {
+        self.good.or_else(|| self.servers.first().copied())
+    }
+
+    /// Whether this is a question's.
+    pub fn has(&self, token: Token) -> bool {
+        self.all.contains_key(&token)
+    }
+
+    /// How many are on their way.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// A question of the guest; false where there is nobody to ask.
+    pub fn receive(
+        &mut self,
+        ends: Ends,
+        message: &[u8],
+        around: &mut Around<'_>,
+        token: Token,
+    ) -> bool {
+        if self.servers.is_empty() {
+            return false;
+        }
+        let (Some(id), true) = (message.first_chunk(), message.len() <= LONGEST) else {
+            return true;
+        };
+        let key = Key { ends, id: *id };
+        if let Some(token) = self.by_key.get(&key).copied() {
+            if let Some(question) = self.all.get_mut(&token)
+                && question.message == message
+            {
+                // The answer comes, or the next server is asked: what was lost is asked again of the last.
+                if let Some((_, socket)) = question.sockets.last() {
+                    let _ = socket.send(message);
+                }
+                return true;
+            }
+            self.remove(token, around);
+        }
+        if self.all.len() >= self.most {
+            self.make_room(ends.guest.ip(), around);
+        }
+        self.holders.add(ends.guest.ip(), token, around.now);
+        self.by_key.insert(key, token);
+        let question = Question {
+            key,
+            message: message.to_vec(),
+            sockets: Vec::new(),
+            asked: 0,
+            refusal: None,
+            deadline: None,
+        };
+        self.all.insert(token, question);
+        self.ask_next(token, around);
+        true
+    }
+
+    /// A server's socket has something.
+    pub fn stirred(&mut self, token: Token, around: &mut Around<'_>, buffer: &mut [u8]) {
+        loop {
+            let Some(question) = self.all.get_mut(&token) else {
+                return;
+            };
+            match question.hear(buffer) {
+                Heard::Nothing => return,
+                Heard::Answer(server, length) => {
+                    self.good = Some(server);
+                    return self.finish(token, Some(&buffer[..length]), around);
+                }
+                Heard::Useless(at, said) => {
+                    let (_, mut socket) = question.sockets.remove(at);
+                    let _ = around.registry.deregister(&mut socket);
+                    if let Some(length) = said {
+                        question.refusal = Some(buffer[..length].to_vec());
+                    }
+                    self.ask_next(token, around);
+                }
+            }
+        }
+    }
+
+    /// A deadline has passed.
+    pub fn waited(&mut self, token: Token, around: &mut Around<'_>) {
+        let Some(question) = self.all.get_mut(&token) else {
+            return;
+        };
+        question.deadline = None;
+        if question.asked < self.servers.len() {
+            return self.ask_next(token, around);
+        }
+        let refusal = question.refusal.take();
+        self.finish(token, refusal.as_deref(), around);
+    }
+
+    /// Asks the next server, if there is one; else it is over when nobody is left who may answer.
+    fn ask_next(&mut self, token: Token, around: &mut Around<'_>) {
+        let Some(question) = self.all.get_mut(&token) else {
+            return;
+        };
+        while let Some(server) = self.servers.get(question.asked).copied() {
+            question.asked += 1;
+            let Ok(mut socket) = question.ask(server) else {
+                continue;
+            };
+            let readable = Interest::READABLE;
+            let mio_token = mio::Token(token);
+            if around
+                .registry
+                .register(&mut socket, mio_token, readable)
+                .is_err()
+            {
+                continue;
+            }
+            question.sockets.push((server, socket));
+            let is_last = question.asked >= self.servers.len();
+            let patience = if is_last { LAST_PATIENCE } else { PATIENCE };
+            let until = Some(around.now + patience);
+            around.timers.set(token, &mut question.deadline, until);
+            return;
+        }
+        if question.sockets.is_empty() {
+            let refusal = question.refusal.take();
+            let ends = question.key.ends;
+            if refusal.is_none() {
+                udp::tell(&ends, Unreachable::Port, around);
+            }
+            self.finish(token, refusal.as_deref(), around);
+        }
+    }
+
+    /// Gives the guest its answer, if there is one, and forgets the question. A guest without room asks again.
+    fn finish(&mut self, token: Token, answer: Option<&[u8]>, around: &mut Around<'_>) {
+        if let (Some(question), Some(answer)) = (self.all.get(&token), answer) {
+            // One datagram in pieces is told from another by this.
+            let ident = token as u16;
+            udp::deliver(&question.key.ends, answer, ident, around.plan, around.wire);
+        }
+        self.remove(token, around);
+    }
+
+    fn make_room(&mut self, source: IpAddr, around: &mut Around<'_>) {
+        let holders = &mut self.holders;
+        let victim = holders
+            .yields_to(source)
+            .and_then(|richest| holders.idlest(richest, |_| None));
+        if let Some(token) = victim {
+            self.remove(token, around);
+        }
+    }
+
+    fn remove(&mut self, token: Token, around: &mut Around<'_>) {
+        if let Some(mut question) = self.all.remove(&token) {
+            self.by_key.remove(&question.key);
+            self.holders.remove(token);
+            around.timers.set(token, &mut question.deadline, None);
+            for (_, socket) in &mut question.sockets {
+                let _ = around.registry.deregister(socket);
+            }
+        }
+    }
+}
+
+impl Question {
+    fn ask(&self, server: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = udp::joined(UdpSocket::bind(udp::any(server))?, server)?;
+        socket.send(&self.message)?;
+        Ok(socket)
+    }
+
+    /// What one of the servers says, in `buffer`.
+    fn hear(&self, buffer: &mut [u8]) -> Heard {
+        for (at, (server, socket)) in self.sockets.iter().enumerate() {
+            loop {
+                let length = match socket.recv(buffer) {
+                    Ok(length) => length,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(_) => return Heard::Useless(at, None),
+                };
+                let is_answer =
+                    length >= HEADER && buffer[..2] == self.key.id && buffer[2] & 0x80 != 0;
+                if !is_answer {
+                    continue;
+                }
+                // The server failed, does not know how, or does not want to: others may.
+                return match buffer[3] & 0xf {
+                    2 | 4 | 5 => Heard::Useless(at, Some(length)),
+                    _ => Heard::Answer(*server, length),
+                };
+            }
+        }
+        Heard::Nothing
+    }
+}

@@ -1,0 +1,176 @@
+//! Questions for names that the gateway passes on.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use lighter_protocol::link;
+
+use super::super::Limits;
+use super::datagrams::echo;
+use super::guest::World;
+use super::hostile::{self, sent_by};
+
+const SERVFAIL: u8 = 2;
+const GATEWAY: (Ipv4Addr, u16) = (link::GATEWAY_V4, 53);
+
+/// A header with this number, and something to tell it by.
+fn question(id: u8) -> Vec<u8> {
+    let mut message = vec![0x12, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    message.extend(b"\x04name\0\0\x01\0\x01");
+    message
+}
+
+fn frame(id: u8) -> Vec<u8> {
+    let gateway = SocketAddr::from(GATEWAY);
+    hostile::datagram(5_000, gateway, &question(id))
+}
+
+fn servers<const COUNT: usize>(world: &mut World) -> [UdpSocket; COUNT] {
+    let all = [(); COUNT].map(|()| echo(false).0);
+    let addresses = all.iter().map(|server| server.local_addr().unwrap());
+    world.nat.set_names(addresses.collect());
+    all
+}
+
+/// Who asks the server `question(id)`; nobody if it was not asked.
+fn asked(server: &UdpSocket, id: u8) -> Option<SocketAddr> {
+    let mut buffer = [0; 512];
+    let (length, from) = server.recv_from(&mut buffer).ok()?;
+    assert_eq!(buffer[..length], question(id));
+    Some(from)
+}
+
+fn answer(server: &UdpSocket, to: SocketAddr, id: u8, code: u8, content: &[u8]) {
+    let mut message = question(id);
+    (message[2], message[3]) = (0x81, 0x80 | code);
+    message.extend(content);
+    server.send_to(&message, to).unwrap();
+}
+
+/// What the guest hears at last.
+fn heard(world: &mut World) -> Vec<u8> {
+    let mut heard = Vec::new();
+    world.until("an answer", |world| {
+        heard = world.link.to_guest.pop_front().unwrap_or_default();
+        !heard.is_empty()
+    });
+    assert_eq!(world.nat.counts().udp, 0, "nothing is left of it");
+    heard
+}
+
+#[test]
+fn the_gateway_passes_questions_about_names_on_to_where_the_host_asks() {
+    let mut world = World::new();
+    let refused = world.frame(&frame(1));
+    assert_eq!(
+        refused[0][34..36],
+        [3, 13],
+        "without a server there are no names"
+    );
+    let [first, second] = servers(&mut world);
+    world.frame(&frame(1));
+    let from = asked(&first, 1).unwrap();
+    // Of another number, no answer at all, and from somebody else: nobody hears of these.
+    answer(&first, from, 2, 0, b"other");
+    first.send_to(&question(1), from).unwrap();
+    answer(&second, from, 1, 0, b"forged");
+    answer(&first, from, 1, 0, b"known");
+    let heard = heard(&mut world);
+    assert!(heard.ends_with(b"known"));
+    assert_eq!(heard[34..38], [0, 53, 0x13, 0x88]);
+    assert_eq!(asked(&second, 1), None);
+}
+
+#[test]
+fn the_next_server_is_asked_where_one_is_silent_and_both_are_heard() {
+    for late in [false, true] {
+        let mut world = World::new();
+        let [first, second] = servers(&mut world);
+        world.frame(&frame(1));
+        let slow = asked(&first, 1).unwrap();
+        world.step(Duration::from_millis(500));
+        assert_eq!(asked(&second, 1), None);
+        world.step(Duration::from_millis(600));
+        let from = asked(&second, 1).unwrap();
+        match late {
+            true => answer(&first, slow, 1, 0, b"known"),
+            false => answer(&second, from, 1, 0, b"known"),
+        }
+        assert!(heard(&mut world).ends_with(b"known"));
+    }
+}
+
+#[test]
+fn the_next_server_is_asked_at_once_where_one_fails_or_is_not_there() {
+    let mut world = World::new();
+    let [first, second, third] = servers(&mut world);
+    drop(first);
+    world.frame(&frame(1));
+    let mut from = None;
+    world.until("the second is asked", |_| {
+        from = asked(&second, 1);
+        from.is_some()
+    });
+    answer(&second, from.unwrap(), 1, SERVFAIL, b"");
+    world.until("the third is asked", |_| {
+        from = asked(&third, 1);
+        from.is_some()
+    });
+    answer(&third, from.unwrap(), 1, 0, b"known");
+    assert!(heard(&mut world).ends_with(b"known"));
+}
+
+#[test]
+fn where_all_fail_the_guest_hears_what_they_say() {
+    let mut world = World::new();
+    let [first, second] = servers(&mut world);
+    world.frame(&frame(1));
+    answer(&first, asked(&first, 1).unwrap(), 1, SERVFAIL, b"");
+    let mut from = None;
+    world.until("the second is asked", |_| {
+        from = asked(&second, 1);
+        from.is_some()
+    });
+    answer(&second, from.unwrap(), 1, SERVFAIL, b"");
+    assert_eq!(heard(&mut world)[45] & 0xf, SERVFAIL);
+    let [only] = servers(&mut world);
+    drop(only);
+    world.frame(&frame(2));
+    assert_eq!(heard(&mut world)[34..36], [3, 3], "nobody is there");
+}
+
+#[test]
+fn a_question_that_nobody_answers_is_forgotten_and_one_that_is_asked_again_is_the_same() {
+    let mut world = World::new();
+    let [server] = servers(&mut world);
+    world.frame(&frame(1));
+    let from = asked(&server, 1);
+    world.frame(&frame(1));
+    assert!(from.is_some());
+    assert_eq!(asked(&server, 1), from);
+    assert_eq!(world.nat.counts().udp, 1);
+    world.step(Duration::from_secs(20));
+    assert_eq!(world.nat.counts().udp, 0);
+    assert!(world.link.to_guest.is_empty());
+}
+
+#[test]
+fn one_that_asks_much_leaves_others_their_questions() {
+    let mut world = World::with(Limits {
+        questions: 10,
+        ..Limits::default()
+    });
+    let [server] = servers(&mut world);
+    let modest = Ipv4Addr::new(172, 18, 0, 3);
+    world.frame(&sent_by(modest, frame(1)));
+    let from = asked(&server, 1).unwrap();
+    for id in 0..100 {
+        world.frame(&frame(id));
+    }
+    assert_eq!(world.nat.counts().udp, 10);
+    answer(&server, from, 1, 0, b"known");
+    world.until("the answer", |world| {
+        let mut frames = world.link.to_guest.drain(..);
+        frames.any(|frame| frame[30..34] == modest.octets() && frame.ends_with(b"known"))
+    });
+}
