@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 
 use super::super::ring::{LARGEST, Ring};
+use super::asked::{self, Asked, Step};
 use super::budget::Budget;
 use super::failure::Failure;
 use super::segment::{Ends, Segment};
@@ -76,6 +77,8 @@ pub struct Flow {
     pub(super) state: State,
     pub(super) deadline: Option<Instant>,
     pub(super) silence: Silence,
+    /// It is one for names.
+    pub(super) asked: Option<Box<Asked>>,
     /// It waits for room at the guest, in a queue.
     pub(super) starved: bool,
     /// It waits for its turn to send, in another.
@@ -140,6 +143,7 @@ impl Flow {
             state: State::Connecting,
             deadline: None,
             silence: Silence::new(now),
+            asked: None,
             starved: false,
             dirty: false,
             share: LARGEST,
@@ -330,7 +334,10 @@ impl Flow {
             content = &content[..room];
             ends = false;
         }
-        let count = self.deliver(content);
+        let count = match self.asked.take() {
+            Some(asked) => self.deliver_questions(asked, content),
+            None => self.deliver(content),
+        };
         self.taken = self.taken.wrapping_add(count as u32);
         self.moved_out += count;
         if self.moved_out >= self.to_host.limit() {
@@ -358,6 +365,43 @@ impl Flow {
             return content.len();
         }
         done + self.to_host.push(&content[done..])
+    }
+
+    /// The same of questions for names: those that the gateway itself knows do not go on.
+    fn deliver_questions(&mut self, mut asked: Box<Asked>, content: &[u8]) -> usize {
+        let mut done = 0;
+        while done < content.len() && (self.host_broken || self.to_host.room() >= asked::ROOM) {
+            match asked.step(&content[done..]) {
+                Step::Pass(count) => {
+                    let count = self.deliver(&content[done..done + count]);
+                    asked.passed(count);
+                    done += count;
+                }
+                Step::Kept(count) => done += count,
+                Step::Release(count) => {
+                    let kept = asked.take_kept();
+                    self.deliver(&kept);
+                    done += count;
+                }
+                Step::Wait => break,
+            }
+        }
+        self.asked = Some(asked);
+        done
+    }
+
+    /// Gives the guest what the gateway itself answers, where the server is not in the middle of something.
+    fn answer(&mut self) {
+        if let Some(asked) = &mut self.asked
+            && self.end_at.is_none()
+            && asked.answers().len() <= self.to_guest.room()
+        {
+            let answers = asked.answers();
+            if !answers.is_empty() {
+                self.to_guest.push(answers);
+                asked.given();
+            }
+        }
     }
 
     /// Tells the host that nothing more comes, once it has everything: never one that lacks something.
@@ -436,6 +480,7 @@ impl Flow {
 
     /// Reads what the host has, as much as may be kept for the guest.
     pub fn pull(&mut self, budget: &mut Budget) {
+        self.answer();
         while self.readable && !self.host_ended && self.to_guest.room_within(self.share) > 0 {
             let socket = &mut self.socket;
             let most = self.share;
@@ -445,6 +490,14 @@ impl Flow {
             {
                 Ok(0) => self.host_ended = true,
                 Ok(count) => {
+                    if let Some(asked) = &mut self.asked {
+                        let from = self.to_guest.len() - count;
+                        for bytes in self.to_guest.slices(from, count) {
+                            asked.hear(bytes);
+                        }
+                        // Before what comes next is begun.
+                        self.answer();
+                    }
                     self.moved_in += count;
                     if self.moved_in >= self.to_guest.limit() {
                         budget.raise(self.ends.guest.ip(), &mut self.to_guest);

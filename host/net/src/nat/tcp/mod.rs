@@ -5,6 +5,7 @@
 //! many segments are acknowledged by one. Where there are as many as there may be, one that was silent for long ends for
 //! a new one of whoever has fewer; nobody has one for whoever has most.
 
+mod asked;
 mod budget;
 mod failure;
 mod flow;
@@ -23,8 +24,9 @@ use mio::{Interest, Registry};
 
 use super::frame::{Datagram, Wire};
 use super::holders::Holders;
-use super::plan::Plan;
+use super::plan::{Plan, Target};
 use super::timers::{Timers, Token};
+use asked::Asked;
 use budget::Budget;
 use failure::Failure;
 #[cfg(test)]
@@ -134,7 +136,10 @@ impl Tcp {
             .registry
             .register(&mut socket, mio::Token(token), both)
             .map_err(|_| Failure::Refused)?;
-        let flow = Flow::new(socket, syn, self.first_number(&syn.ends), around.now);
+        let mut flow = Flow::new(socket, syn, self.first_number(&syn.ends), around.now);
+        if around.plan.target(syn.ends.remote) == Target::Names {
+            flow.asked = Some(Box::new(Asked::new(around.plan.clone())));
+        }
         self.budget.add(source);
         self.holders.add(source, token, around.now);
         self.connecting.add(source, token, around.now);

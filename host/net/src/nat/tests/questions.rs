@@ -1,14 +1,17 @@
 //! Questions for names that the gateway passes on.
 
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use lighter_protocol::link;
+use smoltcp::iface::SocketHandle;
 
 use super::super::Limits;
 use super::datagrams::echo;
 use super::guest::World;
 use super::hostile::{self, sent_by};
+use super::streams::listener;
 
 const SERVFAIL: u8 = 2;
 const GATEWAY: (Ipv4Addr, u16) = (link::GATEWAY_V4, 53);
@@ -173,4 +176,71 @@ fn one_that_asks_much_leaves_others_their_questions() {
         let mut frames = world.link.to_guest.drain(..);
         frames.any(|frame| frame[30..34] == modest.octets() && frame.ends_with(b"known"))
     });
+}
+
+/// As it goes over a connection.
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u16).to_be_bytes(), message].concat()
+}
+
+/// The guest says this in pieces of a few bytes, and hears so many.
+fn converse(world: &mut World, handle: SocketHandle, said: &[u8], count: usize) -> Vec<u8> {
+    let (mut pieces, mut heard) = (said.chunks(5), Vec::new());
+    world.until("an answer", |world| {
+        if let Some(piece) = pieces.next() {
+            world.tcp(handle).send_slice(piece).unwrap();
+        }
+        if world.tcp(handle).can_recv() {
+            let taken = |bytes: &mut [u8]| (bytes.len(), heard.extend_from_slice(bytes));
+            world.tcp(handle).recv(taken).unwrap();
+        }
+        heard.len() >= count
+    });
+    heard
+}
+
+#[test]
+fn the_gateway_knows_the_hosts_name_by_connection_as_well_and_others_are_asked_for_the_rest() {
+    let ours = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x04host\x06docker\x08internal\0\0\x01\0\x01";
+    let length = 2 + ours.len() + 16;
+    let mut world = World::new();
+    let (server, port) = listener(false);
+    world
+        .nat
+        .set_names(vec![(Ipv4Addr::LOCALHOST, port).into()]);
+    let handle = world.connect((link::GATEWAY_V4.into(), 53), 100_000);
+    world.until("a connection", |world| world.tcp(handle).may_send());
+    let (mut host, _) = server.accept().unwrap();
+    host.set_nonblocking(true).unwrap();
+    // Of our own, one that goes on, one too long to be of ours, and our own again.
+    let long = [&question(2)[..], &[7; 3_000]].concat();
+    let said = [
+        framed(ours),
+        framed(&question(1)),
+        framed(&long),
+        framed(ours),
+    ]
+    .concat();
+    let heard = converse(&mut world, handle, &said, 2 * length);
+    for answer in heard.chunks(length) {
+        assert_eq!(answer[..6], [0, (length - 2) as u8, 0, 7, 0x85, 0x80]);
+        assert!(answer.ends_with(&link::HOST_V4.octets()));
+    }
+    let onward = [framed(&question(1)), framed(&long)].concat();
+    let mut buffer = vec![0; 8_000];
+    assert_eq!(host.read(&mut buffer).unwrap(), onward.len());
+    assert!(buffer.starts_with(&onward));
+    // An answer of ours is not put into the middle of one of the server's.
+    let theirs = framed(&[9; 600]);
+    host.write_all(&theirs[..300]).unwrap();
+    let begun = converse(&mut world, handle, &[], 300);
+    world.tcp(handle).send_slice(&framed(ours)).unwrap();
+    for _ in 0..10 {
+        world.step(Duration::from_millis(1));
+    }
+    host.write_all(&theirs[300..]).unwrap();
+    let rest = converse(&mut world, handle, &[], theirs.len() - 300 + length);
+    let all = [begun, rest].concat();
+    assert!(all.starts_with(&theirs));
+    assert!(all.ends_with(&link::HOST_V4.octets()));
 }
