@@ -1,8 +1,8 @@
 //! The two names that the gateway itself knows: that of the host and its own.
 //!
-//! Called for questions that containers ask the gateway, by datagram or connection, before they go on to where the host asks. Only the
-//! address of IPv4 is told: containers mostly have no other, and a program that tries one address alone would
-//! try the other family's.
+//! Called for questions that containers ask the gateway, by datagram or connection, before they go on to where the
+//! host asks. Only the address of IPv4 is told: containers mostly have no other, and a program that tries one address
+//! alone would try the other family's.
 //! Must never: answer anything else, or trust a length in a question.
 
 use super::plan::Plan;

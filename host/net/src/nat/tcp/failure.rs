@@ -37,6 +37,12 @@ impl Failure {
     }
 }
 
+/// Whether the other side ended a connection that was made; by the second name where it had said its end before.
+pub fn is_reset(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), ConnectionReset | BrokenPipe)
+}
+
 /// Tells the guest that there is no way for what it began with `sequence`. One without room asks again.
 pub fn tell(ends: Ends, sequence: u32, why: Unreachable, around: &mut Around<'_>) {
     let mut packet = [0_u8; LONGEST_HEAD];

@@ -20,7 +20,7 @@ use mio::net::TcpStream;
 use super::super::ring::{LARGEST, Ring};
 use super::asked::{self, Asked, Step};
 use super::budget::Budget;
-use super::failure::Failure;
+use super::failure::{Failure, is_reset};
 use super::segment::{Ends, Segment};
 use super::sequence::{before, distance};
 use super::silence::Silence;
@@ -594,12 +594,6 @@ impl Flow {
         let heard = self.end_at.is_some_and(|end| before(end, self.oldest));
         self.guest_ended && self.host_told && heard && !self.owes_answer
     }
-}
-
-/// Whether the other side ended a connection that was made; by the second name where it had said its end before.
-fn is_reset(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset};
-    matches!(error.kind(), ConnectionReset | BrokenPipe)
 }
 
 #[cfg(test)]
