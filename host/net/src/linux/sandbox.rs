@@ -39,6 +39,7 @@ const CALLS: &[i64] = &[
     libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_getpeername,
+    libc::SYS_getsockname,
     libc::SYS_getsockopt,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
