@@ -2,7 +2,8 @@
 //!
 //! Near are the machine on all its addresses, the router with the host behind it, addresses of links and of a
 //! cloud's metadata, each as IPv4, IPv6 and IPv4 in IPv6. What answers is exactly what is documented: published
-//! ports on the machine's addresses, names on the router's, and on the host's what listens on its loopback.
+//! ports on the machine's addresses (out of an internal network none), names on the router's, and on the host's what
+//! listens on its loopback.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -94,8 +95,8 @@ impl<'a> Surroundings<'a> {
             Target::new("::1", self.published(is_machine)),
         ];
         let machine = ["172.17.0.1", "198.19.79.2", own_v4].map(|at| (at, v4));
-        let internal = v4 || network.flags.contains(&INTERNAL);
-        for (at, reached) in machine.into_iter().chain([(&*self.internal, internal)]) {
+        // Out of an internal network nothing is, at its own gateway neither.
+        for (at, reached) in machine.into_iter().chain([(&*self.internal, v4)]) {
             targets.push(Target::new(at, self.published(reached)));
             targets.push(Target::new(
                 &format!("::ffff:{at}"),

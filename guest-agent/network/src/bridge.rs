@@ -34,6 +34,7 @@ impl Wires {
         self.rules
             .set(&mut self.netlink, name, &rules::of(bridge))
             .map_err(NetworkError::saying(|| format!("rules of {name}")))?;
+        self.keep_silent(name, bridge.internal)?;
         let made = match make(&mut self.netlink, name, NETWORKS) {
             Ok(made) => made,
             Err(error) => {
@@ -190,7 +191,8 @@ impl Wires {
     fn forget(&mut self, name: &str) -> Result<(), NetworkError> {
         self.rules
             .set(&mut self.netlink, name, &BTreeSet::new())
-            .map_err(NetworkError::saying(|| format!("rules of {name}")))
+            .map_err(NetworkError::saying(|| format!("rules of {name}")))?;
+        self.keep_silent(name, false)
     }
 
     /// See [`crate::Wiring::bridges`].

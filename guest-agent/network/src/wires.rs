@@ -1,6 +1,6 @@
 //! What the thread of the wires holds: its conversation with the kernel, and what is known of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::Receiver;
 
@@ -47,6 +47,10 @@ pub(crate) struct Wires {
     pub ports: HashMap<String, (String, usize)>,
     /// What ends ports in the background.
     pub discarded: Discarded,
+    /// Bridges whose containers published ports do not answer.
+    pub internal: BTreeSet<String>,
+    /// Whether ports are published, so that the packet filter has to know of those.
+    pub led_back: bool,
 }
 
 /// Something for the thread to do.
@@ -82,6 +86,8 @@ impl Wires {
             found,
             ports: HashMap::new(),
             discarded,
+            internal: BTreeSet::new(),
+            led_back: false,
         };
         wires.remove_lost();
         Ok(wires)

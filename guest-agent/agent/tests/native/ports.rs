@@ -11,6 +11,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use lighter_protocol::{Accepted, Message, Transport};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -413,6 +414,63 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
         exchange(&client, (ip(to), 5353).into(), &server);
     }
     ask(&host, ip("127.0.0.1"), (ip("127.0.0.9"), 5353).into());
+}
+
+/// As dockerd has it: what comes out of an internal network is no client.
+#[test]
+fn an_internal_network_is_answered_by_no_published_port() {
+    let dir = tempdir().unwrap();
+    let (machine, host) = with_host(dir.path());
+    let pool = |subnet: &str| json!({"IPAM": {"Config": [{"Subnet": subnet}]}});
+    network(&machine, "other", &pool("10.6.0.0/24"));
+    let internal = |name: &str, subnet: &str| {
+        let mut body = pool(subnet);
+        body["Internal"] = true.into();
+        network(&machine, name, &body);
+        let mut body = container(SLEEP);
+        body["HostConfig"]["NetworkMode"] = name.into();
+        run(&machine, &format!("in-{name}"), &body);
+        place_of(&machine, &format!("in-{name}"))
+    };
+    let mut others = container(SLEEP);
+    others["HostConfig"]["NetworkMode"] = "other".into();
+    run(&machine, "asks", &others);
+    let asks = place_of(&machine, "asks");
+    let early = internal("early", "10.7.0.0/24");
+    let body = publishing("bridge", &[("80/tcp", "8080"), ("53/udp", "5353")]);
+    run(&machine, "web", &body);
+    let late = internal("late", "10.8.0.0/24");
+    let web = place_of(&machine, "web");
+    let streams = listener(&machine, "web", (Ipv4Addr::UNSPECIFIED, 80));
+    let names = datagrams(&web, (Ipv4Addr::UNSPECIFIED, 53));
+    let is_silent = |from: &PathBuf, gateway: &str| {
+        let at = ip(gateway);
+        let begun = within(from, move || {
+            let lost = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            lost.send_to(b"lost", (at, 5353)).unwrap();
+            let (family, kind) = (AddressFamily::INET, SocketType::STREAM);
+            let begun = socket_with(family, kind, SocketFlags::NONBLOCK, None).unwrap();
+            let waits = rustix::net::connect(&begun, &SocketAddr::new(at, 8080)).unwrap_err();
+            assert_eq!(waits, rustix::io::Errno::INPROGRESS);
+            TcpStream::from(begun)
+        });
+        // Had it been heard, this would be the second thing that is.
+        let client = datagrams(&asks, (Ipv4Addr::UNSPECIFIED, 0));
+        exchange(&client, (ip("10.6.0.1"), 5353).into(), &names);
+        seen(&streams, &asks, (ip("10.6.0.1"), 8080).into());
+        let unheard = begun.peer_addr().unwrap_err();
+        assert_eq!(unheard.kind(), ErrorKind::NotConnected, "{gateway}");
+    };
+    is_silent(&early, "10.7.0.1");
+    is_silent(&late, "10.8.0.1");
+    machine.kill_agent();
+    machine.greeted();
+    is_silent(&early, "10.7.0.1");
+    is_silent(&late, "10.8.0.1");
+    // What a program of the host's network listens on is no published port.
+    let own = listener(&machine, "host", (Ipv4Addr::UNSPECIFIED, 8081));
+    connect(&early, (ip("10.7.0.1"), 8081).into()).unwrap();
+    drop((own, host));
 }
 
 /// The class of CVE-2021-20199: a service that a container has for itself alone.

@@ -8,7 +8,8 @@
 //!
 //! A container sees the address of whoever comes from elsewhere, and its gateway's where that is the machine or the
 //! host itself; [`transparent`] has its answers come back. Nobody reaches what listens on a container's loopback:
-//! connections are made from outside of it.
+//! connections are made from outside of it. Nor does a container on internal networks alone: its packets find nobody
+//! on a published port, whichever address of the machine they are for ([`filter`]).
 //!
 //! Called by: the engine when containers start and end, the agent for those whom the host hands on.
 //! Must never: connect to anything but what a [`Way`] says, have more than [`CONNECTIONS`] at once, or let those of
@@ -17,6 +18,7 @@
 mod asked;
 mod carry;
 mod datagrams;
+mod filter;
 mod listen;
 mod local;
 mod nested;

@@ -8,7 +8,7 @@ const NESTED: u16 = 1 << 15;
 const HEADERS: usize = 16 + 4;
 
 /// A list of attributes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Attributes(Vec<u8>);
 
 impl Attributes {

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 
 use super::local::{self, Listener};
-use super::{Route, asked};
+use super::{Route, asked, filter};
 use crate::{NetworkError, place};
 
 /// Connections that wait to be accepted; the kernel's own limit.
@@ -84,11 +84,12 @@ impl Sockets {
         Ok(Self { jobs, own })
     }
 
-    /// Listens for connections.
+    /// Listens for connections, but of internal networks.
     pub async fn listen(&self, address: SocketAddr) -> io::Result<Mine<TcpListener>> {
         let own = Arc::clone(&self.own);
         let made = self.make(move || {
             let socket = stream(address.ip())?;
+            socket.attach_filter(&filter::unheard())?;
             socket.set_reuse_address(true)?;
             bind(&socket, address)?;
             // Before anybody can see it.
@@ -111,11 +112,12 @@ impl Sockets {
         .await
     }
 
-    /// Takes datagrams.
+    /// Takes datagrams, but of internal networks.
     pub async fn take_datagrams(&self, address: SocketAddr) -> io::Result<Mine<asked::Socket>> {
         let own = Arc::clone(&self.own);
         let made = self.make(move || {
             let socket = datagrams(address.ip())?;
+            socket.attach_filter(&filter::unheard())?;
             // Before anybody can see it.
             let known = Known::of(&socket, own)?;
             bind(&socket, address)?;

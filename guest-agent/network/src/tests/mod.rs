@@ -6,6 +6,7 @@ mod isolation;
 mod many;
 pub(crate) mod place;
 mod plugs;
+mod published;
 mod speed;
 mod upon;
 mod ways;
