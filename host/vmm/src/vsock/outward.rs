@@ -3,6 +3,8 @@
 
 use std::{io::ErrorKind, mem, os::fd::AsFd};
 
+use virtio_queue::DescriptorChain;
+
 use crate::ring::{BadRing, Ring};
 
 use super::{
@@ -108,20 +110,38 @@ impl Slot<'_> {
 fn next_slot<'m>(ring: &mut Ring, memory: &'m Memory) -> Result<Option<Slot<'m>>, BadRing> {
     while let Some(chain) = ring.pop(memory)? {
         let head = chain.head_index();
-        if let Ok(mut pieces) = Pieces::collect(memory, chain, true)
-            && let Some(header) = pieces.split_off_front(HEADER_LEN)
-            && pieces.len() > 0
-        {
-            return Ok(Some(Slot {
-                head,
-                header,
-                payload: pieces,
-            }));
+        if let Some(slot) = slot(chain, memory) {
+            return Ok(Some(slot));
         }
         // Too small for anything or malformed: back to the guest, unused.
         ring.push_used(memory, head, 0)?;
     }
     Ok(None)
+}
+
+/// One more for a batch. One that is none stays where it is: given back between those of a batch, it would be counted as
+/// one of theirs when they are put back.
+fn another_slot<'m>(ring: &mut Ring, memory: &'m Memory) -> Result<Option<Slot<'m>>, BadRing> {
+    let Some(chain) = ring.pop(memory)? else {
+        return Ok(None);
+    };
+    let slot = slot(chain, memory);
+    if slot.is_none() {
+        ring.put_back(1);
+    }
+    Ok(slot)
+}
+
+/// The buffer of a chain, if a packet fits into it.
+fn slot<'m>(chain: DescriptorChain<&'m Memory>, memory: &'m Memory) -> Option<Slot<'m>> {
+    let head = chain.head_index();
+    let mut pieces = Pieces::collect(memory, chain, true).ok()?;
+    let header = pieces.split_off_front(HEADER_LEN)?;
+    (pieces.len() > 0).then_some(Slot {
+        head,
+        header,
+        payload: pieces,
+    })
 }
 
 /// Sends what comes before the socket's own bytes, as much as one of the guest's buffers takes.
@@ -220,7 +240,7 @@ fn gather<'m>(
         payloads.push(mem::take(&mut slot.payload));
         slots.push(slot);
         next = if room > 0 && slots.len() < stream.batch {
-            next_slot(ring, memory)?
+            another_slot(ring, memory)?
         } else {
             None
         };

@@ -224,6 +224,23 @@ impl Driver {
         panic!("the device never comes to rest");
     }
 
+    /// How many chains were made available.
+    pub fn offered(&self, ring: usize) -> u16 {
+        self.available[ring]
+    }
+
+    /// The chains that came back since [`Driver::received`] was called last.
+    pub fn heads(&self, ring: usize) -> Vec<u16> {
+        let count = self.used(ring).wrapping_sub(self.seen);
+        let places = (0..count).map(|n| self.seen.wrapping_add(n) % SIZE);
+        let head = |place: u16| {
+            let at = [RX, TX][ring].used + 4 + u64::from(place) * 8;
+            let head: u32 = self.memory.read_obj(GuestAddress(at)).unwrap();
+            u32::from_le(head) as u16
+        };
+        places.map(head).collect()
+    }
+
     /// What the device sent since the last call.
     pub fn received(&mut self) -> Vec<(Header, Vec<u8>)> {
         let mut packets = Vec::new();

@@ -2,7 +2,7 @@
 //! memory outside the guest's, or make the device keep more than its bounds.
 
 use crate::ring::Ring;
-use std::{io::Write, os::unix::net::UnixStream};
+use std::{io::Write, net::Shutdown, os::unix::net::UnixStream};
 
 use super::{
     super::{
@@ -11,7 +11,7 @@ use super::{
         packet::{HEADER_LEN, Header, op, shut},
     },
     driver::{
-        Driver, INDIRECT, Layout, MEMORY, NEXT, RX, SIZE, TX, WRITABLE, event, packet, queue,
+        Driver, INDIRECT, Layout, MEMORY, NEXT, ROOM, RX, SIZE, TX, WRITABLE, event, packet, queue,
     },
 };
 
@@ -306,6 +306,33 @@ fn zero_length_descriptors_are_bounded_too() {
     ring.put_back(1);
     driver.turn();
     still_works(&mut driver);
+}
+
+/// A buffer that is too small for a packet, among those of one batch: each comes back once, whether it was filled or not.
+#[test]
+fn a_bad_buffer_in_a_batch_costs_no_other_one() {
+    // By what is said at the end: nothing but the end, which puts a whole batch back, or less than a batch.
+    for last in [0, 10] {
+        let mut driver = Driver::new();
+        let (mut stream, _) = driver.open(1024);
+        // Until the stream takes several buffers at a time, and the whole ring is offered.
+        stream.write_all(&[1; 7 * ROOM]).unwrap();
+        driver.exchange();
+        driver.exchange();
+        let next = driver.offered(RING_RX);
+        let offered: Vec<u16> = (0..SIZE).map(|n| next.wrapping_add(n) % SIZE).collect();
+        let small = offered[2];
+        let address = RX.buffers + u64::from(small) * 0x400;
+        driver.descriptor(RX, small, address, 10, WRITABLE, 0);
+        stream.write_all(&vec![2; last]).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        driver.turn();
+        // What is left goes to others, in order.
+        let others: Vec<_> = (0..SIZE).map(|port| driver.connect(port.into())).collect();
+        driver.turn();
+        drop(others);
+        assert_eq!(driver.heads(RING_RX), offered);
+    }
 }
 
 /// A small generator, so that a failure can be repeated.
