@@ -12,9 +12,9 @@ use rustix::io::Errno;
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP};
 use vm_memory::{Bytes as _, GuestMemoryBackend as _, VolatileSlice};
 
-use super::MAX_RANGES;
 use super::log::{Change, Log};
 use super::request::{Part, Request, SECTOR, What};
+use super::{MAX_DATA, MAX_RANGE, MAX_RANGES};
 use crate::ring::Memory;
 use crate::said::Said;
 
@@ -102,6 +102,7 @@ impl Disk {
     /// Does what takes no waiting: reads from the page cache, writes to it. Nothing when it would wait, or take long.
     pub fn try_now(&self, request: &Request, memory: &Memory) -> Option<Done> {
         match request.what {
+            What::Read | What::Write if request.length > MAX_DATA => Some(Done::FAILED),
             What::Read | What::Write if request.length > LONG => None,
             What::Read => self.read(request, memory, libc::RWF_NOWAIT),
             // It may wait for a flush.
@@ -119,6 +120,7 @@ impl Disk {
     /// When the host's disk is full.
     pub fn do_it(&self, request: &Request, memory: &Memory) -> Result<Done, NoRoom> {
         match request.what {
+            What::Read | What::Write if request.length > MAX_DATA => Ok(Done::FAILED),
             What::Read => Ok(self.read(request, memory, 0).unwrap_or(Done::FAILED)),
             What::Write => self.write(request, memory),
             What::Flush => self.change(Change::Flush, || Ok(self.flush())),
@@ -237,10 +239,14 @@ impl Disk {
             u32::from_le_bytes(bytes.unwrap_or_default())
         };
         let sector = u64::from(number(0)) | u64::from(number(4)) << 32;
-        let (length, flags) = (u64::from(number(8)) * SECTOR, number(12));
+        let (sectors, flags) = (number(8), number(12));
+        let length = u64::from(sectors) * SECTOR;
         let Some(offset) = self.place(sector.checked_mul(SECTOR), length) else {
             return Ok(Done::FAILED);
         };
+        if sectors > MAX_RANGE {
+            return Ok(Done::FAILED);
+        }
         if flags & !UNMAP != 0 || what == What::Discard && flags != 0 {
             return Ok(Done::UNSUPPORTED);
         }

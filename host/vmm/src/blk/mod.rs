@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lighter_platform::sys::threads::Role;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
-    VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
 };
 
 use crate::device::Identity;
@@ -45,8 +45,15 @@ const KIND: u32 = 2;
 const RING: u16 = 256;
 /// Parts of one request's data: what the ring holds beside header and status.
 const MAX_PARTS: u32 = RING as u32 - 2;
+/// Bytes of one part.
+const MAX_PART: u32 = 256 << 10;
+/// Bytes of one request's data. More is refused: three requests of any length would keep all that wait, and the end of
+/// the device, for as long as they take.
+const MAX_DATA: u64 = 64 << 20;
 /// Ranges of one discard.
 const MAX_RANGES: u32 = 16;
+/// Sectors of one of them: what the host has in pieces takes its time to be let go of.
+const MAX_RANGE: u32 = (512 << 20) / SECTOR as u32;
 /// Bytes of the configuration up to the fields of WRITE_ZEROES.
 const CONFIG: usize = 60;
 
@@ -90,7 +97,8 @@ pub fn device(file: File, read_only: bool, full: Full, log: Option<File>) -> io:
 }
 
 fn identity(sectors: u64, read_only: bool) -> Identity {
-    let mut features = 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_FLUSH;
+    let mut features =
+        1 << VIRTIO_BLK_F_SIZE_MAX | 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_FLUSH;
     if read_only {
         features |= 1 << VIRTIO_BLK_F_RO;
     } else {
@@ -108,12 +116,13 @@ fn identity(sectors: u64, read_only: bool) -> Identity {
 fn config(sectors: u64) -> Vec<u8> {
     let mut config = vec![0; CONFIG];
     let mut put = |at: usize, value: u32| config[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    put(8, MAX_PART);
     put(12, MAX_PARTS);
     // Discard: sectors a range, ranges a request, alignment in sectors; then the first two for zeroes.
-    put(36, u32::MAX);
+    put(36, MAX_RANGE);
     put(40, MAX_RANGES);
     put(44, 8);
-    put(48, u32::MAX);
+    put(48, MAX_RANGE);
     put(52, MAX_RANGES);
     config[..8].copy_from_slice(&sectors.to_le_bytes());
     // Zeroes may unmap.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use vm_memory::GuestAddress;
 
-use super::file::{Disk, LONG};
+use super::file::{Disk, Done, LONG};
 use super::pool::Pool;
 use super::request::{self, Request, What};
-use super::{Full, RING, Requests};
+use super::{Full, MAX_DATA, MAX_RANGE, RING, Requests};
 use crate::played::{
     DATA, ELSEWHERE, Guest, INDIRECT, MEMORY, NEEDS_RESET, NEXT, Part, SIZE, TABLE, reads,
     register, writes,
@@ -109,6 +109,57 @@ fn nothing_reaches_beyond_the_disk() {
     let huge = [writes(BUFFER, 0x7fff_fe00)];
     assert_eq!(ask(&mut guest, READ, 0, &huge), FAILED);
     assert_eq!(file.metadata().unwrap().len(), LENGTH);
+}
+
+/// What no driver asks that keeps to what the device says of itself: three of them would keep its end waiting.
+#[test]
+fn one_request_has_a_bound_and_the_driver_is_told() {
+    let file = tempfile::tempfile().unwrap();
+    let (sector, part) = (512_u64, 64 << 10);
+    let length = 4 << 30;
+    file.set_len(length).unwrap();
+    let disk = Disk::new(file, length, false);
+    let memory = Arc::new(Memory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap());
+    let request = |what, parts: usize| Request {
+        head: 0,
+        what,
+        offset: Some(0),
+        data: vec![
+            request::Part {
+                address: GuestAddress(0),
+                length: part as u32
+            };
+            parts
+        ],
+        length: part as u64 * parts as u64,
+        status: GuestAddress(0),
+    };
+    let most = usize::try_from(MAX_DATA / part as u64).unwrap();
+    for what in [What::Read, What::Write] {
+        let more = request(what, most + 1);
+        assert_eq!(disk.try_now(&more, &memory), Some(Done::FAILED));
+        assert_eq!(disk.do_it(&more, &memory), Ok(Done::FAILED));
+        let done = disk.do_it(&request(what, most), &memory).unwrap();
+        assert_eq!(done.status, OK);
+    }
+    for what in [What::Discard, What::Zero] {
+        let asked = |sectors: u32| {
+            let bytes = range(0, sectors, 0);
+            vm_memory::Bytes::write_slice(&*memory, &bytes, GuestAddress(0)).unwrap();
+            let mut one = request(what, 1);
+            (one.data[0].length, one.length) = (16, 16);
+            disk.do_it(&one, &memory).unwrap().status
+        };
+        assert_eq!(asked(MAX_RANGE), OK);
+        assert_eq!(asked(MAX_RANGE + 1), FAILED);
+    }
+    // What the driver reads of it.
+    let config = super::config(length / sector);
+    let word = |at: usize| u32::from_le_bytes(config[at..at + 4].try_into().unwrap());
+    assert!(u64::from(word(8)) * u64::from(word(12)) <= MAX_DATA);
+    assert_eq!((word(36), word(48)), (MAX_RANGE, MAX_RANGE));
+    let features = super::identity(8, false).features;
+    assert_ne!(features & 1 << 1, 0, "the size of a part is told");
 }
 
 #[test]
