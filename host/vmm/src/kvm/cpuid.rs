@@ -14,7 +14,8 @@ const HYPERVISOR: u32 = 1 << 31;
 const HTT: u32 = 1 << 28;
 /// Leaf 0x8000_0001, ECX.
 const SVM: u32 = 1 << 2;
-const COUNTERS: u32 = 1 << 23;
+/// AMD's counters of events, of a core, the northbridge and the last cache, and its samples of instructions.
+const COUNTERS: u32 = 1 << 23 | 1 << 24 | 1 << 28 | 1 << 10;
 /// Kinds of levels in leaf 0xb.
 const LEVEL_THREAD: u32 = 1 << 8;
 const LEVEL_CORE: u32 = 2 << 8;
@@ -49,7 +50,9 @@ pub fn of(supported: &CpuId, id: u8, processors: u8, deadline_timer: bool) -> Re
                 leaf.eax = leaf.eax & 0x03ff_ffff | (count - 1).min(63) << 26;
             }
             // Counters of events are the host's.
-            0xa | 0x8000_0022 => (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (0, 0, 0, 0),
+            0xa | 0x8000_001b | 0x8000_0022 => {
+                (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (0, 0, 0, 0)
+            }
             0x8000_0001 => leaf.ecx &= !(SVM | COUNTERS),
             // AMD's cores of the package, less one, and the bits of their ids.
             0x8000_0008 => leaf.ecx = leaf.ecx & !0xf0ff | bits << 12 | (count - 1),
@@ -76,4 +79,39 @@ pub fn of(supported: &CpuId, id: u8, processors: u8, deadline_timer: bool) -> Re
     }
     CpuId::from_entries(&leaves)
         .map_err(|error| Error::Memory(format!("leaves of a processor: {error:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf(function: u32) -> kvm_cpuid_entry2 {
+        kvm_cpuid_entry2 {
+            function,
+            eax: u32::MAX,
+            ebx: u32::MAX,
+            ecx: u32::MAX,
+            edx: u32::MAX,
+            ..kvm_cpuid_entry2::default()
+        }
+    }
+
+    /// Of both makers, so that a driver that looks for either finds none.
+    #[test]
+    fn no_processor_says_that_it_counts_events() {
+        let all = [0x1, 0xa, 0x8000_0001, 0x8000_001b, 0x8000_0022].map(leaf);
+        let leaves = of(&CpuId::from_entries(&all).unwrap(), 0, 1, false).unwrap();
+        let found = |function| {
+            let mut all = leaves.as_slice().iter();
+            *all.find(|leaf| leaf.function == function).unwrap()
+        };
+        for function in [0xa, 0x8000_001b, 0x8000_0022] {
+            let leaf = found(function);
+            assert_eq!((leaf.eax, leaf.ebx, leaf.ecx, leaf.edx), (0, 0, 0, 0));
+        }
+        assert_eq!(found(1).ecx & 1 << 15, 0);
+        // Of a core, of the northbridge, of the last cache; samples of instructions.
+        let counters = 1 << 23 | 1 << 24 | 1 << 28 | 1 << 10;
+        assert_eq!(found(0x8000_0001).ecx & counters, 0);
+    }
 }
