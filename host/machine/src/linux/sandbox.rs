@@ -40,6 +40,10 @@ const PROGRAMS: &[&str] = &[
     "/etc/ld.so.conf.d",
     "/etc/qemu",
 ];
+/// What below `share` is QEMU's, or made for it.
+const FIRMWARE: [&str; 4] = ["qemu", "seabios", "vgabios", "ipxe"];
+/// Where a QEMU that was built and not installed has its firmware, in its own folder.
+const BUILT: [&str; 2] = ["qemu-bundle", "pc-bios"];
 /// What programs ask about the machine they run on.
 const SYSTEM: &[&str] = &[
     "/proc",
@@ -90,16 +94,18 @@ fn allow_program(
     mut rules: RulesetCreated,
     program: &Path,
 ) -> Result<RulesetCreated, RulesetError> {
-    // A QEMU outside the usual places has its firmware beside it.
+    // A QEMU outside the usual places has its firmware beside it. Its folder and `share` may be the user's own.
     let place = program
         .canonicalize()
         .unwrap_or_else(|_| program.to_owned());
-    let beside = place.parent().map(Path::to_owned);
-    let share = beside
+    let folder = place.parent().map(Path::to_owned);
+    let prefix = folder.as_deref().and_then(Path::parent);
+    let share = prefix.map(|prefix| FIRMWARE.map(|name| prefix.join("share").join(name)));
+    let built = folder
         .as_deref()
-        .and_then(Path::parent)
-        .map(|prefix| prefix.join("share"));
-    let own = beside.into_iter().chain(share);
+        .map(|folder| BUILT.map(|name| folder.join(name)));
+    let own = share.into_iter().flatten();
+    let own = own.chain(built.into_iter().flatten()).chain([place]);
     let listed = PROGRAMS.iter().chain(SYSTEM).map(PathBuf::from);
     for path in listed.chain(own) {
         rules = allow(rules, &path, AccessFs::from_read(LANDLOCK))?;
@@ -174,6 +180,45 @@ mod tests {
             File::open(&kernel).unwrap();
             File::open("/usr/bin/env").unwrap();
             File::options().write(true).open("/dev/null").unwrap();
+        });
+    }
+
+    /// Where its folder's neighbours are the user's, as in `~/.local`.
+    #[test]
+    fn a_program_beside_others_has_its_own_data_and_none_of_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "x").unwrap();
+            path
+        };
+        let program = at("bin/qemu-system-x86_64");
+        let own = [
+            "share/qemu/kvmvapic.bin",
+            "share/qemu/keymaps/de",
+            "share/seabios/bios.bin",
+        ]
+        .map(at);
+        let others = [
+            "bin/others",
+            "share/keyrings/login.keyring",
+            "share/others",
+            "lib/others",
+        ]
+        .map(at);
+        in_a_thread(move || {
+            if !confine_files(Some(&program), &[]).unwrap() {
+                return skip("a_program_beside_others_has_its_own_data_and_none_of_theirs");
+            }
+            for path in own.iter().chain([&program]) {
+                File::open(path).unwrap();
+            }
+            for path in &others {
+                assert!(File::open(path).is_err(), "{}", path.display());
+            }
+            let folder = program.parent().unwrap().with_file_name("share");
+            assert!(std::fs::read_dir(folder).is_err());
         });
     }
 
