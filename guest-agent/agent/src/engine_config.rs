@@ -27,16 +27,14 @@ pub fn of(
     host_routes: watch::Receiver<Vec<HostRoute>>,
 ) -> (EngineConfig, Links) {
     let boot = &hello.boot;
-    let (host_shares, dialer, host_ports): (
-        Arc<dyn HostShares>,
-        Arc<dyn Dialer>,
-        Arc<dyn HostPorts>,
-    ) = if places.native {
-        (Arc::new(SamePaths), Arc::new(TcpDialer), Arc::new(OnlyHere))
-    } else {
-        let link = HostLink::new(hello.secret.clone(), Arc::clone(places));
-        let ports = host_ports::OnHost::new(link.clone(), hosts);
-        (Arc::new(link.clone()), Arc::new(link), Arc::new(ports))
+    let link = HostLink::new(hello.secret.clone(), Arc::clone(places));
+    let (host_shares, dialer): (Arc<dyn HostShares>, Arc<dyn Dialer>) = match places.native {
+        true => (Arc::new(SamePaths), Arc::new(TcpDialer)),
+        false => (Arc::new(link.clone()), Arc::new(link.clone())),
+    };
+    let host_ports: Arc<dyn HostPorts> = match places.native && places.played_host.is_none() {
+        true => Arc::new(OnlyHere),
+        false => Arc::new(host_ports::OnHost::new(link, hosts)),
     };
     // The link to the host is no place for networks; natively there is none.
     let link: [(IpAddr, u8); 2] = [

@@ -103,14 +103,7 @@ impl HostLink {
 
     async fn converse(&self, request: Request) -> Result<(MessageStream, Opened), LinkError> {
         let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
-        // Nobody waits for the host on a thread: others may need them all.
-        let connecting = vsock::connect(HOST_CID, HOST).map_err(io::Error::from)?;
-        let stream = UnixStream::from_std(StdUnixStream::from(connecting))?;
-        stream.writable().await?;
-        if let Some(error) = stream.take_error()? {
-            return Err(error.into());
-        }
-        let mut stream = MessageStream::new(stream);
+        let mut stream = MessageStream::new(self.connect().await?);
         stream
             .send(Open {
                 secret: self.secret.clone(),
@@ -121,6 +114,20 @@ impl HostLink {
             Message::Opened(opened) => Ok((stream, opened)),
             Message::Failed(failed) => Err(LinkError::Failed(failed)),
             other => Err(LinkError::Unexpected(other.name())),
+        }
+    }
+
+    async fn connect(&self) -> io::Result<UnixStream> {
+        if let Some(played) = &self.places.played_host {
+            return UnixStream::connect(played).await;
+        }
+        // Nobody waits for the host on a thread: others may need them all.
+        let connecting = vsock::connect(HOST_CID, HOST).map_err(io::Error::from)?;
+        let stream = UnixStream::from_std(StdUnixStream::from(connecting))?;
+        stream.writable().await?;
+        match stream.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(stream),
         }
     }
 

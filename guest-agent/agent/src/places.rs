@@ -21,6 +21,9 @@ pub struct Places {
     pub cgroup_root: PathBuf,
     /// The image that comes with the machine.
     pub built_in_image: PathBuf,
+    /// Native mode: where a test plays the host that listens for containers, if one does. Without it this system is its
+    /// own host.
+    pub played_host: Option<PathBuf>,
 }
 
 impl Places {
@@ -36,6 +39,7 @@ impl Places {
                 enter: "/usr/bin/lighter-enter".into(),
                 cgroup_root: "/sys/fs/cgroup/docker".into(),
                 built_in_image,
+                played_host: None,
             },
             Some(native) => Self {
                 native: true,
@@ -45,6 +49,7 @@ impl Places {
                 enter: native.enter.clone(),
                 cgroup_root: native_groups(&native.dir),
                 built_in_image,
+                played_host: Some(native.dir.join("host.sock")).filter(|path| path.exists()),
             },
         }
     }

@@ -91,12 +91,7 @@ impl Machine {
     }
 
     pub fn control(&self) -> Host {
-        let stream = self.connect("control.sock");
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        Host {
-            stream,
-            decoder: Decoder::new(),
-        }
+        Host::on(self.connect("control.sock"))
     }
 
     /// A host that is welcome, and whose guest serves.
@@ -343,6 +338,15 @@ pub struct Host {
 }
 
 impl Host {
+    /// Messages over a stream that is there.
+    pub fn on(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        Self {
+            stream,
+            decoder: Decoder::new(),
+        }
+    }
+
     pub fn send(&mut self, message: impl Into<Message>) {
         self.stream
             .write_all(&message.into().encode().unwrap())

@@ -20,6 +20,7 @@ mod makes;
 mod naming;
 mod networks;
 mod passing;
+mod played;
 mod ports;
 mod scale;
 mod shared;

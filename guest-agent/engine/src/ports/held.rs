@@ -75,6 +75,7 @@ impl Engine {
     /// Has what was put together last until it is taken back.
     pub(super) fn hold(&self, container: &Arc<Container>, draft: Draft) {
         let (close, asked) = oneshot::channel();
+        let wanted = grouped(&draft.ports);
         *lock(&container.published) = Some(Published {
             publication: draft.publication,
             close,
@@ -86,21 +87,23 @@ impl Engine {
             missing: Vec::new(),
         });
         if let Some(engine) = self.own().upgrade() {
-            tokio::spawn(engine.look_after(Arc::clone(container), held, asked));
+            tokio::spawn(engine.look_after(Arc::clone(container), wanted, held, asked));
         }
     }
 
-    /// Has the host listen again whenever one comes back, until it is asked to close.
+    /// Has the host listen again whenever one comes back, until it is asked to close. What is wanted is said by whoever
+    /// published it: of a start that is under way nothing is noted yet.
     async fn look_after(
         self: Arc<Self>,
         container: Arc<Container>,
+        wanted: Vec<Group>,
         mut held: Option<Held>,
         mut asked: oneshot::Receiver<oneshot::Sender<()>>,
     ) {
         let done = loop {
             tokio::select! {
                 done = &mut asked => break done,
-                () = self.next_host(&container, &mut held) => {}
+                () = self.next_host(&container, &wanted, &mut held) => {}
             }
         };
         if let Some(held) = held {
@@ -113,13 +116,23 @@ impl Engine {
     }
 
     /// Waits until the host has gone, or has come back, or what it does not listen on is to be tried again.
-    async fn next_host(&self, container: &Arc<Container>, held: &mut Option<Held>) {
+    async fn next_host(
+        &self,
+        container: &Arc<Container>,
+        wanted: &[Group],
+        held: &mut Option<Held>,
+    ) {
         let Some(Held { lease, missing }) = held else {
             // Begun before the first try: a host that comes meanwhile is not missed.
             let returned = self.config().host_ports.returned();
-            *held = self.bind_again(container).await;
-            if held.is_none() {
-                returned.await;
+            match self.bind_again(container, wanted).await {
+                Ok(again) => *held = Some(again),
+                Err(PortError::Unavailable(_)) => returned.await,
+                // It is there and says no.
+                Err(_) => tokio::select! {
+                    () = returned => {}
+                    () = tokio::time::sleep(AGAIN) => {}
+                },
             }
             return;
         };
@@ -141,22 +154,23 @@ impl Engine {
     }
 
     /// Asks a host that came back for the ports that a container has.
-    async fn bind_again(&self, container: &Arc<Container>) -> Option<Held> {
+    async fn bind_again(
+        &self,
+        container: &Arc<Container>,
+        wanted: &[Group],
+    ) -> std::result::Result<Held, PortError> {
         let record = container.record();
         let open = self.config().host_ports.open(&record.id, &record.name);
-        let mut lease = open
-            .await
-            .inspect_err(|error| {
-                tracing::warn!(%error, container = record.name, "ports are not published again");
-            })
-            .ok()?;
-        let all = grouped(&container.state().run.ports);
+        let mut lease = open.await.inspect_err(|error| {
+            tracing::warn!(%error, container = record.name, "ports are not published again");
+        })?;
+        let all = wanted.to_vec();
         let missing = self.bind_all(container, &mut *lease, all).await;
         // One that goes with the engine is asked for again by the next.
         let _ = self.keep(container, &*lease).inspect_err(|error| {
             tracing::error!(error = error.text(), "ports do not outlive the engine");
         });
-        Some(Held { lease, missing })
+        Ok(Held { lease, missing })
     }
 
     /// Asks for these; those that could not be had. The others are of use without them.
@@ -216,7 +230,8 @@ impl Engine {
         }
         let publication = Publication::default();
         let (mut listening, mut taken) = (Vec::new(), Vec::new());
-        for group in grouped(&run.ports) {
+        let wanted = grouped(&run.ports);
+        for group in &wanted {
             let book = self.book();
             let (id, addresses) = (container.id(), &group.addresses);
             taken.push(book.note(id, group.transport, addresses, group.host_port));
@@ -246,7 +261,7 @@ impl Engine {
             Some(Held { lease, missing })
         });
         if let Some(engine) = self.own().upgrade() {
-            tokio::spawn(engine.look_after(Arc::clone(container), held, asked));
+            tokio::spawn(engine.look_after(Arc::clone(container), wanted, held, asked));
         }
     }
 }

@@ -198,7 +198,14 @@ impl Engine {
         };
         if let Some(lease) = draft.lease.as_mut().filter(|_| !there.is_empty()) {
             let bind = lease.bind(number, wanted.transport, &there, port);
-            bind.await?;
+            match bind.await {
+                // The host went meanwhile, with all that it listened on: the next one is asked for all.
+                Err(PortError::Unavailable(error)) => {
+                    tracing::warn!(error, port, "not published yet");
+                    draft.lease = None;
+                }
+                bound => bound?,
+            }
         }
         Ok(listening)
     }

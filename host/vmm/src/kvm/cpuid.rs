@@ -51,7 +51,7 @@ pub fn of(supported: &CpuId, id: u8, processors: u8, deadline_timer: bool) -> Re
             }
             // Counters of events are the host's.
             0xa | 0x8000_001b | 0x8000_0022 => {
-                (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (0, 0, 0, 0)
+                (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (0, 0, 0, 0);
             }
             0x8000_0001 => leaf.ecx &= !(SVM | COUNTERS),
             // AMD's cores of the package, less one, and the bits of their ids.
