@@ -8,7 +8,9 @@ use std::io;
 use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost::vhost_user::message::{
+    VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
+};
 use vhost::vhost_user::{Frontend, VhostUserFrontend as _};
 use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MAC;
@@ -47,6 +49,8 @@ pub struct Remote {
     /// What the other process offered.
     offered: u64,
     running: usize,
+    /// Whether it can be told to let go of what is under way, and says when it has.
+    resets: bool,
     said: Said,
 }
 
@@ -87,12 +91,18 @@ impl Remote {
         front.set_owner().map_err(protocol)?;
         let offered = front.get_features().map_err(protocol)?;
         let by_message = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
+        let mut both = VhostUserProtocolFeatures::empty();
         if offered & by_message != 0 {
-            let known = VhostUserProtocolFeatures::REPLY_ACK | VhostUserProtocolFeatures::MQ;
-            let theirs = front.get_protocol_features().map_err(protocol)?;
-            front
-                .set_protocol_features(theirs & known)
-                .map_err(protocol)?;
+            let known = VhostUserProtocolFeatures::REPLY_ACK
+                | VhostUserProtocolFeatures::MQ
+                | VhostUserProtocolFeatures::RESET_DEVICE;
+            both = front.get_protocol_features().map_err(protocol)? & known;
+            front.set_protocol_features(both).map_err(protocol)?;
+        }
+        let answers = VhostUserProtocolFeatures::REPLY_ACK;
+        if both.contains(answers) {
+            // From here on each message is answered: what the other process refuses is known.
+            front.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         }
         let identity = Identity {
             kind,
@@ -107,6 +117,7 @@ impl Remote {
             patience,
             offered,
             running: 0,
+            resets: both.contains(answers | VhostUserProtocolFeatures::RESET_DEVICE),
             said: Said::default(),
         })
     }
@@ -181,11 +192,19 @@ impl Device for Remote {
 
     fn reset(&mut self) {
         let _limit = self.patience.limit();
-        for index in 0..std::mem::take(&mut self.running) {
+        let running = std::mem::take(&mut self.running);
+        let mut stopped = true;
+        for index in 0..running {
+            stopped &= self.front.get_vring_base(index).is_ok();
+        }
+        // What it had begun may still be answered in the guest's memory: the guest may use that for something else once
+        // the reset is done.
+        if running > 0 && self.resets {
+            stopped &= self.front.reset_device().is_ok();
+        }
+        if !stopped {
             // A process that is gone has stopped, too.
-            if self.front.get_vring_base(index).is_err() {
-                self.patience.give_up();
-            }
+            self.patience.give_up();
         }
     }
 
@@ -205,4 +224,117 @@ fn regions(memory: &Memory) -> Result<Vec<VhostUserMemoryRegionInfo>, vhost::Err
 fn event(descriptor: OwnedFd) -> EventFd {
     // SAFETY: the descriptor is an event's, and was just taken out of its owner, which closes it no more.
     unsafe { EventFd::from_raw_fd(descriptor.into_raw_fd()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::sync::{Arc, Mutex};
+    use std::thread::JoinHandle;
+
+    use super::*;
+    use crate::played::{Guest, NEEDS_RESET};
+
+    const NEED_REPLY: u32 = 8;
+    const GET_FEATURES: u32 = 1;
+    const SET_MEM_TABLE: u32 = 5;
+    const GET_VRING_BASE: u32 = 11;
+    const SET_VRING_KICK: u32 = 12;
+    const GET_PROTOCOL_FEATURES: u32 = 15;
+    const RESET_DEVICE: u32 = 34;
+
+    /// The other process, as far as messages go: it notes what it is asked, and refuses one kind.
+    struct Other {
+        asked: Arc<Mutex<Vec<(u32, bool)>>>,
+        thread: JoinHandle<()>,
+    }
+
+    impl Other {
+        fn beside(refused: Option<u32>) -> (UnixStream, Self) {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let noted = Arc::clone(&asked);
+            let thread = std::thread::spawn(move || {
+                let mut header = [0; 12];
+                while theirs.read_exact(&mut header).is_ok() {
+                    let word =
+                        |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+                    let (request, needs_reply) = (word(0), word(4) & NEED_REPLY != 0);
+                    let mut body = vec![0; word(8) as usize];
+                    theirs.read_exact(&mut body).unwrap();
+                    noted.lock().unwrap().push((request, needs_reply));
+                    let reply: u64 = match request {
+                        // The protocol's features; several queues, answers to all, and a reset.
+                        GET_FEATURES => 1 << 32 | 1 << 30,
+                        GET_PROTOCOL_FEATURES => 1 | 1 << 3 | 1 << 13,
+                        GET_VRING_BASE => u64::from(body[0]),
+                        _ if needs_reply => u64::from(refused == Some(request)),
+                        _ => continue,
+                    };
+                    let flags: u32 = 1 | 4;
+                    let words = [request, flags, 8].map(u32::to_le_bytes).concat();
+                    theirs
+                        .write_all(&[&words[..], &reply.to_le_bytes()].concat())
+                        .unwrap();
+                }
+            });
+            (ours, Self { asked, thread })
+        }
+
+        fn asked(&self) -> Vec<(u32, bool)> {
+            std::mem::take(&mut self.asked.lock().unwrap())
+        }
+    }
+
+    #[test]
+    fn what_the_other_process_refuses_is_known() {
+        for refused in [SET_MEM_TABLE, SET_VRING_KICK] {
+            let (socket, other) = Other::beside(Some(refused));
+            let guest = Guest::up(Remote::share(socket, "tag").unwrap());
+            assert_eq!(guest.status() & NEEDS_RESET, NEEDS_RESET, "{refused}");
+            drop(guest);
+            other.thread.join().unwrap();
+        }
+        let (socket, other) = Other::beside(None);
+        let guest = Guest::up(Remote::share(socket, "tag").unwrap());
+        assert_eq!(guest.status() & NEEDS_RESET, 0);
+        let asked = other.asked();
+        assert!(asked.contains(&(SET_VRING_KICK, true)), "{asked:?}");
+    }
+
+    /// Requests that are under way are still answered behind the end of the rings; a reset waits for that.
+    #[test]
+    fn a_reset_waits_until_nothing_is_under_way_any_more() {
+        let (socket, other) = Other::beside(None);
+        let mut guest = Guest::up(Remote::share(socket, "tag").unwrap());
+        other.asked();
+        guest.reset();
+        assert_eq!(guest.status(), 0);
+        let asked = other.asked();
+        let asked: Vec<u32> = asked.iter().map(|(request, _)| *request).collect();
+        assert_eq!(asked, [GET_VRING_BASE, GET_VRING_BASE, RESET_DEVICE]);
+        guest.come_up();
+        assert_eq!(guest.status() & NEEDS_RESET, 0);
+        let (socket, _other) = Other::beside(Some(RESET_DEVICE));
+        let mut guest = Guest::up(Remote::share(socket, "tag").unwrap());
+        guest.reset();
+        guest.come_up();
+        assert_eq!(guest.status() & NEEDS_RESET, NEEDS_RESET);
+    }
+
+    /// Over the library at both ends.
+    #[test]
+    fn a_device_of_ours_answers_each_message() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let device = crate::vsock::Vsock::spawn(3).unwrap();
+        let served = crate::vhost_user::serve(theirs, device.transport()).unwrap();
+        let mut guest = Guest::up(Remote::card(ours, [2; 6]).unwrap());
+        for _ in 0..3 {
+            assert_eq!(guest.status() & NEEDS_RESET, 0);
+            guest.reset();
+            guest.come_up();
+        }
+        drop(guest);
+        served.join().unwrap();
+    }
 }
