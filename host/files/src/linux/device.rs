@@ -7,11 +7,13 @@
 //! Called by the process once, with the connection of the virtual machine's front end. Requests are
 //! answered by several workers, so that one that waits for a disk does not hold up the others. No more
 //! can be under way than the guest's queues have descriptors.
+//!
+//! A reset waits for those that are being answered and lets go of the others ([`jobs`](super::jobs)): after it nothing
+//! of what was asked before is written to the guest's memory.
 
-use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
@@ -24,6 +26,7 @@ use virtio_queue::{DescriptorChain, QueueOwnedT};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryLoadGuard, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
+use super::jobs::Jobs;
 use super::requests::Service;
 
 /// One queue for what must not wait, and eight for requests.
@@ -51,18 +54,11 @@ struct Job {
     vring: VringRwLock,
 }
 
-#[derive(Default)]
-struct Jobs {
-    waiting: Mutex<VecDeque<Job>>,
-    more: Condvar,
-    room: Condvar,
-}
-
 /// The device, shared between the library's threads.
 pub struct Device {
     memory: Memory,
     event_idx: AtomicBool,
-    jobs: Arc<Jobs>,
+    jobs: Arc<Jobs<Job>>,
 }
 
 impl Device {
@@ -72,7 +68,7 @@ impl Device {
     /// Where a thread cannot be started.
     pub fn start(service: Service, memory: Memory) -> io::Result<Self> {
         let service = Arc::new(service);
-        let jobs = Arc::new(Jobs::default());
+        let jobs = Arc::new(Jobs::new(MAX_WAITING));
         for number in 0..WORKERS {
             let (service, jobs) = (Arc::clone(&service), Arc::clone(&jobs));
             std::thread::Builder::new()
@@ -89,6 +85,7 @@ impl Device {
 
     /// Takes every waiting chain of a queue.
     fn take(&self, vring: &VringRwLock) -> io::Result<()> {
+        let era = self.jobs.era();
         let memory = self.memory.memory();
         // A ring whose index ran ahead of its size is a broken driver's: the iterator refuses it.
         let chains = vring
@@ -98,45 +95,25 @@ impl Device {
             .map_err(|e| io::Error::other(format!("a queue of the guest is broken: {e}")))?
             .collect::<Vec<_>>();
         for chain in chains {
-            let waiting = self
-                .jobs
-                .waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let full = |jobs: &mut VecDeque<Job>| jobs.len() >= MAX_WAITING;
-            let mut waiting = self
-                .jobs
-                .room
-                .wait_while(waiting, full)
-                .unwrap_or_else(PoisonError::into_inner);
-            waiting.push_back(Job {
-                memory: memory.clone(),
-                chain,
-                vring: vring.clone(),
-            });
-            self.jobs.more.notify_one();
+            let (memory, vring) = (memory.clone(), vring.clone());
+            self.jobs.push(
+                era,
+                Job {
+                    memory,
+                    chain,
+                    vring,
+                },
+            );
         }
         Ok(())
     }
 }
 
-fn work(service: &Service, jobs: &Jobs) {
+fn work(service: &Service, jobs: &Jobs<Job>) {
     loop {
-        let job = {
-            let waiting = jobs.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut waiting = jobs
-                .more
-                .wait_while(waiting, |jobs| jobs.is_empty())
-                .unwrap_or_else(PoisonError::into_inner);
-            let job = waiting.pop_front();
-            if waiting.len() + 1 == MAX_WAITING {
-                jobs.room.notify_one();
-            }
-            job
-        };
-        if let Some(job) = job {
-            finish(service, job);
-        }
+        let job = jobs.next();
+        finish(service, job);
+        jobs.done();
     }
 }
 
@@ -193,7 +170,13 @@ impl VhostUserBackend for Device {
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
         // Without CONFIG: the front end keeps the tag and the number of queues, and QEMU warns of an offer.
-        VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::REPLY_ACK
+        VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::RESET_DEVICE
+    }
+
+    fn reset_device(&self) {
+        self.jobs.let_go();
     }
 
     fn set_event_idx(&self, enabled: bool) {

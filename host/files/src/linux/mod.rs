@@ -7,6 +7,7 @@ mod fs;
 // Not beside the unit tests, whose guest it borrows.
 #[cfg(all(feature = "fuzz", not(test)))]
 pub mod fuzz;
+mod jobs;
 mod packet;
 mod process;
 mod requests;
