@@ -398,7 +398,7 @@ impl Owner {
         self.phase.send_replace(Phase::Stopping);
         let processes = processes(&guest.machine).await;
         let ended = self.end(guest, reason).await;
-        all_gone(processes, AFTER_BYE).await;
+        all_gone(processes, guest.machine.launched(), AFTER_BYE).await;
         ended
     }
 
@@ -468,26 +468,34 @@ async fn processes(machine: &Machine) -> Vec<ProcessWatch> {
     }
 }
 
-/// Waits a little for the end of processes that have said their last word, and ends those that stay: they may hold
-/// the disk, and what has been acknowledged is on it.
-async fn all_gone(processes: Vec<ProcessWatch>, limit: Duration) {
+/// Waits a little for the end of the machine's processes. If one stays, the machine process is ended where this daemon
+/// launched it, and QEMU with it: it may hold the disk, and what has been acknowledged is on that. The others are known
+/// by the machine's own word alone, and a machine that a guest has taken over may name anybody.
+async fn all_gone(named: Vec<ProcessWatch>, launched: Option<Arc<ProcessWatch>>, limit: Duration) {
     let waited = move || {
-        processes
-            .iter()
-            .all(|process| process.wait(limit) || ended(process, limit))
+        let gone = || {
+            named
+                .iter()
+                .chain(launched.as_deref())
+                .all(|one| one.wait(limit))
+        };
+        gone() || launched.as_deref().is_some_and(end) && gone()
     };
     if !matches!(tokio::task::spawn_blocking(waited).await, Ok(true)) {
         tracing::warn!("a process of the machine does not end");
     }
 }
 
-/// Ends a process that does not end by itself; false if it stays all the same.
-fn ended(process: &ProcessWatch, limit: Duration) -> bool {
+/// Ends a process that does not end by itself; false where that is not possible.
+fn end(process: &ProcessWatch) -> bool {
     match process.kill() {
-        Ok(()) => tracing::warn!("a process of the machine did not end by itself"),
-        Err(error) => tracing::warn!(%error, "a process of the machine is not ended"),
+        Ok(()) => tracing::warn!("the machine's process did not end by itself"),
+        Err(error) => {
+            tracing::warn!(%error, "the machine's process is not ended");
+            return false;
+        }
     }
-    process.wait(limit)
+    true
 }
 
 /// How long room on the host's disk is waited for by a machine that is to end.
@@ -536,20 +544,26 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_process_that_does_not_end_is_ended() {
+    async fn a_machine_that_does_not_end_is_ended_and_nobody_whom_it_names() {
         use std::os::unix::process::ExitStatusExt as _;
 
-        let mut stays = std::process::Command::new("sleep")
-            .arg("3600")
-            .spawn()
-            .unwrap();
-        let watch = ProcessWatch::of(stays.id()).unwrap();
-        let gone = tokio::spawn(all_gone(vec![watch], Duration::from_millis(1)));
+        let stays = || {
+            std::process::Command::new("sleep")
+                .arg("3600")
+                .spawn()
+                .unwrap()
+        };
+        let (mut machine, mut stranger) = (stays(), stays());
+        let watch = |child: &std::process::Child| ProcessWatch::of(child.id()).unwrap();
+        let named = vec![watch(&stranger), watch(&machine)];
+        let launched = Some(Arc::new(watch(&machine)));
+        all_gone(named, launched, Duration::from_millis(1)).await;
         // Without its end this takes an hour.
-        let status = tokio::task::spawn_blocking(move || stays.wait().unwrap())
-            .await
-            .unwrap();
-        assert_eq!(status.signal(), Some(9));
-        gone.await.unwrap();
+        assert_eq!(machine.wait().unwrap().signal(), Some(9));
+        // One of an earlier daemon.
+        all_gone(vec![watch(&stranger)], None, Duration::from_millis(1)).await;
+        assert_eq!(stranger.try_wait().unwrap(), None, "it runs");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
     }
 }

@@ -3,7 +3,9 @@
 //! [`Machine`] has no values here, so that whatever is written against it compiles and none of it
 //! can run.
 
-use std::{convert::Infallible, path::Path, process::ExitCode};
+use std::{convert::Infallible, path::Path, process::ExitCode, sync::Arc};
+
+use lighter_platform::sys::ProcessWatch;
 
 use crate::{
     Backend, ClientStream, Error, ExitReason, HandOverError, HostCheck, LaunchConfig, Secret,
@@ -104,6 +106,12 @@ impl Machine {
     /// # Errors
     /// None on this system, where there is no machine.
     pub async fn kill(&self) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    /// The machine process, where this process launched it.
+    #[must_use]
+    pub fn launched(&self) -> Option<Arc<ProcessWatch>> {
         match self.0 {}
     }
 

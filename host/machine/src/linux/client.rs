@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lighter_platform::sys::ProcessWatch;
 use rustix::{
     fs::{FlockOperation, Mode, OFlags},
     io::Errno,
@@ -56,6 +57,7 @@ pub struct Machine(Arc<Inner>);
 struct Inner {
     link: Arc<Link>,
     secret: Secret,
+    launched: Option<Arc<ProcessWatch>>,
     incoming: tokio::sync::Mutex<mpsc::Receiver<(u32, OwnedFd)>>,
     ended: watch::Receiver<Option<ExitReason>>,
     reader: JoinHandle<()>,
@@ -106,7 +108,7 @@ impl Machine {
         let mut fds = vec![lock, run.listen()?];
         fds.extend(open_parts(&config).await?);
         let (ours, theirs) = seqpacket_pair()?;
-        spawn(&config, theirs)?;
+        let process = spawn(&config, theirs)?;
         let channel =
             Channel::new(ours).map_err(|e| Error::system("watch the machine's socket", e))?;
         fds.extend(config.share_sockets);
@@ -119,7 +121,7 @@ impl Machine {
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         channel.send(&start, &borrowed).await?;
         drop(fds);
-        Self::attach(channel).await
+        Self::attach(channel, process).await
     }
 
     /// Connects to the machine that holds the run directory's lock, if there is one; the daemon
@@ -150,10 +152,10 @@ impl Machine {
         let socket = run.connect()?.ok_or(Error::Gone)?;
         let channel =
             Channel::new(socket).map_err(|e| Error::system("watch the machine's socket", e))?;
-        Self::attach(channel).await
+        Self::attach(channel, None).await
     }
 
-    async fn attach(channel: Channel) -> Result<Self, Error> {
+    async fn attach(channel: Channel, launched: Option<ProcessWatch>) -> Result<Self, Error> {
         let secret = match channel.receive::<Event>().await? {
             Some((Event::Attached { secret }, _)) => secret,
             Some((Event::Failed { error }, _)) => return Err(error),
@@ -175,6 +177,7 @@ impl Machine {
         Ok(Self(Arc::new(Inner {
             link,
             secret,
+            launched: launched.map(Arc::new),
             incoming,
             ended,
             reader,
@@ -296,6 +299,13 @@ impl Machine {
             .await
             .map(drop)
             .map_err(|(error, _)| error)
+    }
+
+    /// The machine process, where this process launched it. That of another daemon is known by its own word alone
+    /// ([`Machine::status`]), which is no reason to end anything.
+    #[must_use]
+    pub fn launched(&self) -> Option<Arc<ProcessWatch>> {
+        self.0.launched.clone()
     }
 
     /// Waits for the machine's end and says why. May be called often; the answer stays the same.
@@ -445,7 +455,7 @@ async fn lock_disk(file: &OwnedFd, path: &Path, patience: Duration) -> Result<()
 }
 
 /// Starts the machine process with the socket as its standard input.
-fn spawn(config: &LaunchConfig, socket: OwnedFd) -> Result<(), Error> {
+fn spawn(config: &LaunchConfig, socket: OwnedFd) -> Result<Option<ProcessWatch>, Error> {
     let log = match &config.log {
         Some(log) => {
             Stdio::from(File::try_clone(log).map_err(|e| Error::system("copy the log", e))?)
@@ -462,6 +472,8 @@ fn spawn(config: &LaunchConfig, socket: OwnedFd) -> Result<(), Error> {
         .process_group(0)
         .spawn()
         .map_err(|e| Error::system(format!("start `{}`", config.exe.display()), e))?;
+    // Before anybody waits for it: until then its number is nobody else's.
+    let process = ProcessWatch::of(child.id());
     // A thread of its own, which sleeps, so that the process does not stay behind as a zombie.
     let reaper = std::thread::Builder::new()
         .name("machine-reaper".into())
@@ -469,7 +481,7 @@ fn spawn(config: &LaunchConfig, socket: OwnedFd) -> Result<(), Error> {
     reaper
         .spawn(move || drop(child.wait()))
         .map_err(|e| Error::system("start a thread", e))?;
-    Ok(())
+    Ok(process)
 }
 
 #[cfg(test)]
