@@ -26,19 +26,29 @@ impl Wires {
         let name = &bridge.name;
         // Nothing is told to the kernel about what is somebody else's.
         let looked = self.netlink.link(links::named(name).build());
-        let found = looked.map_err(NetworkError::saying(|| format!("looking for {name}")))?;
-        if found.is_some_and(|link| !links::is(&link, &InfoKind::Bridge)) {
+        if let Ok(Some(link)) = &looked
+            && !links::is(link, &InfoKind::Bridge)
+        {
             return Err(NetworkError::Taken(name.clone()));
         }
+        // Before all that can fail: there may be one, with its containers, of an engine before this one.
+        if bridge.internal {
+            self.keep_silent(name, true)?;
+        }
+        let there = looked.map_err(NetworkError::saying(|| format!("looking for {name}")))?;
         // Before there is a bridge, so that there is no moment in which anything passes it.
         self.rules
             .set(&mut self.netlink, name, &rules::of(bridge))
             .map_err(NetworkError::saying(|| format!("rules of {name}")))?;
-        self.keep_silent(name, bridge.internal)?;
+        if !bridge.internal {
+            self.keep_silent(name, false)?;
+        }
         let made = match make(&mut self.netlink, name, NETWORKS) {
             Ok(made) => made,
             Err(error) => {
-                self.forget(name)?;
+                if there.is_none() {
+                    self.remove_segment(name)?;
+                }
                 return Err(error);
             }
         };
@@ -188,6 +198,7 @@ impl Wires {
         self.forget(name)
     }
 
+    /// Forgets a bridge that is known to be gone.
     fn forget(&mut self, name: &str) -> Result<(), NetworkError> {
         self.rules
             .set(&mut self.netlink, name, &BTreeSet::new())

@@ -159,7 +159,7 @@ impl Wiring {
         self.ask(Wires::lead_back).await
     }
 
-    async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Wires) -> Result<T, NetworkError> + Send + 'static,
     ) -> Result<T, NetworkError> {

@@ -40,23 +40,27 @@ impl Wires {
     }
 
     /// Has published ports keep silent to what comes in by a bridge, or answer it.
+    ///
+    /// One to which they are to keep silent is known from then on, also where the kernel could not be told: whatever
+    /// makes the packet filter anew names it.
     pub fn keep_silent(&mut self, bridge: &str, silent: bool) -> Result<(), NetworkError> {
-        let changed = match silent {
-            true => self.internal.insert(bridge.to_owned()),
+        let untold = match silent {
+            true => {
+                self.internal.insert(bridge.to_owned());
+                // It may not have been told the last time.
+                true
+            }
             false => self.internal.remove(bridge),
         };
         // Before the first port is published there is nothing that could answer.
-        if !(changed && self.led_back) {
+        if !(untold && self.led_back) {
             return Ok(());
         }
         // Somebody may have emptied the packet filter.
         let done = filter::set_internal(bridge, silent).or_else(|_| filter::make(&self.internal));
-        if done.is_err() {
+        if done.is_err() && !silent {
             // Asked once more it is tried again.
-            match silent {
-                true => self.internal.remove(bridge),
-                false => self.internal.insert(bridge.to_owned()),
-            };
+            self.internal.insert(bridge.to_owned());
         }
         done.map_err(NetworkError::saying(|| {
             format!("published ports and {bridge}")

@@ -18,6 +18,7 @@ use lighter_protocol::link;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use crate::netlink::How;
 use crate::plan::{Address, Bridge, Joint, Plug, WayOut};
@@ -150,6 +151,17 @@ impl Lab {
         self.wait(self.wiring.set_way_out(place.descriptor(), &way))
             .unwrap();
         place
+    }
+
+    /// Has the kernel refuse every change that the thread of the wires asks for, or none any more.
+    pub fn refuse(&self, refused: bool) {
+        let done = self.wiring.ask(move |_| {
+            let mut sets = capabilities(None).unwrap();
+            sets.effective.set(CapabilitySet::NET_ADMIN, !refused);
+            set_capabilities(None, sets).unwrap();
+            Ok(())
+        });
+        self.wait(done).unwrap();
     }
 
     /// The same engine started anew.

@@ -229,3 +229,31 @@ fn networks_made_later_and_an_engine_started_anew_are_no_way_to_published_ports(
         .container(&again, "vk", &["172.30.3.3/24", "fd00:3::3/64"]);
     scene.is_answered(&place, at[0]);
 }
+
+#[test]
+fn an_internal_network_that_cannot_be_wired_anew_is_no_way_to_published_ports() {
+    // Ports published before it is tried or not, and what is done behind it: that, or it is tried again.
+    for (published, again) in [(false, false), (true, false), (true, true)] {
+        let Some(lab) = lab() else { return };
+        let mut scene = Scene::new(lab);
+        scene.publish();
+        let (bridge, place) = scene.internal("br-i", "vi");
+        scene.lab.restart();
+        if published {
+            scene.publish();
+        }
+        // Its rules are to be others, which is asked of the kernel before the bridge is.
+        let mut other = bridge.clone();
+        other.gateways.push(address("172.30.4.1/24"));
+        scene.lab.refuse(true);
+        let wired = scene.lab.wait(scene.lab.wiring.set_bridge(&other));
+        scene.lab.refuse(false);
+        assert_eq!(wired.unwrap_err().errno(), Some(rustix::io::Errno::PERM));
+        if again {
+            scene.lab.set(&bridge);
+        } else {
+            scene.publish();
+        }
+        scene.is_silent(&place, &[SocketAddr::new(ip("172.30.3.1"), PORT)]);
+    }
+}
