@@ -9,7 +9,8 @@
 //! can be under way than the guest's queues have descriptors.
 //!
 //! A reset waits for those that are being answered and lets go of the others ([`jobs`](super::jobs)): after it nothing
-//! of what was asked before is written to the guest's memory.
+//! of what was asked before is written to the guest's memory. A ring that is merely stopped is not waited for: what was
+//! taken out of it is answered still.
 //!
 //! Must never: end the library's thread by what a guest did to a ring, since nothing starts it again; write to a ring that
 //! was stopped when to call.
