@@ -193,24 +193,10 @@ impl Questions {
         };
         while let Some(server) = self.servers.get(question.asked).copied() {
             question.asked += 1;
-            let Ok(mut socket) = question.ask(server) else {
-                continue;
-            };
-            let readable = Interest::READABLE;
-            let mio_token = mio::Token(token);
-            if around
-                .registry
-                .register(&mut socket, mio_token, readable)
-                .is_err()
-            {
-                continue;
+            if let Ok(socket) = question.ask(server, token, around) {
+                question.sockets.push((server, socket));
+                break;
             }
-            question.sockets.push((server, socket));
-            let is_last = question.asked >= self.servers.len();
-            let patience = if is_last { LAST_PATIENCE } else { PATIENCE };
-            let until = Some(around.now + patience);
-            around.timers.set(token, &mut question.deadline, until);
-            return;
         }
         if question.sockets.is_empty() {
             let refusal = question.refusal.take();
@@ -218,8 +204,13 @@ impl Questions {
             if refusal.is_none() {
                 udp::tell(&ends, Unreachable::Port, around);
             }
-            self.finish(token, refusal.as_deref(), around);
+            return self.finish(token, refusal.as_deref(), around);
         }
+        // Also where nobody could be asked any more: who was asked before may answer yet, but not for ever.
+        let is_last = question.asked >= self.servers.len();
+        let patience = if is_last { LAST_PATIENCE } else { PATIENCE };
+        let until = Some(around.now + patience);
+        around.timers.set(token, &mut question.deadline, until);
     }
 
     /// Gives the guest its answer, if there is one, and forgets the question. A guest without room asks again.
@@ -255,9 +246,13 @@ impl Questions {
 }
 
 impl Question {
-    fn ask(&self, server: SocketAddr) -> io::Result<UdpSocket> {
-        let socket = udp::joined(UdpSocket::bind(udp::any(server))?, server)?;
+    fn ask(&self, server: SocketAddr, token: Token, around: &Around<'_>) -> io::Result<UdpSocket> {
+        let mut socket = udp::joined(UdpSocket::bind(udp::any(server))?, server)?;
         socket.send(&self.message)?;
+        let mio_token = mio::Token(token);
+        around
+            .registry
+            .register(&mut socket, mio_token, Interest::READABLE)?;
         Ok(socket)
     }
 

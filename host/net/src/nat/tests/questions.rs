@@ -158,6 +158,29 @@ fn a_question_that_nobody_answers_is_forgotten_and_one_that_is_asked_again_is_th
 }
 
 #[test]
+fn a_server_that_was_slow_is_waited_for_and_no_longer_where_the_next_cannot_be_asked() {
+    for knows in [false, true] {
+        let mut world = World::new();
+        let (first, _) = echo(false);
+        // No socket may be joined to it unless that was asked for.
+        let broken = (Ipv4Addr::BROADCAST, 53).into();
+        world
+            .nat
+            .set_names(vec![first.local_addr().unwrap(), broken]);
+        world.frame(&frame(1));
+        let from = asked(&first, 1).unwrap();
+        world.step(Duration::from_millis(1_100));
+        assert_eq!(world.nat.counts().udp, 1);
+        if knows {
+            answer(&first, from, 1, 0, b"known");
+            assert!(heard(&mut world).ends_with(b"known"));
+        }
+        world.step(Duration::from_secs(20));
+        assert_eq!(world.nat.counts().udp, 0);
+    }
+}
+
+#[test]
 fn one_that_asks_much_leaves_others_their_questions() {
     let mut world = World::with(Limits {
         questions: 10,
