@@ -22,10 +22,11 @@ use super::udp::{self, Ends};
 
 /// Servers that are asked at most: the C library's number.
 pub const SERVERS: usize = 3;
-/// How long one may take while there is another to ask. Whoever asks us has four seconds for all of them.
+/// How long one may take while there is another to ask, and the others once one has refused.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long the last may take.
-const LAST_PATIENCE: Duration = Duration::from_secs(15);
+/// How long all of them may take, from the question on. The containers' name server at 127.0.0.11 waits four seconds for
+/// us: what is held back until the end must arrive before that, and what comes later is heard by nobody.
+const LAST_PATIENCE: Duration = Duration::from_millis(3_500);
 /// The longest question that is kept to be asked again.
 const LONGEST: usize = 4_096;
 /// The header of every message (RFC 1035, section 4.1.1).
@@ -47,6 +48,8 @@ struct Question {
     asked: usize,
     /// What a server said that cannot answer, for when all are like that.
     refusal: Option<Vec<u8>>,
+    /// When it came.
+    since: Instant,
     deadline: Option<Instant>,
 }
 
@@ -142,6 +145,7 @@ impl Questions {
             sockets: Vec::new(),
             asked: 0,
             refusal: None,
+            since: around.now,
             deadline: None,
         };
         self.all.insert(token, question);
@@ -207,10 +211,11 @@ impl Questions {
             return self.finish(token, refusal.as_deref(), around);
         }
         // Also where nobody could be asked any more: who was asked before may answer yet, but not for ever.
-        let is_last = question.asked >= self.servers.len();
-        let patience = if is_last { LAST_PATIENCE } else { PATIENCE };
-        let until = Some(around.now + patience);
-        around.timers.set(token, &mut question.deadline, until);
+        let has_next = question.asked < self.servers.len();
+        let until = question.patience(has_next, around.now);
+        around
+            .timers
+            .set(token, &mut question.deadline, Some(until));
     }
 
     /// Gives the guest its answer, if there is one, and forgets the question. A guest without room asks again.
@@ -254,6 +259,15 @@ impl Question {
             .registry
             .register(&mut socket, mio_token, Interest::READABLE)?;
         Ok(socket)
+    }
+
+    /// Until when those who were asked are waited for.
+    fn patience(&self, has_next: bool, now: Instant) -> Instant {
+        let last = self.since + LAST_PATIENCE;
+        match has_next || self.refusal.is_some() {
+            true => last.min(now + PATIENCE),
+            false => last,
+        }
     }
 
     /// What one of the servers says, in `buffer`.

@@ -14,6 +14,11 @@ use super::hostile::{self, sent_by};
 use super::streams::listener;
 
 const SERVFAIL: u8 = 2;
+const REFUSED: u8 = 5;
+/// What passes of the clock between two looks at who was asked or heard what.
+const TICK: Duration = Duration::from_millis(10);
+/// How long a container's name server at 127.0.0.11 waits for us.
+const ENGINE: Duration = Duration::from_secs(4);
 const GATEWAY: (Ipv4Addr, u16) = (link::GATEWAY_V4, 53);
 
 /// A header with this number, and something to tell it by.
@@ -140,6 +145,40 @@ fn where_all_fail_the_guest_hears_what_they_say() {
     drop(only);
     world.frame(&frame(2));
     assert_eq!(heard(&mut world)[34..36], [3, 3], "nobody is there");
+}
+
+#[test]
+fn a_refusal_is_heard_in_time_whoever_of_the_servers_is_silent() {
+    for at in 0..3 {
+        let mut world = World::new();
+        let all: [UdpSocket; 3] = servers(&mut world);
+        world.frame(&frame(1));
+        let mut passed = Duration::ZERO;
+        while world.link.to_guest.is_empty() {
+            assert!(passed < ENGINE, "server {at} refused in vain");
+            if let Some(from) = asked(&all[at], 1) {
+                answer(&all[at], from, 1, REFUSED, b"");
+            }
+            world.step(TICK);
+            passed += TICK;
+        }
+        assert_eq!(heard(&mut world)[45] & 0xf, REFUSED);
+    }
+}
+
+#[test]
+fn whoever_may_know_is_waited_for_a_moment_after_a_refusal() {
+    let mut world = World::new();
+    let [first, second] = servers(&mut world);
+    world.frame(&frame(1));
+    let slow = asked(&first, 1).unwrap();
+    world.step(Duration::from_millis(1_100));
+    answer(&second, asked(&second, 1).unwrap(), 1, REFUSED, b"");
+    for _ in 0..50 {
+        world.step(TICK);
+    }
+    answer(&first, slow, 1, 0, b"known");
+    assert!(heard(&mut world).ends_with(b"known"));
 }
 
 #[test]
