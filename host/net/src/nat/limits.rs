@@ -13,7 +13,8 @@ pub struct Limits {
     pub connecting: usize,
     /// Pairs of ends that send datagrams.
     pub udp: usize,
-    /// Questions for names, each of which may have asked several servers.
+    /// Questions for names, each of which may have asked several servers. The guest's name server asks for all containers
+    /// from one address and lets each have 1,024 on the way.
     pub questions: usize,
     /// Senders of echo requests.
     pub icmp: usize,
@@ -25,7 +26,7 @@ impl Default for Limits {
             tcp: 16_384,
             connecting: 1_024,
             udp: 4_096,
-            questions: 512,
+            questions: 4_096,
             icmp: 256,
         }
     }
@@ -60,6 +61,15 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_containers_that_ask_as_much_as_they_may_find_room() {
+        // What the name server at 127.0.0.11 lets one have on the way.
+        const ONE: usize = 1_024;
+        for descriptors in [1 << 16, 1 << 20] {
+            assert!(Limits::within(descriptors).questions >= 4 * ONE);
+        }
+    }
 
     #[test]
     fn all_that_is_under_way_has_descriptors() {
