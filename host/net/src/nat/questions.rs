@@ -2,7 +2,8 @@
 //! them, until one knows.
 //!
 //! Called by the table of datagrams with what containers send to the gateway's port for names. The next server is asked
-//! when one says that it cannot answer, cannot be reached, or takes too long; one that was slow is heard all the same.
+//! when one says that it cannot answer, cannot be reached, or takes too long; one that was slow is heard all the same, and
+//! before a later one that knows nothing of the name: names of a house or company are often known to the first alone.
 //! Must never: believe an answer that is of another question's number or from somebody who was not asked, or keep a
 //! question for longer than it is waited for.
 
@@ -27,10 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long all of them may take, from the question on. The containers' name server at 127.0.0.11 waits four seconds for
 /// us: what is held back until the end must arrive before that, and what comes later is heard by nobody.
 const LAST_PATIENCE: Duration = Duration::from_millis(3_500);
-/// The longest question that is kept to be asked again.
+/// The longest question that is kept to be asked again, and the longest answer that is held back.
 const LONGEST: usize = 4_096;
 /// The header of every message (RFC 1035, section 4.1.1).
 const HEADER: usize = 12;
+/// The bit for what did not fit.
+const TRUNCATED: u8 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -42,12 +45,14 @@ struct Key {
 struct Question {
     key: Key,
     message: Vec<u8>,
-    /// Of servers that may answer yet.
+    /// Of servers that may answer yet, in their order.
     sockets: Vec<(SocketAddr, UdpSocket)>,
     /// How many of the servers were asked.
     asked: usize,
     /// What a server said that cannot answer, for when all are like that.
     refusal: Option<Vec<u8>>,
+    /// That a server has no answer, for when none of the earlier ones has.
+    negative: Option<Vec<u8>>,
     /// When it came.
     since: Instant,
     deadline: Option<Instant>,
@@ -57,6 +62,8 @@ struct Question {
 enum Heard {
     Nothing,
     Answer(SocketAddr, usize),
+    /// There is no such name, or nothing of the kind that was asked for.
+    Negative(usize, usize),
     /// It is of no use; and what it said of that.
     Useless(usize, Option<usize>),
 }
@@ -69,7 +76,7 @@ pub struct Questions {
     holders: Holders,
     most: usize,
     servers: Vec<SocketAddr>,
-    /// The one that answered last.
+    /// The one that knew an answer last.
     good: Option<SocketAddr>,
 }
 
@@ -92,7 +99,7 @@ impl Questions {
         (self.servers, self.good) = (servers, None);
     }
 
-    /// Where to ask by a connection: the one that answered last, else the first.
+    /// Where to ask by a connection: the one that knew an answer last, else the first.
     pub fn server(&self) -> Option<SocketAddr> {
         self.good.or_else(|| self.servers.first().copied())
     }
@@ -145,6 +152,7 @@ impl Questions {
             sockets: Vec::new(),
             asked: 0,
             refusal: None,
+            negative: None,
             since: around.now,
             deadline: None,
         };
@@ -165,10 +173,21 @@ impl Questions {
                     self.good = Some(server);
                     return self.finish(token, Some(&buffer[..length]), around);
                 }
+                Heard::Negative(at, length) => {
+                    if at == 0 || length > LONGEST {
+                        return self.finish(token, Some(&buffer[..length]), around);
+                    }
+                    question.negative = Some(buffer[..length].to_vec());
+                    // Those after it count for less than it does.
+                    for (_, mut socket) in question.sockets.drain(at..) {
+                        let _ = around.registry.deregister(&mut socket);
+                    }
+                    self.ask_next(token, around);
+                }
                 Heard::Useless(at, said) => {
                     let (_, mut socket) = question.sockets.remove(at);
                     let _ = around.registry.deregister(&mut socket);
-                    if let Some(length) = said {
+                    if let Some(length) = said.filter(|length| *length <= LONGEST) {
                         question.refusal = Some(buffer[..length].to_vec());
                     }
                     self.ask_next(token, around);
@@ -183,11 +202,11 @@ impl Questions {
             return;
         };
         question.deadline = None;
-        if question.asked < self.servers.len() {
+        if question.has_next(&self.servers) {
             return self.ask_next(token, around);
         }
-        let refusal = question.refusal.take();
-        self.finish(token, refusal.as_deref(), around);
+        let held = question.held();
+        self.finish(token, held.as_deref(), around);
     }
 
     /// Asks the next server, if there is one; else it is over when nobody is left who may answer.
@@ -195,7 +214,8 @@ impl Questions {
         let Some(question) = self.all.get_mut(&token) else {
             return;
         };
-        while let Some(server) = self.servers.get(question.asked).copied() {
+        while question.has_next(&self.servers) {
+            let server = self.servers[question.asked];
             question.asked += 1;
             if let Ok(socket) = question.ask(server, token, around) {
                 question.sockets.push((server, socket));
@@ -203,16 +223,15 @@ impl Questions {
             }
         }
         if question.sockets.is_empty() {
-            let refusal = question.refusal.take();
+            let held = question.held();
             let ends = question.key.ends;
-            if refusal.is_none() {
+            if held.is_none() {
                 udp::tell(&ends, Unreachable::Port, around);
             }
-            return self.finish(token, refusal.as_deref(), around);
+            return self.finish(token, held.as_deref(), around);
         }
         // Also where nobody could be asked any more: who was asked before may answer yet, but not for ever.
-        let has_next = question.asked < self.servers.len();
-        let until = question.patience(has_next, around.now);
+        let until = question.patience(&self.servers, around.now);
         around
             .timers
             .set(token, &mut question.deadline, Some(until));
@@ -261,13 +280,24 @@ impl Question {
         Ok(socket)
     }
 
+    /// Whether one of them is to be asked yet; none after one that has no answer.
+    fn has_next(&self, servers: &[SocketAddr]) -> bool {
+        self.asked < servers.len() && self.negative.is_none()
+    }
+
     /// Until when those who were asked are waited for.
-    fn patience(&self, has_next: bool, now: Instant) -> Instant {
+    fn patience(&self, servers: &[SocketAddr], now: Instant) -> Instant {
         let last = self.since + LAST_PATIENCE;
-        match has_next || self.refusal.is_some() {
+        let only_refused = self.refusal.is_some() && self.negative.is_none();
+        match only_refused || self.has_next(servers) {
             true => last.min(now + PATIENCE),
             false => last,
         }
+    }
+
+    /// What is said where nobody knows an answer.
+    fn held(&mut self) -> Option<Vec<u8>> {
+        self.negative.take().or(self.refusal.take())
     }
 
     /// What one of the servers says, in `buffer`.
@@ -285,9 +315,13 @@ impl Question {
                 if !is_answer {
                     continue;
                 }
-                // The server failed, does not know how, or does not want to: others may.
+                // One that was cut off has its answers where it is asked for by a connection.
+                let is_empty = buffer[6..8] == [0, 0] && buffer[2] & TRUNCATED == 0;
                 return match buffer[3] & 0xf {
+                    // The server failed, does not know how, or does not want to: others may.
                     2 | 4 | 5 => Heard::Useless(at, Some(length)),
+                    0 if is_empty => Heard::Negative(at, length),
+                    3 => Heard::Negative(at, length),
                     _ => Heard::Answer(*server, length),
                 };
             }

@@ -15,6 +15,7 @@ use super::streams::listener;
 
 const SERVFAIL: u8 = 2;
 const REFUSED: u8 = 5;
+const NO_SUCH_NAME: u8 = 3;
 /// What passes of the clock between two looks at who was asked or heard what.
 const TICK: Duration = Duration::from_millis(10);
 /// How long a container's name server at 127.0.0.11 waits for us.
@@ -51,6 +52,8 @@ fn asked(server: &UdpSocket, id: u8) -> Option<SocketAddr> {
 fn answer(server: &UdpSocket, to: SocketAddr, id: u8, code: u8, content: &[u8]) {
     let mut message = question(id);
     (message[2], message[3]) = (0x81, 0x80 | code);
+    // What the tests have it say stands for one answer.
+    message[7] = u8::from(!content.is_empty());
     message.extend(content);
     server.send_to(&message, to).unwrap();
 }
@@ -179,6 +182,57 @@ fn whoever_may_know_is_waited_for_a_moment_after_a_refusal() {
     }
     answer(&first, slow, 1, 0, b"known");
     assert!(heard(&mut world).ends_with(b"known"));
+}
+
+/// The second server has no answer while the first is silent; where to the first answers.
+fn a_later_one_knows_nothing(world: &mut World, all: &[UdpSocket], code: u8) -> SocketAddr {
+    world.frame(&frame(1));
+    let slow = asked(&all[0], 1).unwrap();
+    world.step(Duration::from_millis(1_100));
+    answer(&all[1], asked(&all[1], 1).unwrap(), 1, code, b"");
+    for _ in 0..100 {
+        world.step(TICK);
+    }
+    slow
+}
+
+#[test]
+fn that_there_is_no_such_name_is_believed_of_a_later_server_where_no_earlier_one_knows_it() {
+    for code in [0, NO_SUCH_NAME] {
+        let mut world = World::new();
+        let all: [UdpSocket; 3] = servers(&mut world);
+        let slow = a_later_one_knows_nothing(&mut world, &all, code);
+        assert_eq!(asked(&all[2], 1), None, "nobody later knows better");
+        answer(&all[0], slow, 1, 0, b"known");
+        assert!(heard(&mut world).ends_with(b"known"));
+        // The earlier one refuses, or says nothing until the end.
+        for refuses in [true, false] {
+            let slow = a_later_one_knows_nothing(&mut world, &all, code);
+            assert!(world.link.to_guest.is_empty());
+            match refuses {
+                true => answer(&all[0], slow, 1, REFUSED, b""),
+                false => world.step(ENGINE - Duration::from_millis(2_200)),
+            }
+            assert_eq!(heard(&mut world)[45] & 0xf, code);
+        }
+    }
+}
+
+#[test]
+fn one_that_knew_nothing_is_not_the_one_to_ask_by_connection() {
+    let mut world = World::new();
+    let all: [UdpSocket; 2] = servers(&mut world);
+    let [first, second] = [0, 1].map(|at: usize| all[at].local_addr().ok());
+    let server = |world: &World| world.nat.udp.questions.server();
+    a_later_one_knows_nothing(&mut world, &all, NO_SUCH_NAME);
+    world.step(ENGINE);
+    heard(&mut world);
+    assert_eq!(server(&world), first);
+    world.frame(&frame(2));
+    world.step(Duration::from_millis(1_100));
+    answer(&all[1], asked(&all[1], 2).unwrap(), 2, 0, b"known");
+    heard(&mut world);
+    assert_eq!(server(&world), second);
 }
 
 #[test]
