@@ -7,7 +7,7 @@
 //! Must never: believe an answer that is of another question's number or from somebody who was not asked, or keep a
 //! question for longer than it is waited for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -78,6 +78,8 @@ pub struct Questions {
     servers: Vec<SocketAddr>,
     /// The one that knew an answer last.
     good: Option<SocketAddr>,
+    /// Such as said nothing to a whole question, nor anything since: what a later one says is not held back for them.
+    silent: BTreeSet<SocketAddr>,
 }
 
 impl Questions {
@@ -90,6 +92,7 @@ impl Questions {
             most,
             servers: Vec::new(),
             good: None,
+            silent: BTreeSet::new(),
         }
     }
 
@@ -97,6 +100,7 @@ impl Questions {
     pub fn set_servers(&mut self, mut servers: Vec<SocketAddr>) {
         servers.truncate(SERVERS);
         (self.servers, self.good) = (servers, None);
+        self.silent.clear();
     }
 
     /// Where to ask by a connection: the one that knew an answer last, else the first.
@@ -171,10 +175,13 @@ impl Questions {
                 Heard::Nothing => return,
                 Heard::Answer(server, length) => {
                     self.good = Some(server);
+                    self.silent.remove(&server);
                     return self.finish(token, Some(&buffer[..length]), around);
                 }
                 Heard::Negative(at, length) => {
-                    if at == 0 || length > LONGEST {
+                    self.silent.remove(&question.sockets[at].0);
+                    let mut earlier = question.sockets[..at].iter();
+                    if earlier.all(|(server, _)| self.silent.contains(server)) || length > LONGEST {
                         return self.finish(token, Some(&buffer[..length]), around);
                     }
                     question.negative = Some(buffer[..length].to_vec());
@@ -185,10 +192,13 @@ impl Questions {
                     self.ask_next(token, around);
                 }
                 Heard::Useless(at, said) => {
-                    let (_, mut socket) = question.sockets.remove(at);
+                    let (server, mut socket) = question.sockets.remove(at);
                     let _ = around.registry.deregister(&mut socket);
-                    if let Some(length) = said.filter(|length| *length <= LONGEST) {
-                        question.refusal = Some(buffer[..length].to_vec());
+                    if let Some(length) = said {
+                        self.silent.remove(&server);
+                        if length <= LONGEST {
+                            question.refusal = Some(buffer[..length].to_vec());
+                        }
                     }
                     self.ask_next(token, around);
                 }
@@ -206,6 +216,11 @@ impl Questions {
             return self.ask_next(token, around);
         }
         let held = question.held();
+        // After a refusal it was but a moment.
+        if around.now >= question.since + LAST_PATIENCE {
+            let silent = question.sockets.iter().map(|(server, _)| *server);
+            self.silent.extend(silent);
+        }
         self.finish(token, held.as_deref(), around);
     }
 

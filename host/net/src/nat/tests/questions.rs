@@ -219,6 +219,24 @@ fn that_there_is_no_such_name_is_believed_of_a_later_server_where_no_earlier_one
 }
 
 #[test]
+fn a_server_that_is_dead_is_waited_for_once_until_it_says_something() {
+    let mut world = World::new();
+    let all: [UdpSocket; 2] = servers(&mut world);
+    a_later_one_knows_nothing(&mut world, &all, NO_SUCH_NAME);
+    assert_eq!(world.nat.counts().udp, 1);
+    world.step(ENGINE);
+    heard(&mut world);
+    a_later_one_knows_nothing(&mut world, &all, NO_SUCH_NAME);
+    assert_eq!(world.nat.counts().udp, 0, "it was told at once");
+    world.frame(&frame(2));
+    let again = asked(&all[0], 2).unwrap();
+    answer(&all[0], again, 2, 0, b"known");
+    heard(&mut world);
+    a_later_one_knows_nothing(&mut world, &all, NO_SUCH_NAME);
+    assert_eq!(world.nat.counts().udp, 1);
+}
+
+#[test]
 fn one_that_knew_nothing_is_not_the_one_to_ask_by_connection() {
     let mut world = World::new();
     let all: [UdpSocket; 2] = servers(&mut world);
