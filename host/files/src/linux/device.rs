@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
-use vhost_user_backend::{VhostUserBackend, VringRwLock, VringState, VringT};
+use vhost_user_backend::{VhostUserBackend, VringState, VringT};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC,
@@ -32,6 +32,7 @@ use vmm_sys_util::epoll::EventSet;
 
 use super::jobs::Jobs;
 use super::requests::Service;
+use super::ring::Ring;
 
 /// One queue for what must not wait, and eight for requests.
 const QUEUES: usize = 9;
@@ -55,7 +56,7 @@ type Loaded = GuestMemoryLoadGuard<GuestMemoryMmap>;
 struct Job {
     memory: Loaded,
     chain: DescriptorChain<Loaded>,
-    vring: VringRwLock,
+    vring: Ring,
 }
 
 /// The device, shared between the library's threads.
@@ -95,7 +96,7 @@ impl Device {
     }
 
     /// Takes what waits in a queue, until the guest has been told when to call.
-    fn serve(&self, vring: &VringRwLock) -> Result<(), BrokenRing> {
+    fn serve(&self, vring: &Ring) -> Result<(), BrokenRing> {
         if !self.event_idx.load(Ordering::Relaxed) {
             return self.take(vring).map(drop);
         }
@@ -116,7 +117,7 @@ impl Device {
     }
 
     /// Takes every waiting chain of a queue; says how many, or nothing of one that was stopped.
-    fn take(&self, vring: &VringRwLock) -> Result<Option<usize>, BrokenRing> {
+    fn take(&self, vring: &Ring) -> Result<Option<usize>, BrokenRing> {
         let era = self.jobs.era();
         let memory = self.memory.memory();
         // A ring whose index ran ahead of its size is a broken driver's: the iterator refuses it.
@@ -142,7 +143,7 @@ impl Device {
 
 /// Does something with a ring, unless it was stopped; it cannot be stopped meanwhile.
 fn running<T>(
-    vring: &VringRwLock,
+    vring: &Ring,
     work: impl FnOnce(&mut VringState) -> Result<T, BrokenRing>,
 ) -> Result<Option<T>, BrokenRing> {
     let mut ring = vring.get_mut();
@@ -194,7 +195,7 @@ fn finish(
 
 impl VhostUserBackend for Device {
     type Bitmap = ();
-    type Vring = VringRwLock;
+    type Vring = Ring;
 
     fn num_queues(&self) -> usize {
         QUEUES
@@ -235,7 +236,7 @@ impl VhostUserBackend for Device {
         &self,
         queue: u16,
         events: EventSet,
-        vrings: &[VringRwLock],
+        vrings: &[Ring],
         _: usize,
     ) -> io::Result<()> {
         if events != EventSet::IN {
@@ -269,7 +270,7 @@ mod tests {
     struct Scene {
         device: Device,
         memory: GuestMemoryMmap,
-        vrings: [VringRwLock; 1],
+        vrings: [Ring; 1],
         index: GuestAddress,
         event: GuestAddress,
     }
@@ -278,7 +279,7 @@ mod tests {
         fn new() -> Self {
             let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), END as usize)]).unwrap();
             let shared = GuestMemoryAtomic::new(memory.clone());
-            let vring = VringRwLock::new(shared.clone(), SIZE).unwrap();
+            let vring = Ring::new(shared.clone(), SIZE).unwrap();
             let queue = MockSplitQueue::new(&memory, SIZE);
             let chain = RawDescriptor::from(Descriptor::new(0x8000, 16, 0, 0));
             queue.add_desc_chains(&[chain], 0).unwrap();

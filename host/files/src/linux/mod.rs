@@ -11,6 +11,7 @@ mod jobs;
 mod packet;
 mod process;
 mod requests;
+mod ring;
 mod sandbox;
 
 pub use client::{FilesClient, FilesError, FilesProcess, SpawnConfig};

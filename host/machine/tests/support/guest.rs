@@ -1,14 +1,17 @@
 //! A machine with the test guest in it, in this process.
 
 use std::{
+    fs,
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
 };
 
 use lighter_machine::{Error, Hypervisor, Vm, VmParts, VmSpec};
 
-use super::{PATIENCE, port, until};
+use super::{PATIENCE, port};
 
 pub type Answer = Result<(), (Error, OwnedFd)>;
 
@@ -86,10 +89,31 @@ impl Guest {
         self
     }
 
+    /// Fails where the machine ends first, or the guest does not come up; then with all that can be seen of it.
     pub fn wait_until_up(&self) {
-        until("the guest's last listener", || {
-            self.try_connect(port::ORDERS).ok()
-        });
+        let start = Instant::now();
+        loop {
+            let Err(error) = self.try_connect(port::ORDERS) else {
+                return;
+            };
+            let waited = start.elapsed();
+            assert!(
+                !matches!(error, Error::Gone) && waited < PATIENCE,
+                "the guest's last listener is not there after {waited:?}: {error}\n{}",
+                self.look()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What can be seen of a machine from outside: its console, and what the monitor's threads do.
+    fn look(&self) -> String {
+        let observed = self.vm.observe();
+        let console = fs::read(&self.console).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        let pid = observed.vm_pid.unwrap_or_else(std::process::id);
+        let threads = threads(pid).join("\n");
+        format!("{observed:?}\nconsole:\n{console}\nthreads:\n{threads}")
     }
 
     /// Asks for a stream without waiting for the answer.
@@ -117,4 +141,22 @@ impl Guest {
     pub fn connect(&self, port: u32) -> UnixStream {
         self.try_connect(port).unwrap()
     }
+}
+
+/// Each thread of a process: its state, the time it has run in ticks, and the system call that it is in.
+fn threads(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    let one = |task: PathBuf| {
+        let read = |name: &str| fs::read_to_string(task.join(name)).unwrap_or_default();
+        let (stat, call) = (read("stat"), read("syscall"));
+        // proc_pid_stat(5): the name in brackets, then the state, and eleven fields later user and system time.
+        let (name, rest) = stat.rsplit_once(')').unwrap_or_default();
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let at = |index: usize| fields.get(index).copied().unwrap_or("?");
+        let [state, user, system] = [at(0), at(11), at(12)];
+        format!("{name}) {state} {user}+{system} in {}", call.trim())
+    };
+    tasks.flatten().map(|task| one(task.path())).collect()
 }
