@@ -31,9 +31,9 @@ pub fn each(kernel: &Path, claim: impl Fn(Guest)) {
 }
 
 pub fn open_parts(spec: &VmSpec) -> VmParts {
-    let open = |path: &PathBuf| OwnedFd::from(std::fs::File::open(path).unwrap());
+    let open = |path: &PathBuf| OwnedFd::from(fs::File::open(path).unwrap());
     let writable = |path: &PathBuf| {
-        let file = std::fs::File::options()
+        let file = fs::File::options()
             .read(true)
             .write(true)
             .create(true)
@@ -49,7 +49,7 @@ pub fn open_parts(spec: &VmSpec) -> VmParts {
         shares: Vec::new(),
         network: None,
         console: writable(&spec.console_log),
-        virtualisation: std::fs::File::options()
+        virtualisation: fs::File::options()
             .read(true)
             .write(true)
             .open("/dev/kvm")
