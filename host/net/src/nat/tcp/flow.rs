@@ -21,6 +21,7 @@ use super::super::ring::{LARGEST, Ring};
 use super::asked::{self, Asked, Step};
 use super::budget::Budget;
 use super::failure::{Failure, is_reset};
+use super::output::AHEAD;
 use super::segment::{Ends, Segment};
 use super::sequence::{before, distance};
 use super::silence::Silence;
@@ -481,9 +482,9 @@ impl Flow {
     /// Reads what the host has, as much as may be kept for the guest.
     pub fn pull(&mut self, budget: &mut Budget) {
         self.answer();
-        while self.readable && !self.host_ended && self.to_guest.room_within(self.share) > 0 {
+        let most = self.share.min(distance(self.next, self.oldest) + AHEAD);
+        while self.readable && !self.host_ended && self.to_guest.room_within(most) > 0 {
             let socket = &mut self.socket;
-            let most = self.share;
             match self
                 .to_guest
                 .fill_within(most, |room| socket.read_vectored(room))
@@ -639,6 +640,34 @@ mod tests {
         let mut flow = begun(TcpStream::from_std(socket.into()), remote);
         let verdict = flow.stirred(true, true, &mut Budget::new(LARGEST, LARGEST));
         assert_eq!(verdict, Verdict::NotMade(Failure::Refused));
+    }
+
+    #[test]
+    fn a_host_is_read_no_further_than_a_little_ahead_of_what_the_guest_has() {
+        let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = host.local_addr().unwrap();
+        let mut flow = begun(TcpStream::connect(remote).unwrap(), remote);
+        let (mut peer, _) = host.accept().unwrap();
+        // Until the other end is gone.
+        let talks = std::thread::spawn(move || while peer.write_all(&[0; 64 << 10]).is_ok() {});
+        let mut budget = Budget::new(LARGEST, LARGEST);
+        budget.add(remote.ip());
+        for _ in 0..8 {
+            budget.raise(remote.ip(), &mut flow.to_guest);
+        }
+        flow.state = State::Open;
+        let mut read = |flow: &mut Flow, until: usize| {
+            while flow.to_guest.len() < until {
+                flow.stirred(true, true, &mut budget);
+            }
+        };
+        read(&mut flow, AHEAD);
+        assert_eq!(flow.to_guest.len(), AHEAD);
+        flow.sent_to(flow.next.wrapping_add(1000));
+        read(&mut flow, AHEAD + 1000);
+        assert_eq!(flow.to_guest.len(), AHEAD + 1000);
+        drop(flow);
+        talks.join().unwrap();
     }
 
     /// A guest that was told of no room at all asks only when its patience ends.

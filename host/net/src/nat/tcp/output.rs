@@ -11,6 +11,9 @@ use super::sequence::distance;
 
 /// Content that one connection sends before the others have their turn.
 const TURN: usize = 256 << 10;
+/// Bytes of a host that are read before the guest lets them be sent. They are in the processor's cache when they are, and
+/// a connection whose guest does not read keeps no more.
+pub const AHEAD: usize = 512 << 10;
 /// The longest IP packet.
 const LONGEST: usize = 65_535;
 
