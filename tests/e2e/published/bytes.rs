@@ -1,11 +1,11 @@
-//! Bytes through a published port, and out of a container: all of them, whoever stalls, and however many come.
+//! Bytes through a published port, and out of a container: all of them, whoever stalls.
 
 use std::cell::OnceCell;
 use std::io::{Read, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
 
-use lighter_tests::{Host, env, until};
+use lighter_tests::{env, until};
 use sha2::{Digest as _, Sha256};
 
 use super::places::{HOST, Places, Who};
@@ -120,109 +120,4 @@ fn there_and_back(mut stream: TcpStream) {
     let (count, received) = sum(&mut stream);
     assert_eq!(count, blocks * (64 << 10));
     assert_eq!(received, sent.join().expect("sent"));
-}
-
-fn descriptors(host: &Host, what: &str) -> usize {
-    let count = |pid: &i32| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-    host.processes(what).iter().map(count).sum()
-}
-
-/// The memory that a process has for itself, in KiB.
-fn memory(host: &Host, what: &str) -> usize {
-    let own = |pid: &i32| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let words = line.unwrap_or_default().trim().split(' ').next();
-        words.and_then(|number| number.parse().ok()).unwrap_or(0)
-    };
-    host.processes(what).iter().map(own).sum()
-}
-
-/// Descriptors and KiB of the engine, as a container sees it that may.
-fn engine(host: &Host) -> (usize, usize) {
-    let script = "for p in /proc/[0-9]*; do if grep -q '^lighter-agent' $p/comm 2>/dev/null; then \
-        ls $p/fd | wc -l; grep RssAnon $p/status; fi; done";
-    let words = [
-        "run",
-        "--rm",
-        "--privileged",
-        "--pid",
-        "host",
-        "busybox",
-        "sh",
-        "-c",
-        script,
-    ];
-    let said = host.docker(&words).ok().out();
-    let numbers = said.split_whitespace().filter_map(|word| word.parse().ok());
-    let [descriptors, memory] = numbers.collect::<Vec<_>>()[..] else {
-        panic!("{said}")
-    };
-    (descriptors, memory)
-}
-
-/// What host and machine may have more of after many connections than after a few, in KiB: what allocators keep.
-const KEPT: usize = 16 << 10;
-
-const PROCESSES: [&str; 3] = ["lighter daemon", "lighter machine", "lighter net"];
-
-/// Does something many times; no descriptors and no memory stay behind it, on either side.
-fn leaves_nothing(host: &Host, mut connection: impl FnMut()) {
-    let connections: usize = env::count(300, 50_000);
-    for _ in 0..connections / 10 {
-        connection();
-    }
-    let descriptors = || PROCESSES.map(|what| descriptors(host, what));
-    let (held, of_engine) = (descriptors(), engine(host));
-    let memory = || PROCESSES.map(|what| memory(host, what));
-    let had = memory();
-    for _ in 0..connections {
-        connection();
-    }
-    // What is closed on one side is closed on the other a little later.
-    until("descriptors are closed", || {
-        let now = descriptors();
-        now.iter().zip(held).all(|(now, held)| *now <= held + 4)
-    });
-    until("the engine's are closed", || {
-        engine(host).0 <= of_engine.0 + 4
-    });
-    let (has, now) = (memory(), engine(host).1);
-    let all = has.iter().zip(had).chain([(&now, of_engine.1)]);
-    for (has, had) in all {
-        assert!(*has <= had + KEPT, "{has} KiB, {had} KiB before");
-    }
-}
-
-#[test]
-fn short_connections_leave_nothing_behind() {
-    let Some(places) = Places::shared("short_connections_leave_nothing_behind") else {
-        return;
-    };
-    places.serve("short", &["-p", "8585:80"]);
-    places.seen(Who::Neighbour, (HOST, 8585));
-    leaves_nothing(&places.host, || {
-        assert!(places.asked(Who::Neighbour, (HOST, 8585)).is_some());
-    });
-    places.host.docker(&["rm", "-f", "short"]).ok();
-}
-
-#[test]
-fn short_connections_of_a_container_leave_nothing_behind() {
-    let name = "short_connections_of_a_container_leave_nothing_behind";
-    let Some(places) = Places::shared(name) else {
-        return;
-    };
-    let server = listener(places);
-    let port = server.local_addr().expect("bound").port();
-    let script = format!("while :; do nc 198.19.79.254 {port} </dev/null; done");
-    let words = [
-        "run", "-d", "--name", "asks", "busybox", "sh", "-c", &script,
-    ];
-    places.host.docker(&words).ok();
-    leaves_nothing(&places.host, || {
-        let (mut stream, _) = server.accept().expect("a connection");
-        assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
-    });
-    places.host.docker(&["rm", "-f", "asks"]).ok();
 }

@@ -4,6 +4,7 @@ mod bytes;
 mod datagrams;
 mod places;
 mod resets;
+mod short;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
