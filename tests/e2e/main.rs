@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod basics;
+mod clock;
 mod crowd;
 mod ending;
 mod folders;

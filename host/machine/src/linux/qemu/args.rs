@@ -46,7 +46,14 @@ pub struct Fds {
 }
 
 /// The arguments after the program's name.
-pub fn arguments(spec: &VmSpec, accelerator: Accelerator, fds: &Fds) -> Vec<String> {
+///
+/// `counter_khz` is how fast the processor's time-stamp counter counts, where that is known: an emulated processor has it.
+pub fn arguments(
+    spec: &VmSpec,
+    accelerator: Accelerator,
+    counter_khz: Option<u64>,
+    fds: &Fds,
+) -> Vec<String> {
     let mut args = Args::default();
     args.flag("-nodefaults")
         .flag("-no-user-config")
@@ -78,7 +85,7 @@ pub fn arguments(spec: &VmSpec, accelerator: Accelerator, fds: &Fds) -> Vec<Stri
     );
     args.option("-kernel", format!("/proc/self/fd/{}", fds.kernel));
     args.option("-initrd", format!("/proc/self/fd/{}", fds.initramfs));
-    args.option("-append", command_line(spec, accelerator));
+    args.option("-append", command_line(spec, accelerator, counter_khz));
     args.option("-chardev", format!("socket,id=console,fd={}", fds.console));
     args.option("-serial", "chardev:console");
     args.option("-chardev", format!("socket,id=qmp,fd={}", fds.qmp));
@@ -131,12 +138,15 @@ pub fn arguments(spec: &VmSpec, accelerator: Accelerator, fds: &Fds) -> Vec<Stri
     args.0
 }
 
-fn command_line(spec: &VmSpec, accelerator: Accelerator) -> String {
-    let of_accelerator = match accelerator {
-        Accelerator::Kvm => &[],
-        Accelerator::Tcg => CMDLINE_TCG,
-    };
-    cmdline::of(&[&[CONSOLE], of_accelerator].concat(), spec)
+fn command_line(spec: &VmSpec, accelerator: Accelerator, counter_khz: Option<u64>) -> String {
+    let mut words = vec![CONSOLE.to_owned()];
+    if accelerator == Accelerator::Tcg {
+        words.extend(CMDLINE_TCG.iter().map(ToString::to_string));
+        // Documentation/admin-guide/kernel-parameters.txt: in place of measuring it.
+        words.extend(counter_khz.map(|khz| format!("tsc_early_khz={khz}")));
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    cmdline::of(&words, spec)
 }
 
 /// The disk, with the log of this set of descriptors between it and the machine, if there is one.
@@ -234,7 +244,7 @@ mod tests {
             qmp: 17,
         };
         for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
-            let line = arguments(&spec(), accelerator, &fds).join(" ");
+            let line = arguments(&spec(), accelerator, Some(2_596_201), &fds).join(" ");
             assert!(!line.contains("ann"), "{line}");
             for part in [
                 "-smp 3",
@@ -257,6 +267,8 @@ mod tests {
             ] {
                 assert!(line.contains(part), "{part} is not in {line}");
             }
+            let told = line.contains("tsc_early_khz=2596201");
+            assert_eq!(told, accelerator == Accelerator::Tcg, "{line}");
             for part in ["-netdev user", "-net ", "vnc", "-s "] {
                 assert!(!line.contains(part), "{part} is in {line}");
             }
@@ -274,7 +286,7 @@ mod tests {
             shares: vec![15],
             ..Fds::default()
         };
-        let args = arguments(&spec, Accelerator::Tcg, &fds);
+        let args = arguments(&spec, Accelerator::Tcg, None, &fds);
         let drives: Vec<serde_json::Value> = args
             .iter()
             .zip(args.iter().skip(1))
@@ -307,7 +319,7 @@ mod tests {
             shares: vec![15],
             ..Fds::default()
         };
-        let args = arguments(&spec, Accelerator::Tcg, &fds);
+        let args = arguments(&spec, Accelerator::Tcg, None, &fds);
         let values = |flag: &str| -> Vec<String> {
             let pairs = args.iter().zip(args.iter().skip(1));
             let of_flag = pairs.filter(|(name, _)| *name == flag);
@@ -342,7 +354,7 @@ mod tests {
             shares: vec![14],
             ..Fds::default()
         };
-        let line = arguments(&spec, Accelerator::Tcg, &fds).join(" ");
+        let line = arguments(&spec, Accelerator::Tcg, None, &fds).join(" ");
         assert!(
             line.contains("\"read-only\":true") && !line.contains("werror"),
             "{line}"

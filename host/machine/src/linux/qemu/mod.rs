@@ -5,6 +5,7 @@
 //! names of the user's files, and dies with the process that started it.
 
 mod args;
+mod counter;
 mod find;
 mod process;
 mod qmp;

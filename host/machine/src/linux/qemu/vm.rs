@@ -24,6 +24,7 @@ use rustix::process::Signal;
 
 use super::{
     args::{self, Fds},
+    counter::Look,
     find::{self, Version},
     process, qmp,
 };
@@ -67,6 +68,7 @@ impl Hypervisor for Qemu {
         Ok(Box::new(QemuVm {
             vsock,
             accelerator: accelerator::choose(),
+            counter: Look::take(),
             stage: Mutex::new(Stage::Made(Box::new((spec.clone(), parts)))),
             ended: Arc::new(Ended::default()),
             disk_full: qmp::DiskFull::default(),
@@ -77,6 +79,8 @@ impl Hypervisor for Qemu {
 struct QemuVm {
     vsock: Vsock,
     accelerator: Accelerator,
+    /// The processor's counter when this was made.
+    counter: Option<Look>,
     stage: Mutex<Stage>,
     ended: Arc<Ended>,
     disk_full: qmp::DiskFull,
@@ -137,7 +141,12 @@ impl QemuVm {
         theirs.extend(parts.disk_logs);
         theirs.extend(parts.shares);
         theirs.extend(parts.network);
-        let args = args::arguments(spec, self.accelerator, &fds);
+        let counter_khz = match self.accelerator {
+            Accelerator::Tcg => self.counter.and_then(Look::khz),
+            // KVM tells the guest itself.
+            Accelerator::Kvm => None,
+        };
+        let args = args::arguments(spec, self.accelerator, counter_khz, &fds);
         let (child, pidfd) = process::spawn(&program, &args, &process::numbers(&theirs))?;
         // Our copies go, so that the other ends see QEMU's end.
         drop(theirs);
