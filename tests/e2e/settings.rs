@@ -145,7 +145,7 @@ fn a_share_takes_effect_at_once_and_its_right_is_the_settings() {
     assert!(
         denied
             .err()
-            .contains(&format!("lighter config set shares …,{path}")),
+            .contains(&format!("`lighter config set shares {path}`")),
         "{}",
         denied.err()
     );

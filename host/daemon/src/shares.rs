@@ -42,10 +42,26 @@ pub enum Denied {
     Keys(String),
     /// Not on the list.
     #[error(
-        "mounts denied: `{0}` is not below a shared folder; type `lighter up` in it, or add it to \
-         the list that `lighter config get shares` shows: `lighter config set shares …,{0}`"
+        "mounts denied: `{path}` is not below a shared folder; type `lighter up` in it, or add it to \
+         the list: `lighter config set shares {list}`"
     )]
-    NotListed(String),
+    NotListed {
+        /// The folder.
+        path: String,
+        /// The setting `shares` with it.
+        list: String,
+    },
+}
+
+/// The setting `shares` with one folder more.
+fn with(named: &[Entry], path: &str) -> String {
+    let mut list: Vec<String> = Vec::new();
+    for entry in named {
+        let how = if entry.read_only { ":ro" } else { "" };
+        list.push(format!("{}{how}", entry.path.display()));
+    }
+    list.push(path.to_owned());
+    list.join(",")
 }
 
 /// The allow-list of this host.
@@ -182,7 +198,10 @@ impl AllowList {
                 path: path.to_path_buf(),
                 read_only: entry.read_only,
             })
-            .ok_or(Denied::NotListed(shown))
+            .ok_or_else(|| Denied::NotListed {
+                list: with(&named, &shown),
+                path: shown,
+            })
     }
 
     /// Like [`AllowList::check`], for a path as it was asked for, which leads to `real`.
@@ -192,7 +211,7 @@ impl AllowList {
     pub fn check_asked(&self, asked: &Path, real: &Path) -> Result<Entry, Denied> {
         match self.check(real) {
             // Often a link into a folder that is not shared. Who could change it is the host's root.
-            Err(Denied::NotListed(_))
+            Err(Denied::NotListed { .. })
                 if READABLE_FILES.iter().any(|file| asked == Path::new(file)) && !real.is_dir() =>
             {
                 Ok(Entry {
@@ -279,11 +298,11 @@ mod tests {
         assert!(list.check(Path::new("/tmp/x")).is_ok());
         assert!(matches!(
             list.check(Path::new("/etc")),
-            Err(Denied::NotListed(_))
+            Err(Denied::NotListed { .. })
         ));
         assert!(matches!(
             list.check(Path::new("/home/annika")),
-            Err(Denied::NotListed(_))
+            Err(Denied::NotListed { .. })
         ));
         list.add_typed(Path::new("/srv/project"));
         assert!(list.check(Path::new("/srv/project/a")).is_ok());
@@ -324,6 +343,11 @@ mod tests {
     #[test]
     fn the_most_exact_entry_decides() {
         let list = list(&["/home/ann/docs:ro", "/srv"]);
+        let refused = list.check(Path::new("/data")).unwrap_err().to_string();
+        assert!(
+            refused.ends_with("`lighter config set shares /home/ann/docs:ro,/srv,/data`"),
+            "{refused}"
+        );
         assert!(list.check(Path::new("/home/ann/docs/a")).unwrap().read_only);
         assert!(!list.check(Path::new("/home/ann/other")).unwrap().read_only);
     }
@@ -353,10 +377,10 @@ mod tests {
             "/usr/share/zoneinfo/Etc/UTC",
         ] {
             let refused = list.check_asked(Path::new(asked), zone);
-            assert!(matches!(refused, Err(Denied::NotListed(_))), "{asked}");
+            assert!(matches!(refused, Err(Denied::NotListed { .. })), "{asked}");
         }
         // A link to a folder is no zone.
         let refused = list.check_asked(Path::new("/etc/localtime"), Path::new("/usr"));
-        assert!(matches!(refused, Err(Denied::NotListed(_))));
+        assert!(matches!(refused, Err(Denied::NotListed { .. })));
     }
 }

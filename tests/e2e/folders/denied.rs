@@ -23,7 +23,7 @@ fn what_is_not_listed_is_denied_and_the_setting_named() {
     both(
         "what_is_not_listed_is_denied_and_the_setting_named",
         |host| {
-            refused(host, "/usr/share", "lighter config set shares …,/usr/share");
+            refused(host, "/usr/share", "lighter config set shares /usr/share");
             refused(host, "/etc", "shares");
             refused(host, "/", "shares");
             refused(host, "/no/such/folder", "shares");

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use lighter_daemon::settings::Settings;
+use lighter_daemon::vm::prepare::NO_IMAGE;
 use lighter_platform::dir::random_suffix;
 use lighter_platform::{FileLock, HostPaths, sys};
 
@@ -207,8 +208,9 @@ fn image(dir: &Path, paths: &HostPaths) -> Result<String, CliError> {
     for names in needed {
         if !names.iter().any(|name| dir.join(name).is_file()) {
             let missing = dir.join(names[names.len() - 1]);
-            return Err(CliError::new(format!("`{}` is missing", missing.display()))
-                .with_hint("install Lighter again, or build the image with `cargo xtask image`"));
+            return Err(
+                CliError::new(format!("`{}` is missing", missing.display())).with_hint(NO_IMAGE)
+            );
         }
     }
     Ok(dir.display().to_string())

@@ -58,14 +58,19 @@ pub enum PrepareError {
     Dir(#[from] DirError),
 }
 
+/// What a user can do who has no image. A daemon has the environment of the command that started it, also where its
+/// machine did not come up.
+pub const NO_IMAGE: &str = "build the image with `cargo xtask image`; one that is elsewhere is named by \
+    `LIGHTER_IMAGE_DIR`, for which `lighter down` comes first where the daemon runs";
+
 impl PrepareError {
     /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Image(_) | Self::Unpack { .. } | Self::Template { .. } => Some(
-                "install Lighter again, or build the image with `cargo xtask image`".to_owned(),
-            ),
+            Self::Image(_) | Self::Unpack { .. } | Self::Template { .. } => {
+                Some(NO_IMAGE.to_owned())
+            }
             Self::Dir(error) => Some(error.hint()),
             Self::Wrong { hint, .. } => Some((*hint).to_owned()),
             Self::Make { source, path } => match source.kind() {
