@@ -19,7 +19,7 @@
 use std::io::{self, Error, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,11 @@ const BLOCK: usize = 128 << 10;
 const SMALL_BLOCK: usize = 16 << 10;
 /// More flows than this are many.
 const FEW: usize = 16;
+/// How a client tells which of the two blocks.
+const MANY: u8 = 0;
+const ONE: u8 = 1;
+/// Bytes that are kept of what was received last.
+const KEPT: usize = 8;
 /// What a server that is ready says.
 const READY: &[u8] = b"r";
 const STACK: usize = 64 << 10;
@@ -83,17 +88,19 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
     match what[0] {
         b'u' => {
             stream.read_exact(&mut what[..2])?;
+            let mut bytes = bytes(what[0]);
             stream.write_all(READY)?;
-            let count = read_all(&mut stream, block(what[0]))?.0;
+            let count = read_all(&mut stream, &mut bytes)?.0;
             stream.write_all(&count.to_le_bytes())
         }
         b'd' => {
             stream.read_exact(&mut what)?;
             let [size, _, millis @ ..] = what;
+            let bytes = ready_to_write(&stream, size)?;
             stream.write_all(READY)?;
             stream.read_exact(&mut [0])?;
             let time = Duration::from_millis(u64::from_le_bytes(millis));
-            let count = write_for(&mut stream, time, block(size))?;
+            let count = write_until(&mut stream, Instant::now() + time, &bytes)?;
             stream.write_all(&(count + 8).to_le_bytes())?;
             stream.shutdown(Shutdown::Write)?;
             // Until the other side has it all.
@@ -111,27 +118,29 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-fn block(size: u8) -> usize {
-    match size {
-        0 => SMALL_BLOCK,
+/// What is sent or received into. It is there before the first byte: a thousand threads that ask for memory at a time wait
+/// for each other, and are not measured by what they do then.
+fn bytes(size: u8) -> Vec<u8> {
+    let block = match size {
+        MANY => SMALL_BLOCK,
         _ => BLOCK,
-    }
+    };
+    vec![0x5a; KEPT + block]
 }
 
 /// How many bytes came until the end, and the last eight of them.
-fn read_all(stream: &mut TcpStream, block: usize) -> io::Result<(u64, [u8; 8])> {
-    let mut bytes = vec![0; block + 8];
+fn read_all(stream: &mut TcpStream, bytes: &mut [u8]) -> io::Result<(u64, [u8; KEPT])> {
     let mut total = 0;
     loop {
         // The last eight stay in front of what comes next.
-        let count = stream.read(&mut bytes[8..])?;
+        let count = stream.read(&mut bytes[KEPT..])?;
         if count == 0 {
-            let mut last = [0; 8];
-            last.copy_from_slice(&bytes[..8]);
+            let mut last = [0; KEPT];
+            last.copy_from_slice(&bytes[..KEPT]);
             return Ok((total, last));
         }
         total += count as u64;
-        bytes.copy_within(count..count + 8, 0);
+        bytes.copy_within(count..count + KEPT, 0);
     }
 }
 
@@ -143,9 +152,9 @@ unsafe extern "C" {
 /// Has the kernel keep many that come before they are taken: of the library's 128 it forgets those that wait for some
 /// seconds, and a machine that is emulated takes longer to let a thousand in.
 fn queue_many(listener: &TcpListener) -> io::Result<()> {
-    const MANY: i32 = 4_096;
+    const WAITING: i32 = 4_096;
     // SAFETY: a socket that is open.
-    match unsafe { listen(listener.as_raw_fd(), MANY) } {
+    match unsafe { listen(listener.as_raw_fd(), WAITING) } {
         0 => Ok(()),
         _ => Err(Error::last_os_error()),
     }
@@ -172,21 +181,30 @@ fn keep_little(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-fn write_for(stream: &mut TcpStream, time: Duration, block: usize) -> io::Result<u64> {
-    if block == SMALL_BLOCK {
+/// What a flow that is about to send needs.
+fn ready_to_write(stream: &TcpStream, size: u8) -> io::Result<Vec<u8>> {
+    if size == MANY {
         keep_little(stream)?;
     }
-    let bytes = vec![0x5a; block];
-    let end = Instant::now() + time;
+    Ok(bytes(size))
+}
+
+fn write_until(stream: &mut TcpStream, end: Instant, bytes: &[u8]) -> io::Result<u64> {
     let mut total = 0;
     while Instant::now() < end {
-        total += stream.write(&bytes)? as u64;
+        total += stream.write(&bytes[KEPT..])? as u64;
     }
     Ok(total)
 }
 
-/// What one flow does, for so long and with blocks of this size.
-type Flow<T> = fn(&mut TcpStream, Duration, u8) -> io::Result<T>;
+/// What waking one flow may take in a machine that is emulated. All begin after the last is awake: it would else find no
+/// room beside the first.
+const WAKING: Duration = Duration::from_millis(10);
+
+/// How one flow begins, for so long and with blocks of this size; what it needs to go on.
+type Begin = fn(&mut TcpStream, Duration, u8) -> io::Result<Vec<u8>>;
+/// What it does until then.
+type Flow = fn(&mut TcpStream, Instant, &mut [u8]) -> io::Result<u64>;
 
 /// Says what it is for, and waits until the server is ready.
 fn begin(stream: &mut TcpStream, wanted: &[u8]) -> io::Result<()> {
@@ -194,27 +212,29 @@ fn begin(stream: &mut TcpStream, wanted: &[u8]) -> io::Result<()> {
     stream.read_exact(&mut [0])
 }
 
-fn begin_up(stream: &mut TcpStream, _: Duration, size: u8) -> io::Result<()> {
-    begin(stream, &[b'u', size, 0])
+fn begin_up(stream: &mut TcpStream, _: Duration, size: u8) -> io::Result<Vec<u8>> {
+    begin(stream, &[b'u', size, 0])?;
+    ready_to_write(stream, size)
 }
 
-fn up(stream: &mut TcpStream, time: Duration, size: u8) -> io::Result<u64> {
-    let sent = write_for(stream, time, block(size))?;
+fn up(stream: &mut TcpStream, end: Instant, bytes: &mut [u8]) -> io::Result<u64> {
+    let sent = write_until(stream, end, bytes)?;
     stream.shutdown(Shutdown::Write)?;
     let mut came = [0; 8];
     stream.read_exact(&mut came)?;
     same(sent, u64::from_le_bytes(came))
 }
 
-fn begin_down(stream: &mut TcpStream, time: Duration, size: u8) -> io::Result<()> {
+fn begin_down(stream: &mut TcpStream, time: Duration, size: u8) -> io::Result<Vec<u8>> {
     let mut wanted = [b'd', size, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     wanted[3..].copy_from_slice(&(time.as_millis() as u64).to_le_bytes());
-    begin(stream, &wanted)
+    begin(stream, &wanted)?;
+    Ok(bytes(size))
 }
 
-fn down(stream: &mut TcpStream, _: Duration, size: u8) -> io::Result<u64> {
+fn down(stream: &mut TcpStream, _: Instant, bytes: &mut [u8]) -> io::Result<u64> {
     stream.write_all(b"g")?;
-    let (came, last) = read_all(stream, block(size))?;
+    let (came, last) = read_all(stream, bytes)?;
     same(u64::from_le_bytes(last), came)
 }
 
@@ -232,28 +252,29 @@ fn connect(to: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// All connect, and go when the server is ready for all.
-fn flows_of(
-    to: &str,
-    seconds: f64,
-    flows: usize,
-    (begin, flow): (Flow<()>, Flow<u64>),
-) -> io::Result<()> {
+/// All connect, and begin at one instant when the server is ready for all.
+fn flows_of(to: &str, seconds: f64, flows: usize, (begin, flow): (Begin, Flow)) -> io::Result<()> {
     let time = Duration::from_secs_f64(seconds);
-    let ready = Arc::new(Barrier::new(flows + 1));
-    let size = u8::from(flows <= FEW);
+    let size = match flows <= FEW {
+        true => ONE,
+        false => MANY,
+    };
+    let start = Arc::new(OnceLock::new());
     let mut running = Vec::new();
     for _ in 0..flows {
         let mut stream = connect(to)?;
-        begin(&mut stream, time, size)?;
-        let ready = Arc::clone(&ready);
+        let mut bytes = begin(&mut stream, time, size)?;
+        let start = Arc::clone(&start);
         running.push(spawn(move || {
-            ready.wait();
-            flow(&mut stream, time, size)
+            let start = told(&start);
+            thread::sleep(start.saturating_duration_since(Instant::now()));
+            flow(&mut stream, start + time, &mut bytes)
         })?);
     }
-    ready.wait();
-    let start = Instant::now();
+    let start = *start.get_or_init(|| Instant::now() + WAKING * flows as u32);
+    for flow in &running {
+        flow.thread().unpark();
+    }
     let mut carried = Vec::new();
     for flow in running {
         carried.push(flow.join().map_err(|_| Error::other("a thread"))??);
@@ -265,6 +286,16 @@ fn flows_of(
     let slowest = tenth.iter().sum::<u64>() / tenth.len() as u64;
     println!("{total} {micros} {slowest} {}", carried[flows / 2]);
     Ok(())
+}
+
+/// What is told by being set and unparking this thread: no lock, for which a thousand would queue.
+fn told(instant: &OnceLock<Instant>) -> Instant {
+    loop {
+        if let Some(told) = instant.get() {
+            return *told;
+        }
+        thread::park();
+    }
 }
 
 fn echo(to: &str, count: usize) -> io::Result<()> {
