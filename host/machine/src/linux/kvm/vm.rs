@@ -23,9 +23,11 @@ use crate::{
 
 /// There is no firmware, no ACPI and no PCI to look for, and KVM tells the clock's frequency. The serial line, where
 /// each byte is an exit or two, has the words of a kernel that dies early, and goes silent when the console is there.
+/// Nothing ran before the kernel that could have used the I/O APIC.
 const CMDLINE: &[&str] = &[
     "acpi=off",
     "pci=off",
+    "ioapic_untouched",
     "earlyprintk=ttyS0,115200",
     "console=hvc0",
 ];
