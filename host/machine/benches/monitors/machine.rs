@@ -13,6 +13,9 @@ use super::Result;
 
 /// Longest that anything may take: the outer machine is emulated.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a machine that does not listen yet is left alone: each question is an interrupt and an answer of it, and one
+/// every millisecond took all of a processor for the last fifth of a boot.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(10);
 /// Memory of each machine, in bytes.
 const MEMORY: u64 = 1 << 30;
 
@@ -131,7 +134,7 @@ impl Machine {
                 return Err(format!("nobody listens on port {port} of the guest: {said}").into());
             }
             // The guest has no word for being there: it is asked again.
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(BETWEEN_QUESTIONS);
         }
     }
 }

@@ -25,21 +25,29 @@ const MICRO: f64 = 1e6;
 const MIB: f64 = 1048576.0;
 const MEGABYTE: f64 = 1e6;
 
-/// Starts a machine and ends it.
-pub fn warm_up(files: &Files, side: Side) -> Result<()> {
+/// Starts a machine.
+pub fn warm_up(files: &Files, side: Side) -> Result<Machine> {
     let machine = Machine::start(side, &files.kernel, &files.guest, &files.disk)?;
     drop(machine.connect(ORDERS)?);
-    Ok(())
+    Ok(machine)
 }
 
-/// From asking for a machine until its init listens on all its ports; then what it costs while nothing happens.
-pub fn boot(files: &Files, side: Side) -> Result<()> {
+/// From asking for a machine until its init listens on all its ports.
+pub fn boot(files: &Files, side: Side) -> Result<Machine> {
+    let left = usage::exits()?;
+    let machine = Machine::start(side, &files.kernel, &files.guest, &files.disk)?;
+    drop(machine.connect(ORDERS)?);
+    row("boot", side, machine.began.elapsed().as_secs_f64() * MILLI);
+    row("boot-exits", side, usage::exits()? - left);
+    Ok(machine)
+}
+
+/// What a machine costs while nothing happens.
+pub fn idle(files: &Files, side: Side) -> Result<()> {
     let own = std::process::id();
     let before = usage::resident(own)?;
     let machine = Machine::start(side, &files.kernel, &files.guest, &files.disk)?;
     drop(machine.connect(ORDERS)?);
-    row("boot", side, machine.began.elapsed().as_secs_f64() * MILLI);
-    row("boot-exits", side, usage::exits()?);
     std::thread::sleep(SETTLES);
     let others: Vec<u32> = machine.vm.observe().vm_pid.into_iter().collect();
     let mut resident = usage::resident(own)? - before;
