@@ -53,7 +53,7 @@ pub enum Denied {
     },
 }
 
-/// The setting `shares` with one folder more.
+/// The setting `shares` with one folder more, as a word for a shell.
 fn with(named: &[Entry], path: &str) -> String {
     let mut list: Vec<String> = Vec::new();
     for entry in named {
@@ -61,7 +61,12 @@ fn with(named: &[Entry], path: &str) -> String {
         list.push(format!("{}{how}", entry.path.display()));
     }
     list.push(path.to_owned());
-    list.join(",")
+    let list = list.join(",");
+    let plain = |c: char| c.is_alphanumeric() || "/.,:_-+@=%".contains(c);
+    match list.chars().all(plain) {
+        true => list,
+        false => format!("'{}'", list.replace('\'', r"'\''")),
+    }
 }
 
 /// The allow-list of this host.
@@ -346,6 +351,11 @@ mod tests {
         let refused = list.check(Path::new("/data")).unwrap_err().to_string();
         assert!(
             refused.ends_with("`lighter config set shares /home/ann/docs:ro,/srv,/data`"),
+            "{refused}"
+        );
+        let refused = list.check(Path::new("/it's a/b")).unwrap_err().to_string();
+        assert!(
+            refused.ends_with(r"`lighter config set shares '/home/ann/docs:ro,/srv,/it'\''s a/b'`"),
             "{refused}"
         );
         assert!(list.check(Path::new("/home/ann/docs/a")).unwrap().read_only);

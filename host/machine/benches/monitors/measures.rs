@@ -42,15 +42,15 @@ pub fn boot(files: &Files, side: Side) -> Result<Machine> {
     Ok(machine)
 }
 
-/// What a machine costs while nothing happens.
-pub fn idle(files: &Files, side: Side) -> Result<()> {
+/// What a machine costs while nothing happens. `without` is what this process had before the first: what one that ended
+/// leaves to the next is not free.
+pub fn idle(files: &Files, side: Side, without: f64) -> Result<()> {
     let own = std::process::id();
-    let before = usage::resident(own)?;
     let machine = Machine::start(side, &files.kernel, &files.guest, &files.disk)?;
     drop(machine.connect(ORDERS)?);
     std::thread::sleep(SETTLES);
     let others: Vec<u32> = machine.vm.observe().vm_pid.into_iter().collect();
-    let mut resident = usage::resident(own)? - before;
+    let mut resident = usage::resident(own)? - without;
     let mut used = -usage::processor(own)?;
     for other in &others {
         resident += usage::resident(*other)?;

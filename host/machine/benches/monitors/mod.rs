@@ -42,6 +42,7 @@ fn measure(image: &Path, guest: &str) -> Result<()> {
         disk: image.join("data-disk.sparse"),
         guest: guest.into(),
     };
+    let without = usage::resident(std::process::id())?;
     // The first to start would pay for what stays afterwards: files in the cache, and KVM's own code in the translation
     // of the emulator below it. They stay until all have booted: pages that held the code of a machine which has ended
     // cost whoever writes to them next ten times as much, as the emulator throws its translations away one by one.
@@ -54,7 +55,7 @@ fn measure(image: &Path, guest: &str) -> Result<()> {
     }
     drop(running);
     for side in SIDES {
-        measures::idle(&files, side)?;
+        measures::idle(&files, side, without)?;
     }
     for side in SIDES {
         measures::guest(&files, side)?;
