@@ -90,7 +90,7 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
             stream.read_exact(&mut what[..2])?;
             let mut bytes = bytes(what[0]);
             stream.write_all(READY)?;
-            let count = read_all(&mut stream, &mut bytes)?.0;
+            let count = read_all(&mut stream, &mut bytes, Instant::now())?.0.all;
             stream.write_all(&count.to_le_bytes())
         }
         b'd' => {
@@ -128,18 +128,25 @@ fn bytes(size: u8) -> Vec<u8> {
     vec![0x5a; KEPT + block]
 }
 
-/// How many bytes came until the end, and the last eight of them.
-fn read_all(stream: &mut TcpStream, bytes: &mut [u8]) -> io::Result<(u64, [u8; KEPT])> {
-    let mut total = 0;
+/// How many bytes came until nothing more does, and the last eight of them.
+fn read_all(
+    stream: &mut TcpStream,
+    bytes: &mut [u8],
+    end: Instant,
+) -> io::Result<(Carried, [u8; KEPT])> {
+    let (mut all, mut in_time) = (0, 0);
     loop {
         // The last eight stay in front of what comes next.
         let count = stream.read(&mut bytes[KEPT..])?;
         if count == 0 {
             let mut last = [0; KEPT];
             last.copy_from_slice(&bytes[..KEPT]);
-            return Ok((total, last));
+            return Ok((Carried { all, in_time }, last));
         }
-        total += count as u64;
+        all += count as u64;
+        if Instant::now() < end {
+            in_time = all;
+        }
         bytes.copy_within(count..count + KEPT, 0);
     }
 }
@@ -201,10 +208,20 @@ fn write_until(stream: &mut TcpStream, end: Instant, bytes: &[u8]) -> io::Result
 /// room beside the first.
 const WAKING: Duration = Duration::from_millis(10);
 
+/// The part of its time by which a flow may begin late.
+const LATE: u32 = 20;
+
 /// How one flow begins, for so long and with blocks of this size; what it needs to go on.
 type Begin = fn(&mut TcpStream, Duration, u8) -> io::Result<Vec<u8>>;
-/// What it does until then.
-type Flow = fn(&mut TcpStream, Instant, &mut [u8]) -> io::Result<u64>;
+/// What a flow carried, in bytes.
+struct Carried {
+    all: u64,
+    /// Until the instant at which all end: one that begins late has no longer than the others.
+    in_time: u64,
+}
+
+/// What it does until then, and with what is under way.
+type Flow = fn(&mut TcpStream, Instant, &mut [u8]) -> io::Result<Carried>;
 
 /// Says what it is for, and waits until the server is ready.
 fn begin(stream: &mut TcpStream, wanted: &[u8]) -> io::Result<()> {
@@ -217,12 +234,13 @@ fn begin_up(stream: &mut TcpStream, _: Duration, size: u8) -> io::Result<Vec<u8>
     ready_to_write(stream, size)
 }
 
-fn up(stream: &mut TcpStream, end: Instant, bytes: &mut [u8]) -> io::Result<u64> {
+fn up(stream: &mut TcpStream, end: Instant, bytes: &mut [u8]) -> io::Result<Carried> {
     let sent = write_until(stream, end, bytes)?;
     stream.shutdown(Shutdown::Write)?;
     let mut came = [0; 8];
     stream.read_exact(&mut came)?;
-    same(sent, u64::from_le_bytes(came))
+    let all = same(sent, u64::from_le_bytes(came))?;
+    Ok(Carried { all, in_time: all })
 }
 
 fn begin_down(stream: &mut TcpStream, time: Duration, size: u8) -> io::Result<Vec<u8>> {
@@ -232,10 +250,11 @@ fn begin_down(stream: &mut TcpStream, time: Duration, size: u8) -> io::Result<Ve
     Ok(bytes(size))
 }
 
-fn down(stream: &mut TcpStream, _: Instant, bytes: &mut [u8]) -> io::Result<u64> {
+fn down(stream: &mut TcpStream, end: Instant, bytes: &mut [u8]) -> io::Result<Carried> {
     stream.write_all(b"g")?;
-    let (came, last) = read_all(stream, bytes)?;
-    same(u64::from_le_bytes(last), came)
+    let (came, last) = read_all(stream, bytes, end)?;
+    same(u64::from_le_bytes(last), came.all)?;
+    Ok(came)
 }
 
 fn same(sent: u64, came: u64) -> io::Result<u64> {
@@ -268,6 +287,9 @@ fn flows_of(to: &str, seconds: f64, flows: usize, (begin, flow): (Begin, Flow)) 
         running.push(spawn(move || {
             let start = told(&start);
             thread::sleep(start.saturating_duration_since(Instant::now()));
+            if start.elapsed() > time / LATE {
+                return Err(Error::other("a flow was woken too late"));
+            }
             flow(&mut stream, start + time, &mut bytes)
         })?);
     }
@@ -275,13 +297,14 @@ fn flows_of(to: &str, seconds: f64, flows: usize, (begin, flow): (Begin, Flow)) 
     for flow in &running {
         flow.thread().unpark();
     }
-    let mut carried = Vec::new();
+    let (mut carried, mut total) = (Vec::new(), 0);
     for flow in running {
-        carried.push(flow.join().map_err(|_| Error::other("a thread"))??);
+        let flow = flow.join().map_err(|_| Error::other("a thread"))??;
+        carried.push(flow.in_time);
+        total += flow.all;
     }
     let micros = start.elapsed().as_micros();
     carried.sort_unstable();
-    let total: u64 = carried.iter().sum();
     let tenth = &carried[..flows.div_ceil(10)];
     let slowest = tenth.iter().sum::<u64>() / tenth.len() as u64;
     println!("{total} {micros} {slowest} {}", carried[flows / 2]);

@@ -55,17 +55,37 @@ pub enum Denied {
 
 /// The setting `shares` with one folder more, as a word for a shell.
 fn with(named: &[Entry], path: &str) -> String {
-    let mut list: Vec<String> = Vec::new();
-    for entry in named {
-        let how = if entry.read_only { ":ro" } else { "" };
-        list.push(format!("{}{how}", entry.path.display()));
+    let named = named
+        .iter()
+        .map(|entry| (entry.path.display().to_string(), entry.read_only));
+    let all = named.chain([(path.to_owned(), false)]);
+    let list: Vec<String> = all
+        .map(|(path, read_only)| entry(path, read_only))
+        .collect();
+    // Parts between commas lose their blanks.
+    let plain = |part: &String| !part.contains(',') && part.trim() == part;
+    word(match list.iter().all(plain) {
+        true => list.join(","),
+        false => list.iter().collect::<toml_edit::Array>().to_string(),
+    })
+}
+
+/// An entry as the setting has it.
+fn entry(path: String, read_only: bool) -> String {
+    match read_only {
+        true => path + ":ro",
+        // Else its own end would say how it is shared.
+        false if path.ends_with(":ro") || path.ends_with(":rw") => path + ":rw",
+        false => path,
     }
-    list.push(path.to_owned());
-    let list = list.join(",");
+}
+
+/// One word for a shell.
+fn word(text: String) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/.,:_-+@=%".contains(c);
-    match list.chars().all(plain) {
-        true => list,
-        false => format!("'{}'", list.replace('\'', r"'\''")),
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 
@@ -356,6 +376,13 @@ mod tests {
         let refused = list.check(Path::new("/it's a/b")).unwrap_err().to_string();
         assert!(
             refused.ends_with(r"`lighter config set shares '/home/ann/docs:ro,/srv,/it'\''s a/b'`"),
+            "{refused}"
+        );
+        let refused = list.check(Path::new("/x,/etc:ro")).unwrap_err().to_string();
+        assert!(
+            refused.ends_with(
+                r#"`lighter config set shares '["/home/ann/docs:ro", "/srv", "/x,/etc:ro:rw"]'`"#
+            ),
             "{refused}"
         );
         assert!(list.check(Path::new("/home/ann/docs/a")).unwrap().read_only);

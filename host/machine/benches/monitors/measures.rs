@@ -34,23 +34,27 @@ pub fn warm_up(files: &Files, side: Side) -> Result<Machine> {
 
 /// From asking for a machine until its init listens on all its ports.
 pub fn boot(files: &Files, side: Side) -> Result<Machine> {
-    let left = usage::exits()?;
+    // Whoever booted before has come to rest.
+    std::thread::sleep(SETTLES);
+    let others = usage::guests()?;
     let machine = Machine::start(side, &files.kernel, &files.guest, &files.disk)?;
     drop(machine.connect(ORDERS)?);
     row("boot", side, machine.began.elapsed().as_secs_f64() * MILLI);
-    row("boot-exits", side, usage::exits()? - left);
+    row("boot-exits", side, usage::exits_beside(&others)?);
     Ok(machine)
 }
 
-/// What a machine costs while nothing happens. `without` is what this process had before the first: what one that ended
-/// leaves to the next is not free.
+/// What a machine costs while nothing happens. `without` is what this process had before the first: what one of ours that
+/// ended in it leaves to the next is not free, and is no cost of a monitor that is a process of its own.
 pub fn idle(files: &Files, side: Side, without: f64) -> Result<()> {
     let own = std::process::id();
+    let before = usage::resident(own)?;
     let machine = Machine::start(side, &files.kernel, &files.guest, &files.disk)?;
     drop(machine.connect(ORDERS)?);
     std::thread::sleep(SETTLES);
     let others: Vec<u32> = machine.vm.observe().vm_pid.into_iter().collect();
-    let mut resident = usage::resident(own)? - without;
+    let baseline = if others.is_empty() { without } else { before };
+    let mut resident = usage::resident(own)? - baseline;
     let mut used = -usage::processor(own)?;
     for other in &others {
         resident += usage::resident(*other)?;

@@ -1,6 +1,8 @@
 //! What a machine costs beside its memory: of this process and, where there is one, of QEMU's.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::Result;
 
@@ -40,8 +42,27 @@ pub fn processor(pid: u32) -> Result<f64> {
     Ok(ticks / 100.0)
 }
 
+/// KVM's folders of the guests that run now.
+pub fn guests() -> Result<BTreeSet<PathBuf>> {
+    let all = fs::read_dir("/sys/kernel/debug/kvm")?;
+    let folders = all.filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.is_dir()));
+    Ok(folders.collect())
+}
+
+/// How often KVM left those guests that were not among `earlier`.
+pub fn exits_beside(earlier: &BTreeSet<PathBuf>) -> Result<f64> {
+    let mut total = 0.0;
+    for folder in guests()?.difference(earlier) {
+        total += count(&folder.join("exits"))?;
+    }
+    Ok(total)
+}
+
 /// How often KVM left the guests that run now, by its own count.
 pub fn exits() -> Result<f64> {
-    let count = fs::read_to_string("/sys/kernel/debug/kvm/exits")?;
-    Ok(count.trim().parse()?)
+    count(Path::new("/sys/kernel/debug/kvm/exits"))
+}
+
+fn count(file: &Path) -> Result<f64> {
+    Ok(fs::read_to_string(file)?.trim().parse()?)
 }
