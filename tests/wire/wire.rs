@@ -213,6 +213,7 @@ const LATE: u32 = 20;
 
 /// How one flow begins, for so long and with blocks of this size; what it needs to go on.
 type Begin = fn(&mut TcpStream, Duration, u8) -> io::Result<Vec<u8>>;
+
 /// What a flow carried, in bytes.
 struct Carried {
     all: u64,

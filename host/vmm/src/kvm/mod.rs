@@ -25,4 +25,5 @@ mod source;
 mod vcpu;
 
 pub use error::Error;
+pub use memory::make as guest_memory;
 pub use monitor::{Config, End, Monitor};
