@@ -14,7 +14,8 @@
 //!
 //! A connection begins with one byte that says what it is for. The server says that it is ready for `up` and `down`: many
 //! begin when all have been let in, which a server that is busy with the first takes long for. `up` is answered with the
-//! number of bytes that came, `down` begins at a byte of the client's and ends with the number of bytes that were sent.
+//! number of bytes that came, `down` begins at a byte of the client's and ends with the number of bytes that were sent. What
+//! single flows received is what they had when the client's time was over.
 
 use std::io::{self, Error, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
