@@ -191,7 +191,6 @@ impl Nat {
             }
         }
         if refilled {
-            self.tcp.refill();
             self.udp.refill(&mut around);
         }
         self.tcp.flush(&mut around);

@@ -68,14 +68,14 @@ impl Budget {
         of_all.max(of_its_own).clamp(SMALLEST, LARGEST)
     }
 
-    /// Doubles a ring of `source` if that is within its share, and what is left is as much as `source` has then.
+    /// Doubles a ring of `source` if it is within its share then, and what is left is as much as `source` has then.
     pub fn raise(&mut self, source: IpAddr, ring: &mut Ring) {
         let before = ring.limit();
         let share = self.share(source);
         let Some(held) = self.sources.get_mut(&source) else {
             return;
         };
-        if before < share && held.grown + before <= self.left {
+        if 2 * before <= share && held.grown + before <= self.left {
             ring.raise_limit();
             held.grown += ring.limit() - before;
             self.left -= ring.limit() - before;
@@ -122,6 +122,22 @@ mod tests {
             budget.remove(ONE, &[]);
         }
         assert!(budget.sources.is_empty());
+    }
+
+    /// What the first have above their share, the last lack for ever.
+    #[test]
+    fn rings_of_many_connections_grow_to_the_same() {
+        let mut budget = Budget::new(32 * SMALLEST, 4 * 7 * SMALLEST);
+        let mut rings: Vec<_> = (0..4).map(|_| Ring::new()).collect();
+        rings.iter().for_each(|_| budget.add(ONE));
+        assert_eq!(budget.share(ONE), 7 * SMALLEST);
+        for ring in &mut rings {
+            for _ in 0..4 {
+                budget.raise(ONE, ring);
+            }
+        }
+        let limits: Vec<_> = rings.iter().map(Ring::limit).collect();
+        assert_eq!(limits, [4 * SMALLEST; 4]);
     }
 
     #[test]

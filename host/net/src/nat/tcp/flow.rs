@@ -80,10 +80,10 @@ pub struct Flow {
     pub(super) silence: Silence,
     /// It is one for names.
     pub(super) asked: Option<Box<Asked>>,
-    /// It waits for room at the guest, in a queue.
-    pub(super) starved: bool,
-    /// It waits for its turn to send, in another.
+    /// It waits for its turn to send, in a queue.
     pub(super) dirty: bool,
+    /// Bytes of content that it sent in this turn.
+    pub(super) turn: usize,
     /// Bytes that it may have under way, each way.
     pub(super) share: usize,
     readable: bool,
@@ -145,8 +145,8 @@ impl Flow {
             deadline: None,
             silence: Silence::new(now),
             asked: None,
-            starved: false,
             dirty: false,
+            turn: 0,
             share: LARGEST,
             readable: false,
             writable: false,

@@ -46,10 +46,9 @@ pub const SHARED: usize = 256 << 20;
 pub struct Tcp {
     flows: HashMap<Token, Flow>,
     by_ends: HashMap<Ends, Token>,
-    /// Those that may have to send something.
+    /// Those that may have to send something, in the order of their turns. Where the guest has no room, the first waits for
+    /// it and all others behind it.
     dirty: VecDeque<Token>,
-    /// Those that wait for room at the guest, in the order in which they came.
-    starved: VecDeque<Token>,
     most: usize,
     holders: Holders,
     most_connecting: usize,
@@ -67,7 +66,6 @@ impl Tcp {
             flows: HashMap::new(),
             by_ends: HashMap::new(),
             dirty: VecDeque::new(),
-            starved: VecDeque::new(),
             most,
             holders: Holders::default(),
             most_connecting,
@@ -240,7 +238,6 @@ impl Tcp {
     fn line_up(&mut self, token: Token) {
         if let Some(flow) = self.flows.get_mut(&token)
             && !flow.dirty
-            && !flow.starved
         {
             flow.dirty = true;
             self.dirty.push_back(token);
@@ -264,17 +261,8 @@ impl Tcp {
         let _ = around.registry.deregister(&mut flow.socket);
     }
 
-    /// The guest has room for frames again.
-    pub fn refill(&mut self) {
-        while let Some(token) = self.starved.pop_front() {
-            if let Some(flow) = self.flows.get_mut(&token) {
-                flow.starved = false;
-            }
-            self.line_up(token);
-        }
-    }
-
-    /// Sends what everybody who changed owes.
+    /// Sends what everybody who changed owes, as far as the guest has room for frames. The order in which they wait is kept:
+    /// who has just been heard of is served by what is there after those who wait already.
     pub fn flush(&mut self, around: &mut Around<'_>) {
         while let Some(token) = self.dirty.pop_front() {
             let Some(flow) = self.flows.get_mut(&token) else {
@@ -284,10 +272,12 @@ impl Tcp {
             flow.share = self.budget.share(flow.ends.guest.ip());
             let sent = output::output(flow, around.wire, around.plan);
             if sent == Sent::Starved {
-                flow.starved = true;
-                self.starved.push_back(token);
-                continue;
+                // It goes on with its turn.
+                flow.dirty = true;
+                self.dirty.push_front(token);
+                return;
             }
+            flow.turn = 0;
             if sent == Sent::Reset || flow.is_over() {
                 self.remove(token, sent == Sent::Reset, around);
                 continue;

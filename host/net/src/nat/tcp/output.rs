@@ -88,7 +88,6 @@ fn content(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
     if flow.lacks_first && !first(flow, wire, plan, most) {
         return Sent::Starved;
     }
-    let mut turn = 0;
     loop {
         let sent = distance(flow.next, flow.oldest);
         let Some(unsent) = flow.to_guest.len().checked_sub(sent) else {
@@ -105,7 +104,7 @@ fn content(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
         if count == 0 || (count < mss && count < unsent && sent > 0) {
             return Sent::All;
         }
-        if turn >= TURN {
+        if flow.turn >= TURN {
             return Sent::Turn;
         }
         let control = match count == unsent {
@@ -120,7 +119,7 @@ fn content(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
         flow.probe = false;
         flow.owes_answer = false;
         flow.sent_to(flow.next.wrapping_add(count as u32));
-        turn += count;
+        flow.turn += count;
     }
 }
 

@@ -281,6 +281,33 @@ fn a_host_that_does_not_read_stops_the_guest_and_gets_all_of_it_later() {
     assert_eq!(read, sent);
 }
 
+/// A guest that has little room takes what it has room for and says so at once, and whoever it speaks of is not served
+/// before those who wait.
+#[test]
+fn connections_that_wait_for_room_are_served_in_turn() {
+    const EACH: usize = 4 << 20;
+    let mut world = World::new();
+    let mut ends: Vec<_> = (0..6)
+        .map(|_| connected(&mut world, false, 256 << 10))
+        .collect();
+    world.link.room = Some(1);
+    let mut taken = vec![0; ends.len()];
+    let content = vec![0; EACH];
+    let mut sent = taken.clone();
+    world.until("the first has it all", |world| {
+        for (at, (handle, host)) in ends.iter_mut().enumerate() {
+            if let Ok(count) = host.write(&content[sent[at]..]) {
+                sent[at] += count;
+            }
+            let read = |bytes: &mut [u8]| (bytes.len(), bytes.len());
+            taken[at] += world.tcp(*handle).recv(read).unwrap();
+        }
+        taken.contains(&EACH)
+    });
+    let least = taken.iter().min().unwrap();
+    assert!(least * 4 > EACH * 3, "{taken:?}");
+}
+
 /// One of many that may have more of what it sends under way than the others takes their part of the processor.
 #[test]
 fn connections_that_are_many_have_the_same_window() {
