@@ -57,6 +57,18 @@ impl Ring {
         self.limit = (self.limit * 2).min(LARGEST);
     }
 
+    /// Has it hold no more than the first doubling of [`SMALLEST`] that is `most`, or as much as is in it; never more than
+    /// before. Memory beyond that is given back.
+    pub fn lower_limit(&mut self, most: usize) {
+        let most = most.max(self.length).max(SMALLEST).next_power_of_two();
+        self.limit = self.limit.min(most);
+        if self.length == 0 {
+            self.shrink();
+        } else if self.bytes.len() > self.limit {
+            self.move_to(self.limit);
+        }
+    }
+
     /// `count` bytes from `offset` on; both must be in it.
     pub fn slices(&self, offset: usize, count: usize) -> [&[u8]; 2] {
         let size = self.bytes.len().max(1);
@@ -145,11 +157,16 @@ impl Ring {
         if wanted <= self.bytes.len() {
             return;
         }
-        let mut larger = vec![0; wanted.next_power_of_two().max(SMALLEST)].into_boxed_slice();
+        self.move_to(wanted.next_power_of_two().max(SMALLEST));
+    }
+
+    /// Moves what is in it to memory of `size` bytes, which must be enough.
+    fn move_to(&mut self, size: usize) {
+        let mut moved = vec![0; size].into_boxed_slice();
         let [first, second] = self.slices(0, self.length);
-        larger[..first.len()].copy_from_slice(first);
-        larger[first.len()..first.len() + second.len()].copy_from_slice(second);
-        self.bytes = larger;
+        moved[..first.len()].copy_from_slice(first);
+        moved[first.len()..first.len() + second.len()].copy_from_slice(second);
+        self.bytes = moved;
         self.start = 0;
     }
 }
@@ -200,6 +217,33 @@ mod tests {
                 model[middle..2 * middle]
             );
         }
+    }
+
+    #[test]
+    fn a_lower_limit_keeps_what_is_there_and_gives_memory_back() {
+        let mut ring = Ring::new();
+        for _ in 0..3 {
+            ring.raise_limit();
+        }
+        let bytes: Vec<u8> = (0..8 * SMALLEST).map(|at| (at % 251) as u8).collect();
+        assert_eq!(ring.push(&bytes), bytes.len());
+        // What is left goes around the end.
+        ring.consume(7 * SMALLEST);
+        assert_eq!(ring.push(&bytes[..SMALLEST]), SMALLEST);
+        let left = all(&ring);
+        ring.lower_limit(0);
+        assert_eq!(
+            (ring.limit(), ring.bytes.len()),
+            (2 * SMALLEST, 2 * SMALLEST)
+        );
+        assert_eq!(all(&ring), left);
+        ring.lower_limit(LARGEST);
+        assert_eq!(ring.limit(), 2 * SMALLEST);
+        ring.consume(2 * SMALLEST);
+        ring.lower_limit(0);
+        assert_eq!((ring.limit(), ring.bytes.len()), (SMALLEST, 0));
+        assert_eq!(ring.push(&bytes), SMALLEST);
+        assert_eq!(all(&ring), &bytes[..SMALLEST]);
     }
 
     #[test]

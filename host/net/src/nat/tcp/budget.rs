@@ -16,6 +16,8 @@ pub struct Budget {
     shared: usize,
     connections: usize,
     sources: HashMap<IpAddr, Held>,
+    /// A ring could not grow to its share for want of memory.
+    is_short: bool,
 }
 
 /// What connections of one address have.
@@ -34,6 +36,7 @@ impl Budget {
             shared,
             connections: 0,
             sources: HashMap::new(),
+            is_short: false,
         }
     }
 
@@ -75,11 +78,32 @@ impl Budget {
         let Some(held) = self.sources.get_mut(&source) else {
             return;
         };
-        if 2 * before <= share && held.grown + before <= self.left {
-            ring.raise_limit();
-            held.grown += ring.limit() - before;
-            self.left -= ring.limit() - before;
+        if 2 * before > share {
+            return;
         }
+        if held.grown + before > self.left {
+            self.is_short = true;
+            return;
+        }
+        ring.raise_limit();
+        held.grown += ring.limit() - before;
+        self.left -= ring.limit() - before;
+    }
+
+    /// Has a ring of `source` hold no more than `most`, or what is in it.
+    pub fn lower(&mut self, source: IpAddr, ring: &mut Ring, most: usize) {
+        let before = ring.limit();
+        ring.lower_limit(most);
+        let gained = before - ring.limit();
+        self.left += gained;
+        if let Some(held) = self.sources.get_mut(&source) {
+            held.grown -= gained;
+        }
+    }
+
+    /// Whether a ring could not grow for want of memory since this was asked last.
+    pub fn was_short(&mut self) -> bool {
+        std::mem::take(&mut self.is_short)
     }
 }
 
@@ -111,6 +135,10 @@ mod tests {
         assert_eq!(budget.share(ONE), 2 * SMALLEST);
         budget.raise(ONE, &mut rings[0]);
         assert_eq!(rings[0].limit(), 8 * SMALLEST);
+        let left = budget.left;
+        budget.lower(ONE, &mut rings[0], 2 * SMALLEST);
+        assert_eq!(rings[0].limit(), 2 * SMALLEST);
+        assert_eq!(budget.left, left + 6 * SMALLEST);
         for _ in 0..1_000 {
             budget.add(ONE);
         }

@@ -89,7 +89,7 @@ pub struct Flow {
     readable: bool,
     writable: bool,
 
-    to_host: Ring,
+    pub(super) to_host: Ring,
     /// Up to here everything of the guest was taken.
     pub(super) taken: u32,
     /// Up to here the guest may send.
@@ -114,7 +114,7 @@ pub struct Flow {
     pub(super) host_ended: bool,
     /// The number of the end, once it was sent.
     pub(super) end_at: Option<u32>,
-    moved_in: usize,
+    pub(super) moved_in: usize,
     /// The host's connection broke: what it said goes to the guest yet, and then the reset.
     pub(super) host_broken: bool,
 
@@ -189,22 +189,22 @@ impl Flow {
 
     /// The window to tell, scaled down, which is kept as told. In the first segment it is not scaled.
     pub fn tell_window(&mut self, first: bool) -> u16 {
-        let shift = match first {
-            true => 0,
-            false => self.shift().unwrap_or(0),
-        };
-        // What was told stays told, also where the share has become less: the guest counts on it, and there is room for it.
-        let told = match self.guest_ended {
-            true => 0,
-            false => distance(self.edge, self.taken),
-        };
-        let room = self.to_host.room_within(self.share).max(told);
+        let shift = self.shift().filter(|_| !first).unwrap_or(0);
+        let room = self.to_host.room_within(self.share).max(self.told());
         let window = u16::try_from(room >> shift).unwrap_or(u16::MAX);
         let edge = self.taken.wrapping_add(u32::from(window) << shift);
         if before(self.edge, edge) {
             self.edge = edge;
         }
         window
+    }
+
+    /// Bytes that the guest was told it may send yet. It counts on them, and there is room, also where the share is less now.
+    pub fn told(&self) -> usize {
+        match self.guest_ended {
+            true => 0,
+            false => distance(self.edge, self.taken),
+        }
     }
 
     /// Takes a segment of the guest.

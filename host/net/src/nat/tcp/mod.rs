@@ -10,6 +10,7 @@ mod budget;
 mod failure;
 mod flow;
 mod output;
+mod reclaim;
 mod segment;
 mod sequence;
 mod silence;
@@ -55,6 +56,8 @@ pub struct Tcp {
     /// Of the connections that are being made.
     connecting: Holders,
     budget: Budget,
+    /// When memory was taken back last.
+    reclaimed: Instant,
     random: RandomState,
     began: Instant,
 }
@@ -62,6 +65,7 @@ pub struct Tcp {
 impl Tcp {
     /// None yet, and `most` at a time, of which `most_connecting` are being made.
     pub fn new(most: usize, most_connecting: usize) -> Self {
+        let now = Instant::now();
         Self {
             flows: HashMap::new(),
             by_ends: HashMap::new(),
@@ -71,8 +75,9 @@ impl Tcp {
             most_connecting,
             connecting: Holders::default(),
             budget: Budget::new(MEMORY, SHARED),
+            reclaimed: now,
             random: RandomState::new(),
-            began: Instant::now(),
+            began: now,
         }
     }
 
@@ -226,6 +231,12 @@ impl Tcp {
         }
     }
 
+    /// Has so much memory, as if no connection had been.
+    #[cfg(test)]
+    pub fn lend(&mut self, memory: usize) {
+        self.budget = Budget::new(memory, SHARED);
+    }
+
     /// Lets all connections that are being made fail, as if the system had said so.
     #[cfg(test)]
     pub fn break_off(&mut self, error: &std::io::Error, around: &mut Around<'_>) {
@@ -264,6 +275,7 @@ impl Tcp {
     /// Sends what everybody who changed owes, as far as the guest has room for frames. The order in which they wait is kept:
     /// who has just been heard of is served by what is there after those who wait already.
     pub fn flush(&mut self, around: &mut Around<'_>) {
+        self.reclaim(around.now);
         while let Some(token) = self.dirty.pop_front() {
             let Some(flow) = self.flows.get_mut(&token) else {
                 continue;

@@ -8,7 +8,7 @@ use lighter_protocol::link;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
-use super::super::ring::LARGEST;
+use super::super::ring::{LARGEST, SMALLEST};
 use super::super::tcp::{SHARED, SHIFT};
 use super::guest::World;
 
@@ -306,6 +306,45 @@ fn connections_that_wait_for_room_are_served_in_turn() {
     });
     let least = taken.iter().min().unwrap();
     assert!(least * 4 > EACH * 3, "{taken:?}");
+}
+
+/// Has the guest take so much of what the host sends.
+fn receive(world: &mut World, (handle, host): &mut (SocketHandle, TcpStream), total: usize) {
+    let (mut sent, mut taken) = (0, 0);
+    let content = vec![0; total];
+    world.until("all of it", |world| {
+        if let Ok(count) = host.write(&content[sent..]) {
+            sent += count;
+        }
+        let read = |bytes: &mut [u8]| (bytes.len(), bytes.len());
+        taken += world.tcp(*handle).recv(read).unwrap();
+        taken == total
+    });
+}
+
+/// A container that keeps connections for later would else be slow with every new one.
+#[test]
+fn memory_of_connections_that_are_quiet_is_there_for_others() {
+    const LENT: usize = 64 * SMALLEST;
+    let mut world = World::new();
+    world.nat.tcp.lend(LENT);
+    let mut first = connected(&mut world, false, 1 << 20);
+    receive(&mut world, &mut first, LENT);
+    let mut second = connected(&mut world, false, 1 << 20);
+    receive(&mut world, &mut second, LENT);
+    world.flush_after(Duration::from_secs(2));
+    receive(&mut world, &mut second, LENT);
+    // What the guest does not acknowledge is what a ring may hold.
+    let (before, mut sent) = (world.link.sent, 0);
+    for _ in 0..1_000 {
+        if let Ok(count) = second.1.write(&[0; 16 * SMALLEST][sent..]) {
+            sent += count;
+        }
+        world.hear();
+        world.flush();
+    }
+    assert!(world.link.sent - before >= 16 * SMALLEST);
+    receive(&mut world, &mut first, LENT);
 }
 
 /// One of many that may have more of what it sends under way than the others takes their part of the processor.
