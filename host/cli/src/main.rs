@@ -84,6 +84,9 @@ fn refuse(error: &clap::Error, printer: &Printer) -> Code {
     }
 }
 
+/// Docker's words for building images.
+const BUILDS: [&str; 2] = ["build", "buildx"];
+
 fn usage_error(error: &clap::Error) -> CliError {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
     let text = |kind| match error.get(kind) {
@@ -111,6 +114,11 @@ fn usage_error(error: &clap::Error) -> CliError {
             _ => text(ContextKind::SuggestedSubcommand),
         };
         let error = CliError::new(format!("there is no command `{above} {name}`"));
+        if above == "lighter" && BUILDS.contains(&&*name) {
+            return error.with_hint(
+                "Lighter builds no images yet: `lighter pull` and `lighter load` bring those that were built elsewhere",
+            );
+        }
         return error.with_hint(match near {
             Some(near) => format!("did you mean `{above} {near}`?"),
             None => format!("see all commands with `{above} --help`"),

@@ -35,6 +35,7 @@ fn wrong_command_lines_say_what_is_wrong_and_what_next() {
         &[],
         &["frob"],
         &["statr"],
+        &["build", "."],
         &["run"],
         &["run", "--memroy", "1g", "busybox"],
         &["run", "--gpus", "all", "busybox"],

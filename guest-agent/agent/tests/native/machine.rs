@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lighter_protocol::{
     BootSettings, Decoder, EngineState, Health, Hello, Message, Refused, Secret, VERSION, Welcome,
 };
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// Programs of other packages, which `cargo test -p lighter-agent` does not build.
 fn program(package: &str, name: &str) -> PathBuf {
@@ -135,8 +137,11 @@ impl Machine {
                 None => std::thread::yield_now(),
             }
         };
-        let raw = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
+        let raw = Pid::from_raw(pid).unwrap();
+        let gone = pidfd_open(raw, PidfdFlags::empty()).unwrap();
+        kill_process(raw, Signal::KILL).unwrap();
+        // To its last thread: one that is just taking a connection takes it along.
+        poll(&mut [PollFd::new(&gone, PollFlags::IN)], None).unwrap();
         while self.agent_pid().is_none_or(|now| now == pid) {
             std::thread::yield_now();
         }
