@@ -26,6 +26,8 @@ struct Held {
     connections: usize,
     /// Bytes that their rings have grown by.
     grown: usize,
+    /// What each ring may have at most since memory was short.
+    most: Option<usize>,
 }
 
 impl Budget {
@@ -43,7 +45,9 @@ impl Budget {
     /// One connection of `source` more.
     pub fn add(&mut self, source: IpAddr) {
         self.connections += 1;
-        self.sources.entry(source).or_default().connections += 1;
+        let held = self.sources.entry(source).or_default();
+        held.connections += 1;
+        held.most = None;
     }
 
     /// One of `source` that had these rings less.
@@ -57,6 +61,7 @@ impl Budget {
         if let Some(held) = self.sources.get_mut(&source) {
             held.connections -= 1;
             held.grown -= grown;
+            held.most = None;
             if held.connections == 0 {
                 self.sources.remove(&source);
             }
@@ -71,18 +76,27 @@ impl Budget {
         of_all.max(of_its_own).clamp(SMALLEST, LARGEST)
     }
 
-    /// Doubles a ring of `source` if it is within its share then, and what is left is as much as `source` has then.
+    /// The largest ring that connections of `source` may have: within their share, and the same for all of both ways where
+    /// memory was short.
+    pub fn largest(&self, source: IpAddr) -> usize {
+        let most = self.sources.get(&source).and_then(|held| held.most);
+        let most = most.unwrap_or(LARGEST).min(self.share(source));
+        1 << most.max(SMALLEST).ilog2()
+    }
+
+    /// Doubles a ring of `source` if it may be as large then, and what is left is as much as `source` has.
     pub fn raise(&mut self, source: IpAddr, ring: &mut Ring) {
         let before = ring.limit();
-        let share = self.share(source);
+        let largest = self.largest(source);
         let Some(held) = self.sources.get_mut(&source) else {
             return;
         };
-        if 2 * before > share {
+        if 2 * before > largest {
             return;
         }
         if held.grown + before > self.left {
             self.is_short = true;
+            held.most = Some((self.left + held.grown) / 2 / (2 * held.connections));
             return;
         }
         ring.raise_limit();
@@ -166,6 +180,35 @@ mod tests {
         }
         let limits: Vec<_> = rings.iter().map(Ring::limit).collect();
         assert_eq!(limits, [4 * SMALLEST; 4]);
+    }
+
+    /// The first would else have all, for as long as they use it.
+    #[test]
+    fn where_memory_is_short_rings_of_both_ways_come_to_the_same() {
+        let mut budget = Budget::new(80 * SMALLEST, 64 * SMALLEST);
+        let mut rings: Vec<_> = (0..8).map(|_| Ring::new()).collect();
+        (0..4).for_each(|_| budget.add(ONE));
+        let grow = |budget: &mut Budget, rings: &mut [Ring]| {
+            for ring in rings {
+                for _ in 0..4 {
+                    budget.raise(ONE, ring);
+                }
+            }
+        };
+        grow(&mut budget, &mut rings);
+        assert!(budget.was_short());
+        assert!(rings[0].limit() > rings[7].limit());
+        let largest = budget.largest(ONE);
+        for ring in &mut rings {
+            budget.lower(ONE, ring, largest);
+        }
+        grow(&mut budget, &mut rings);
+        assert!(!budget.was_short());
+        for ring in &rings {
+            assert_eq!(ring.limit(), 4 * SMALLEST);
+        }
+        budget.add(ONE);
+        assert_eq!(budget.largest(ONE), 8 * SMALLEST);
     }
 
     #[test]

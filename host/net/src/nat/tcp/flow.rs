@@ -25,6 +25,7 @@ use super::output::AHEAD;
 use super::segment::{Ends, Segment};
 use super::sequence::{before, distance};
 use super::silence::Silence;
+use super::turns::Place;
 
 /// By how many bits our windows are shifted: the largest ring fits.
 pub const SHIFT: u8 = 7;
@@ -80,10 +81,7 @@ pub struct Flow {
     pub(super) silence: Silence,
     /// It is one for names.
     pub(super) asked: Option<Box<Asked>>,
-    /// It waits for its turn to send, in a queue.
-    pub(super) dirty: bool,
-    /// Bytes of content that it sent in this turn.
-    pub(super) turn: usize,
+    pub(super) place: Place,
     /// Bytes that it may have under way, each way.
     pub(super) share: usize,
     readable: bool,
@@ -145,8 +143,7 @@ impl Flow {
             deadline: None,
             silence: Silence::new(now),
             asked: None,
-            dirty: false,
-            turn: 0,
+            place: Place::default(),
             share: LARGEST,
             readable: false,
             writable: false,

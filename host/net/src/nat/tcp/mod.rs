@@ -1,8 +1,8 @@
 //! Connections of the guest: each is ended here, and one of the host stands for it.
 //!
 //! Called by the NAT with segments, events of sockets and deadlines. Nothing is answered at once: whoever
-//! changed is put in line, and [`Tcp::flush`] sends at the end of a batch what each one owes then, so that
-//! many segments are acknowledged by one. Where there are as many as there may be, one that was silent for long ends for
+//! changed is put in line, and [`Tcp::flush`] sends at the end of a batch what each one owes then, as far as the guest has
+//! room, so that many segments are acknowledged by one. Where there are as many as there may be, one that was silent for long ends for
 //! a new one of whoever has fewer; nobody has one for whoever has most.
 
 mod asked;
@@ -14,8 +14,9 @@ mod reclaim;
 mod segment;
 mod sequence;
 mod silence;
+mod turns;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -33,13 +34,13 @@ use failure::Failure;
 #[cfg(test)]
 pub use flow::SHIFT;
 use flow::{Flow, State, Verdict};
-use output::Sent;
 use segment::{Ends, Segment};
+use turns::Lines;
 
 /// Bytes that all rings together may grow by.
 const MEMORY: usize = 512 << 20;
-/// Bytes each way that connections may have under way together where they are many: each has the same part of it, and
-/// the smallest ring at least. Else those that came first would be ahead for ever. With less than this, a thousand carry less.
+/// Bytes each way that connections may have under way together where they are many: each has the largest ring within its
+/// part, and the smallest at least. Else those that came first would be ahead for ever. With less than this, a thousand carry less.
 pub const SHARED: usize = 256 << 20;
 
 /// All connections.
@@ -47,9 +48,7 @@ pub const SHARED: usize = 256 << 20;
 pub struct Tcp {
     flows: HashMap<Token, Flow>,
     by_ends: HashMap<Ends, Token>,
-    /// Those that may have to send something, in the order of their turns. Where the guest has no room, the first waits for
-    /// it and all others behind it.
-    dirty: VecDeque<Token>,
+    lines: Lines,
     most: usize,
     holders: Holders,
     most_connecting: usize,
@@ -69,7 +68,7 @@ impl Tcp {
         Self {
             flows: HashMap::new(),
             by_ends: HashMap::new(),
-            dirty: VecDeque::new(),
+            lines: Lines::default(),
             most,
             holders: Holders::default(),
             most_connecting,
@@ -246,15 +245,6 @@ impl Tcp {
         }
     }
 
-    fn line_up(&mut self, token: Token) {
-        if let Some(flow) = self.flows.get_mut(&token)
-            && !flow.dirty
-        {
-            flow.dirty = true;
-            self.dirty.push_back(token);
-        }
-    }
-
     fn remove(&mut self, token: Token, abruptly: bool, around: &mut Around<'_>) {
         let Some(mut flow) = self.flows.remove(&token) else {
             return;
@@ -270,39 +260,6 @@ impl Tcp {
                 socket2::SockRef::from(&flow.socket).set_linger(Some(std::time::Duration::ZERO));
         }
         let _ = around.registry.deregister(&mut flow.socket);
-    }
-
-    /// Sends what everybody who changed owes, as far as the guest has room for frames. The order in which they wait is kept:
-    /// who has just been heard of is served by what is there after those who wait already.
-    pub fn flush(&mut self, around: &mut Around<'_>) {
-        self.reclaim(around.now);
-        while let Some(token) = self.dirty.pop_front() {
-            let Some(flow) = self.flows.get_mut(&token) else {
-                continue;
-            };
-            flow.dirty = false;
-            flow.share = self.budget.share(flow.ends.guest.ip());
-            let sent = output::output(flow, around.wire, around.plan);
-            if sent == Sent::Starved {
-                // It goes on with its turn.
-                flow.dirty = true;
-                self.dirty.push_front(token);
-                return;
-            }
-            flow.turn = 0;
-            if sent == Sent::Reset || flow.is_over() {
-                self.remove(token, sent == Sent::Reset, around);
-                continue;
-            }
-            let overdue = flow.overdue(around.now);
-            let mut old = flow.deadline;
-            around.timers.set(token, &mut old, overdue);
-            flow.deadline = old;
-            if sent == Sent::Turn {
-                flow.dirty = true;
-                self.dirty.push_back(token);
-            }
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use smoltcp::wire::TcpControl;
 
 use super::super::frame::Wire;
 use super::super::plan::Plan;
+use super::Around;
 use super::flow::{Flow, State};
 use super::segment::{self, Head};
 use super::sequence::distance;
@@ -45,6 +46,25 @@ pub fn output(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
     }
     match flow.owes_answer {
         true => acknowledge(flow, wire, plan),
+        false => Sent::All,
+    }
+}
+
+/// Content that one has which was not sent, in bytes; none before the guest knows the connection.
+pub fn unsent(flow: &Flow) -> usize {
+    match flow.state {
+        State::Open => {
+            let sent = distance(flow.next, flow.oldest);
+            flow.to_guest.len().saturating_sub(sent)
+        }
+        State::Connecting | State::Answering => 0,
+    }
+}
+
+/// Acknowledges what was taken, where the content that would say so has to wait.
+pub fn answers(flow: &mut Flow, waits: bool, around: &mut Around<'_>) -> Sent {
+    match waits && flow.owes_answer {
+        true => acknowledge(flow, around.wire, around.plan),
         false => Sent::All,
     }
 }
@@ -104,7 +124,7 @@ fn content(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
         if count == 0 || (count < mss && count < unsent && sent > 0) {
             return Sent::All;
         }
-        if flow.turn >= TURN {
+        if flow.place.sent >= TURN {
             return Sent::Turn;
         }
         let control = match count == unsent {
@@ -119,7 +139,7 @@ fn content(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
         flow.probe = false;
         flow.owes_answer = false;
         flow.sent_to(flow.next.wrapping_add(count as u32));
-        flow.turn += count;
+        flow.place.sent += count;
     }
 }
 
@@ -141,6 +161,7 @@ fn first(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan, most: usize) -> bool
             return false;
         }
         flow.owes_answer = false;
+        flow.place.sent += count;
     }
     flow.lacks_first = false;
     true

@@ -1,5 +1,5 @@
 //! Memory that connections have and others lack: what grew while there was enough of it is given back by those that are
-//! quiet, and by those that have more than their share since there are more of them.
+//! quiet, and by those that have more than others of their container may have.
 //!
 //! Called by the table of connections at each round. A window that the guest was told of is never taken back: rings for the
 //! host get smaller only as the guest uses it up.
@@ -33,8 +33,7 @@ fn give_back(flow: &mut Flow, budget: &mut Budget, now: Instant) {
     let is_quiet = flow.to_guest.is_empty() && now >= flow.silence.heard() + QUIET;
     let most = match is_quiet {
         true => 0,
-        // The largest ring within it.
-        false => 1 << budget.share(source).ilog2(),
+        false => budget.largest(source),
     };
     budget.lower(source, &mut flow.to_guest, most);
     flow.moved_in = 0;

@@ -1,6 +1,6 @@
 //! Tables that are full, and who has what of them then. The limits are small: a test has few descriptors.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -23,10 +23,12 @@ const SMALL: Limits = Limits {
 const GREEDY: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 2);
 const MODEST: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 3);
 
+const TCP_FLAGS: usize = 47;
+const RESET: u8 = 4;
+
 /// Whether the guest is told that a connection is refused, or over.
 fn is_reset(frame: &[u8]) -> bool {
-    const RESET: u8 = 4;
-    frame[23] == 6 && frame[47] & RESET != 0
+    frame[23] == 6 && frame[TCP_FLAGS] & RESET != 0
 }
 
 #[test]
@@ -108,6 +110,33 @@ fn connections_that_are_over_count_no_more() {
         drop(host);
         world.until("its end", |world| world.nat.counts().tcp == 0);
     }
+}
+
+/// A guest that takes no more frames is owed an answer for ever, and everybody behind it.
+#[test]
+fn connections_that_come_and_go_while_a_guest_has_no_room_are_not_kept() {
+    let mut world = World::with(SMALL);
+    let (handle, mut host) = connected(&mut world, false, 1_000);
+    world.link.room = Some(0);
+    world.tcp(handle).send_slice(b"x").unwrap();
+    world.step(Duration::from_millis(1));
+    assert_eq!(world.nat.tcp.lined_up(), 1);
+    let (_listener, port) = listener(false);
+    let to = SocketAddr::new(link::HOST_V4.into(), port);
+    for from in 0..1_000 {
+        let mut frame = begin(20_000 + from, to);
+        world.nat_takes(&frame);
+        world.nat_takes(&frame);
+        frame[TCP_FLAGS] = RESET;
+        world.nat_takes(&frame);
+    }
+    assert_eq!(world.nat.counts().tcp, 1);
+    let lined_up = world.nat.tcp.lined_up();
+    assert!(lined_up < 100, "{lined_up}");
+    world.link.room = None;
+    host.write_all(b"y").unwrap();
+    world.until("what the host said", |world| world.tcp(handle).can_recv());
+    assert_eq!(host.read(&mut [0; 16]).unwrap(), 1);
 }
 
 #[test]

@@ -308,6 +308,55 @@ fn connections_that_wait_for_room_are_served_in_turn() {
     assert!(least * 4 > EACH * 3, "{taken:?}");
 }
 
+/// A guest whose answers are late sends again, and a request is not to wait for a thousand transfers.
+#[test]
+fn answers_and_little_content_do_not_wait_behind_transfers() {
+    const SOON: usize = 8;
+    let mut world = World::new();
+    let (asks, mut answers) = connected(&mut world, false, 64 << 10);
+    let (sends, _host) = connected(&mut world, false, 64 << 10);
+    let mut transfers: Vec<_> = (0..20)
+        .map(|_| connected(&mut world, false, 1 << 20))
+        .collect();
+    world.link.room = Some(1);
+    let content = vec![0; 256 << 10];
+    let mut steps = |world: &mut World, what: &str, so: &mut dyn FnMut(&mut World) -> bool| {
+        let mut count = 0;
+        world.until(what, |world| {
+            for (handle, host) in &mut transfers {
+                let _ = host.write(&content);
+                let read = |bytes: &mut [u8]| (bytes.len(), ());
+                world.tcp(*handle).recv(read).unwrap();
+            }
+            count += 1;
+            so(world)
+        });
+        count
+    };
+    // Until all of them wait for room.
+    let mut left = 200;
+    steps(&mut world, "transfers", &mut |_| {
+        left -= 1;
+        left == 0
+    });
+    let (_listener, port) = listener(false);
+    let begins = world.connect((V4, port), 1_000);
+    let count = steps(&mut world, "a connection", &mut |world| {
+        world.tcp(begins).state() == State::Established
+    });
+    assert!(count < SOON, "a connection after {count} frames");
+    world.tcp(sends).send_slice(&[0; 1_000]).unwrap();
+    let count = steps(&mut world, "an answer", &mut |world| {
+        world.tcp(sends).send_queue() == 0
+    });
+    assert!(count < SOON, "an answer after {count} frames");
+    answers.write_all(b"reply").unwrap();
+    let count = steps(&mut world, "a reply", &mut |world| {
+        world.tcp(asks).can_recv()
+    });
+    assert!(count < SOON, "a reply after {count} frames");
+}
+
 /// Has the guest take so much of what the host sends.
 fn receive(world: &mut World, (handle, host): &mut (SocketHandle, TcpStream), total: usize) {
     let (mut sent, mut taken) = (0, 0);
@@ -337,13 +386,13 @@ fn memory_of_connections_that_are_quiet_is_there_for_others() {
     // What the guest does not acknowledge is what a ring may hold.
     let (before, mut sent) = (world.link.sent, 0);
     for _ in 0..1_000 {
-        if let Ok(count) = second.1.write(&[0; 16 * SMALLEST][sent..]) {
+        if let Ok(count) = second.1.write(&[0; 8 * SMALLEST][sent..]) {
             sent += count;
         }
         world.hear();
         world.flush();
     }
-    assert!(world.link.sent - before >= 16 * SMALLEST);
+    assert!(world.link.sent - before >= 8 * SMALLEST);
     receive(&mut world, &mut first, LENT);
 }
 
