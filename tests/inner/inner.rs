@@ -48,22 +48,35 @@ const GROUP: &str = "/sys/fs/cgroup";
 fn serve(program: &str, rest: &[&str]) -> io::Result<()> {
     let own = format!("{GROUP}/daemon");
     fs::create_dir(&own)?;
+    let all = fs::read_to_string(format!("{GROUP}/cgroup.controllers"))?;
+    for controller in all.split_whitespace() {
+        loop {
+            leave(&own)?;
+            match fs::write(
+                format!("{GROUP}/cgroup.subtree_control"),
+                format!("+{controller}"),
+            ) {
+                // Somebody came meanwhile, to ask whether the engine listens.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                done => break done?,
+            }
+        }
+    }
+    Err(Command::new(program).args(rest).exec())
+}
+
+/// Has all processes of the group go to this one.
+fn leave(own: &str) -> io::Result<()> {
     loop {
         let here = fs::read_to_string(format!("{GROUP}/cgroup.procs"))?;
         if here.trim().is_empty() {
-            break;
+            return Ok(());
         }
         for process in here.lines() {
             // One that has ended meanwhile is gone from the list.
             let _ = fs::write(format!("{own}/cgroup.procs"), process);
         }
     }
-    let all = fs::read_to_string(format!("{GROUP}/cgroup.controllers"))?;
-    for controller in all.split_whitespace() {
-        let file = format!("{GROUP}/cgroup.subtree_control");
-        fs::write(file, format!("+{controller}"))?;
-    }
-    Err(Command::new(program).args(rest).exec())
 }
 
 /// Longest until the engine listens.
