@@ -11,6 +11,7 @@ use lighter_protocol::{
     BootSettings, Decoder, EngineState, Health, Hello, Message, Refused, Secret, VERSION, Welcome,
 };
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// Programs of other packages, which `cargo test -p lighter-agent` does not build.
@@ -141,7 +142,7 @@ impl Machine {
         let gone = pidfd_open(raw, PidfdFlags::empty()).unwrap();
         kill_process(raw, Signal::KILL).unwrap();
         // To its last thread: one that is just taking a connection takes it along.
-        poll(&mut [PollFd::new(&gone, PollFlags::IN)], None).unwrap();
+        retry_on_intr(|| poll(&mut [PollFd::new(&gone, PollFlags::IN)], None)).unwrap();
         while self.agent_pid().is_none_or(|now| now == pid) {
             std::thread::yield_now();
         }

@@ -68,23 +68,29 @@ impl Budget {
         }
     }
 
-    /// Bytes that each of `source` may have under way: the same part for all, or that of its container where it has few.
+    /// Bytes that each of `source` may have under way: the largest ring within the same part for all, or within that of its
+    /// container where it has few.
     pub fn share(&self, source: IpAddr) -> usize {
         let own = self.sources.get(&source).map_or(0, |held| held.connections);
         let of_all = self.shared / self.connections.max(1);
         let of_its_own = self.shared / self.sources.len().max(1) / own.max(1);
-        of_all.max(of_its_own).clamp(SMALLEST, LARGEST)
+        doubling(of_all.max(of_its_own))
     }
 
-    /// The largest ring that connections of `source` may have: within their share, and the same for all of both ways where
-    /// memory was short.
+    /// The largest ring that connections of `source` may have: their share, or less where memory was short, and then the same
+    /// for all rings of both ways.
     pub fn largest(&self, source: IpAddr) -> usize {
         let most = self.sources.get(&source).and_then(|held| held.most);
-        let most = most.unwrap_or(LARGEST).min(self.share(source));
-        1 << most.max(SMALLEST).ilog2()
+        most.map_or(LARGEST, doubling).min(self.share(source))
     }
 
-    /// Doubles a ring of `source` if it may be as large then, and what is left is as much as `source` has.
+    /// Whether a ring of `source` could not grow for want of memory since it had a connection more or less.
+    pub fn is_short_of(&self, source: IpAddr) -> bool {
+        let held = self.sources.get(&source);
+        held.is_some_and(|held| held.most.is_some())
+    }
+
+    /// Doubles a ring of `source` if it may be as large then, and what is left before is as much as `source` has after.
     pub fn raise(&mut self, source: IpAddr, ring: &mut Ring) {
         let before = ring.limit();
         let largest = self.largest(source);
@@ -104,7 +110,7 @@ impl Budget {
         self.left -= ring.limit() - before;
     }
 
-    /// Has a ring of `source` hold no more than `most`, or what is in it.
+    /// Has a ring of `source` hold no more than the first doubling that is `most`, or as much as is in it.
     pub fn lower(&mut self, source: IpAddr, ring: &mut Ring, most: usize) {
         let before = ring.limit();
         ring.lower_limit(most);
@@ -119,6 +125,11 @@ impl Budget {
     pub fn was_short(&mut self) -> bool {
         std::mem::take(&mut self.is_short)
     }
+}
+
+/// The largest ring within so many bytes.
+fn doubling(within: usize) -> usize {
+    1 << within.clamp(SMALLEST, LARGEST).ilog2()
 }
 
 #[cfg(test)]
@@ -172,7 +183,7 @@ mod tests {
         let mut budget = Budget::new(32 * SMALLEST, 4 * 7 * SMALLEST);
         let mut rings: Vec<_> = (0..4).map(|_| Ring::new()).collect();
         rings.iter().for_each(|_| budget.add(ONE));
-        assert_eq!(budget.share(ONE), 7 * SMALLEST);
+        assert_eq!(budget.share(ONE), 4 * SMALLEST);
         for ring in &mut rings {
             for _ in 0..4 {
                 budget.raise(ONE, ring);

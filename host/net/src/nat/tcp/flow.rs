@@ -96,7 +96,7 @@ pub struct Flow {
     guest_ended: bool,
     /// So was the host told.
     host_told: bool,
-    moved_out: usize,
+    pub(super) moved_out: usize,
 
     pub(super) to_guest: Ring,
     /// Up to here the guest has everything; the ring begins here.
@@ -601,6 +601,7 @@ mod tests {
     use socket2::{Domain, Type};
 
     use super::super::super::ring::SMALLEST;
+    use super::super::reclaim::give_back;
     use super::*;
 
     /// A connection as the guest has just begun it.
@@ -665,6 +666,38 @@ mod tests {
         assert_eq!(flow.to_guest.len(), AHEAD + 1000);
         drop(flow);
         talks.join().unwrap();
+    }
+
+    #[test]
+    fn memory_is_given_back_as_far_as_it_is_not_promised() {
+        let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = host.local_addr().unwrap();
+        let source = remote.ip();
+        let mut flow = begun(TcpStream::connect(remote).unwrap(), remote);
+        let now = flow.silence.heard();
+        let later = now + Duration::from_secs(2);
+        let mut budget = Budget::new(64 * SMALLEST, LARGEST);
+        budget.add(source);
+        for _ in 0..4 {
+            budget.raise(source, &mut flow.to_host);
+        }
+        // Half of it is told of.
+        flow.share = 8 * SMALLEST;
+        flow.tell_window(false);
+        for _ in 0..8 {
+            budget.raise(source, &mut flow.to_guest);
+        }
+        let limits = |flow: &Flow| flow.rings().map(|ring| ring.limit() / SMALLEST);
+        assert_eq!(limits(&flow), [16, 16]);
+        assert!(budget.is_short_of(source));
+        give_back(&mut flow, &mut budget, now);
+        assert_eq!(limits(&flow), [16, 16], "it has what it may have");
+        flow.to_guest.push(&[0; 3 * SMALLEST]);
+        give_back(&mut flow, &mut budget, later);
+        assert_eq!(limits(&flow), [16, 16], "it is not quiet");
+        flow.to_guest.consume(3 * SMALLEST);
+        give_back(&mut flow, &mut budget, later);
+        assert_eq!(limits(&flow), [8, 1], "what was told stays");
     }
 
     /// A guest that was told of no room at all asks only when its patience ends.

@@ -1,8 +1,8 @@
-//! Memory that connections have and others lack: what grew while there was enough of it is given back by those that are
-//! quiet, and by those that have more than others of their container may have.
+//! Memory that some connections of a container have and others of it lack: it is given back by those that are quiet, and by
+//! those that have more than all could have.
 //!
-//! Called by the table of connections at each round. A window that the guest was told of is never taken back: rings for the
-//! host get smaller only as the guest uses it up.
+//! Called by the table of connections at each round. A window that the guest was told of is never taken back: a ring for the
+//! host gets smaller only as the guest uses its window up, and one that ended with a wide window keeps it.
 
 use std::time::{Duration, Instant};
 
@@ -28,15 +28,24 @@ impl Tcp {
     }
 }
 
-fn give_back(flow: &mut Flow, budget: &mut Budget, now: Instant) {
+/// Has rings of a connection hold no more than they need, where those of its container lack memory.
+pub(super) fn give_back(flow: &mut Flow, budget: &mut Budget, now: Instant) {
     let source = flow.ends.guest.ip();
+    if !budget.is_short_of(source) {
+        return;
+    }
     let is_quiet = flow.to_guest.is_empty() && now >= flow.silence.heard() + QUIET;
     let most = match is_quiet {
         true => 0,
         false => budget.largest(source),
     };
-    budget.lower(source, &mut flow.to_guest, most);
-    flow.moved_in = 0;
-    let told = flow.told() + flow.to_host.len();
-    budget.lower(source, &mut flow.to_host, most.max(told));
+    if flow.to_guest.limit() > most {
+        budget.lower(source, &mut flow.to_guest, most);
+        flow.moved_in = 0;
+    }
+    let most = most.max(flow.told() + flow.to_host.len());
+    if flow.to_host.limit() > most {
+        budget.lower(source, &mut flow.to_host, most);
+        flow.moved_out = 0;
+    }
 }
