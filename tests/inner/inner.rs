@@ -48,6 +48,7 @@ const GROUP: &str = "/sys/fs/cgroup";
 fn serve(program: &str, rest: &[&str]) -> io::Result<()> {
     let own = format!("{GROUP}/daemon");
     fs::create_dir(&own)?;
+    let limit = Instant::now() + PATIENCE;
     let all = fs::read_to_string(format!("{GROUP}/cgroup.controllers"))?;
     for controller in all.split_whitespace() {
         loop {
@@ -57,7 +58,8 @@ fn serve(program: &str, rest: &[&str]) -> io::Result<()> {
                 format!("+{controller}"),
             ) {
                 // Somebody came meanwhile, to ask whether the engine listens.
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < limit => {}
                 done => break done?,
             }
         }
@@ -79,7 +81,7 @@ fn leave(own: &str) -> io::Result<()> {
     }
 }
 
-/// Longest until the engine listens.
+/// Longest until the engine runs, and until it listens.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Connects as soon as somebody listens.

@@ -50,12 +50,16 @@ pub fn output(flow: &mut Flow, wire: &mut dyn Wire, plan: &Plan) -> Sent {
     }
 }
 
-/// Content that one has which was not sent, in bytes; none before the guest knows the connection.
+/// Content that one has to send, in bytes, what the guest lacks of it included; none before the guest knows the connection.
 pub fn unsent(flow: &Flow) -> usize {
     match flow.state {
         State::Open => {
             let sent = distance(flow.next, flow.oldest);
-            flow.to_guest.len().saturating_sub(sent)
+            let again = match flow.lacks_first {
+                true => sent.min(flow.to_guest.len()).min(LONGEST),
+                false => 0,
+            };
+            flow.to_guest.len().saturating_sub(sent) + again
         }
         State::Connecting | State::Answering => 0,
     }

@@ -1,5 +1,5 @@
-//! Memory that some connections of a container have and others of it lack: it is given back by those that are quiet, and by
-//! those that have more than all could have.
+//! Memory that some connections have and others lack: it is given back by those that are quiet, and by those that have more
+//! than all of their container could have.
 //!
 //! Called by the table of connections at each round. A window that the guest was told of is never taken back: a ring for the
 //! host gets smaller only as the guest uses its window up, and one that ended with a wide window keeps it.
@@ -28,13 +28,13 @@ impl Tcp {
     }
 }
 
-/// Has rings of a connection hold no more than they need, where those of its container lack memory.
+/// Has rings of a connection hold no more than they need, or where those of its container lack memory than these have.
 pub(super) fn give_back(flow: &mut Flow, budget: &mut Budget, now: Instant) {
     let source = flow.ends.guest.ip();
-    if !budget.is_short_of(source) {
+    let is_quiet = flow.to_guest.is_empty() && now >= flow.silence.heard() + QUIET;
+    if !is_quiet && !budget.is_short_of(source) {
         return;
     }
-    let is_quiet = flow.to_guest.is_empty() && now >= flow.silence.heard() + QUIET;
     let most = match is_quiet {
         true => 0,
         false => budget.largest(source),

@@ -7,7 +7,7 @@
 //!
 //! Content waits in one line: whoever has sent goes behind all others, and where there is no room the first waits for it.
 //! Answers (of a connection that is made, of what was taken, of an end) do not wait behind the content of others, nor does the
-//! little that one has who has not had a turn for as long as the first has waited: a guest whose answers are late sends
+//! little that one has who has had no turn, if ever, since the first began to wait: a guest whose answers are late sends
 //! again, and a request is not behind a thousand transfers. Called by the table of connections.
 
 use std::collections::{HashMap, VecDeque};
@@ -59,7 +59,7 @@ impl Tcp {
     /// Sends what everybody owes, as far as the guest has room for frames.
     pub fn flush(&mut self, around: &mut Around<'_>) {
         self.reclaim(around.now);
-        // Else all that is owed goes with what follows.
+        // Else what is owed goes with what follows.
         let is_full = !self.lines.waiting.is_empty();
         while let Some(token) = self.lines.changed.pop_front() {
             if self.look_at(token, is_full, around) == Sent::Starved {
@@ -77,7 +77,23 @@ impl Tcp {
                     flow.place.is_waiting = true;
                 }
                 self.lines.waiting.push_front(token);
+                if !is_full {
+                    self.line_up_answers();
+                }
                 return;
+            }
+        }
+    }
+
+    /// Has those looked at again that wait with an answer, since there was no room for all.
+    fn line_up_answers(&mut self) {
+        for token in &self.lines.waiting {
+            if let Some(flow) = self.flows.get_mut(token)
+                && flow.owes_answer
+                && !flow.place.is_changed
+            {
+                flow.place.is_changed = true;
+                self.lines.changed.push_back(*token);
             }
         }
     }
@@ -89,6 +105,7 @@ impl Tcp {
             return Sent::All;
         };
         flow.place.is_changed = false;
+        flow.share = self.budget.share(flow.ends.guest.ip());
         let unsent = output::unsent(flow);
         if unsent == 0 {
             return self.send(token, around);
@@ -116,9 +133,9 @@ impl Tcp {
 
     /// Since which turn the first waits.
     fn first_waits_since(&self) -> u64 {
-        let first = self.lines.waiting.front();
-        let flow = first.and_then(|token| self.flows.get(token));
-        flow.map_or(0, |flow| flow.place.since)
+        let mut waiting = self.lines.waiting.iter();
+        let first = waiting.find_map(|token| self.flows.get(token));
+        first.map_or(0, |flow| flow.place.since)
     }
 
     /// Has one send that has its turn.
@@ -126,12 +143,12 @@ impl Tcp {
         if let Some(flow) = self.flows.get_mut(&token) {
             flow.place.is_waiting = false;
         }
+        self.lines.turns += 1;
         let sent = self.send(token, around);
-        if sent != Sent::Starved {
-            self.lines.turns += 1;
-            if let Some(flow) = self.flows.get_mut(&token) {
-                flow.place.served = self.lines.turns;
-            }
+        if sent == Sent::Starved {
+            self.lines.turns -= 1;
+        } else if let Some(flow) = self.flows.get_mut(&token) {
+            flow.place.served = self.lines.turns;
         }
         sent
     }

@@ -311,13 +311,14 @@ fn connections_that_wait_for_room_are_served_in_turn() {
 /// A guest whose answers are late sends again, and a request is not to wait for a thousand transfers.
 #[test]
 fn answers_and_little_content_do_not_wait_behind_transfers() {
-    const SOON: usize = 8;
+    const SOON: usize = 20;
     let mut world = World::new();
     let (asks, mut answers) = connected(&mut world, false, 64 << 10);
     let (sends, _host) = connected(&mut world, false, 64 << 10);
     let mut transfers: Vec<_> = (0..20)
         .map(|_| connected(&mut world, false, 1 << 20))
         .collect();
+    let transfers_too = transfers[7].0;
     world.link.room = Some(1);
     let content = vec![0; 256 << 10];
     let mut steps = |world: &mut World, what: &str, so: &mut dyn FnMut(&mut World) -> bool| {
@@ -350,11 +351,47 @@ fn answers_and_little_content_do_not_wait_behind_transfers() {
         world.tcp(sends).send_queue() == 0
     });
     assert!(count < SOON, "an answer after {count} frames");
+    world.tcp(transfers_too).send_slice(&[0; 1_000]).unwrap();
+    let count = steps(&mut world, "an answer to a transfer", &mut |world| {
+        world.tcp(transfers_too).send_queue() == 0
+    });
+    assert!(count < SOON, "an answer to a transfer after {count} frames");
     answers.write_all(b"reply").unwrap();
     let count = steps(&mut world, "a reply", &mut |world| {
         world.tcp(asks).can_recv()
     });
     assert!(count < SOON, "a reply after {count} frames");
+}
+
+/// Of those that were to be answered with their content when there was room for all, too.
+#[test]
+fn answers_do_not_wait_behind_transfers_that_begin_with_them() {
+    let mut world = World::new();
+    let mut transfers: Vec<_> = (0..20)
+        .map(|_| connected(&mut world, false, 1 << 20))
+        .collect();
+    // Rings that hold several frames.
+    for transfer in &mut transfers {
+        receive(&mut world, transfer, 1 << 20);
+    }
+    world.link.room = Some(1);
+    for (_, host) in &mut transfers {
+        let _ = host.write(&[0; 256 << 10]);
+    }
+    for _ in 0..100 {
+        world.hear();
+    }
+    for (handle, _) in &transfers {
+        world.tcp(*handle).send_slice(&[0; 1_000]).unwrap();
+    }
+    world.speak(Duration::from_millis(1));
+    let mut steps = 0;
+    world.until("all answers", |world| {
+        steps += 1;
+        let mut handles = transfers.iter().map(|(handle, _)| *handle);
+        handles.all(|handle| world.tcp(handle).send_queue() == 0)
+    });
+    assert!(steps < 2 * transfers.len(), "after {steps} frames");
 }
 
 /// Has the guest take so much of what the host sends.
