@@ -217,7 +217,7 @@ fn a_port_that_somebody_has_is_refused_with_whose_it_is_and_nothing_is_left() {
     places.host.docker(&["rm", "-f", "listens"]).ok();
     run("8282:80").ok();
     assert_eq!(
-        open_ports(&places, HOST)
+        open_ports(places, HOST)
             .into_iter()
             .filter(|port| *port == 8282)
             .count(),
