@@ -179,8 +179,8 @@ impl Nat {
     }
 
     /// Does what is due and sends what is owed. To be called after frames and events, after the guest made room for frames
-    /// (`refilled`: datagrams that wait for it are tried again), and when the time is over that it says: none is due before. No time at all means that
-    /// there is more to do once others had their turn.
+    /// (`refilled`: datagrams that wait for it are tried again), and when the time is over that it says: none is due before.
+    /// No time at all means that there is more to do once others had their turn.
     pub fn flush(&mut self, refilled: bool, wire: &mut dyn Wire, now: Instant) -> Option<Duration> {
         let mut around = self.base.around(wire, now);
         while let Some(token) = around.timers.due(now) {

@@ -40,7 +40,8 @@ use turns::Lines;
 /// Bytes that all rings together may grow by.
 const MEMORY: usize = 512 << 20;
 /// Bytes each way that connections may have under way together where they are many: each has the largest ring within its
-/// part, and the smallest at least. Else those that came first would be ahead for ever. With less than this, a thousand carry less.
+/// part, and the smallest at least. Else those that came first would be ahead for ever. With less than this, a thousand
+/// carry less.
 pub const SHARED: usize = 256 << 20;
 
 /// All connections.
